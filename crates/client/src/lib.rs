@@ -1,0 +1,1 @@
+//! Calls the local agent and, with feature manager, a registry manager.

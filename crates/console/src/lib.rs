@@ -1,0 +1,1 @@
+//! The Hosts console, as the command echelon.

@@ -1,0 +1,12 @@
+//! Decides: hierarchy, registry, changes, the order of candidates and the choice among them.
+//!
+//! Everything here is deterministic: no async, no I/O, no clock, no randomness, no environment, no
+//! logging. Time and random bits are handed in, effects leave as values, maps are ordered, so that a run
+//! can be recorded, replayed and simulated.
+
+pub mod endpoint;
+pub mod id;
+pub mod limits;
+pub mod name;
+pub mod position;
+pub mod time;

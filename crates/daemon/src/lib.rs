@@ -1,0 +1,1 @@
+//! Gives every process its configuration, logs, counted tasks, shutdown and exit codes.

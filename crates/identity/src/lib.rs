@@ -1,0 +1,1 @@
+//! Makes and reads identities: the authority, join tokens, certificates.

@@ -1,0 +1,1 @@
+//! Keeps registry, journal and replica in SQLite.

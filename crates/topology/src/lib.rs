@@ -1,0 +1,1 @@
+//! Reads topology files, with line and column in every error, and writes them in canonical order.

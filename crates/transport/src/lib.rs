@@ -1,0 +1,1 @@
+//! Moves frames between hosts over mutual TLS.

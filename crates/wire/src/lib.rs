@@ -1,0 +1,1 @@
+//! Carries core's messages as bounded, versioned bytes, and back.

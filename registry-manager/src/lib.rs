@@ -1,0 +1,1 @@
+//! Stores the hierarchy and its packages and pushes replicas to every agent.
