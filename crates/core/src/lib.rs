@@ -4,9 +4,19 @@
 //! logging. Time and random bits are handed in, effects leave as values, maps are ordered, so that a run
 //! can be recorded, replayed and simulated.
 
+pub mod access;
+pub mod change;
+pub mod digest;
 pub mod endpoint;
+pub mod hierarchy;
 pub mod id;
 pub mod limits;
+pub mod message;
 pub mod name;
+pub mod package;
+pub mod policy;
 pub mod position;
+pub mod report;
+pub mod row;
 pub mod time;
+pub mod view;

@@ -19,8 +19,7 @@ pub struct Position {
 impl Position {
     /// Whether this state comes after `other`; none where the two belong to different lineages.
     pub fn is_after(&self, other: &Self) -> Option<bool> {
-        (self.lineage == other.lineage)
-            .then_some((self.epoch, self.revision) > (other.epoch, other.revision))
+        (self.lineage == other.lineage).then_some((self.epoch, self.revision) > (other.epoch, other.revision))
     }
 
     /// The position of the next change set by the same writer.

@@ -1,0 +1,218 @@
+//! What can be asked of the registry.
+
+use crate::access::{Access, Token};
+use crate::endpoint::Address;
+use crate::id::{HostId, RequestId, TokenId};
+use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
+use crate::package::{Check, Listens};
+use crate::policy::{PolicySettings, TypeSelector};
+use serde::{Deserialize, Serialize};
+
+/// One edit: all of it or nothing, one revision.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeSet {
+    /// Its id. Sent again with the same content, it has no second effect and gets the same answer.
+    pub request: RequestId,
+    /// Refuse unless the registry is at exactly this revision.
+    pub if_revision: Option<u64>,
+    /// The changes, carried out in this order; at least one.
+    pub changes: Vec<Change>,
+}
+
+/// One change. Objects are named as the operator knows them; an id is given only to what is new.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// Adds a domain. Its parents must exist.
+    AddDomain {
+        /// Where.
+        path: DomainPath,
+    },
+    /// Gives a domain another name in the same place.
+    RenameDomain {
+        /// Which; not the root.
+        path: DomainPath,
+        /// Its new name.
+        name: DomainName,
+    },
+    /// Moves a domain with all that is in and below it.
+    MoveDomain {
+        /// Which; not the root.
+        path: DomainPath,
+        /// Under which domain; not itself nor below itself.
+        parent: DomainPath,
+    },
+    /// Removes a domain in which no host is.
+    RemoveDomain {
+        /// Which; not the root.
+        path: DomainPath,
+        /// Its subdomains too; no host may be in any of them.
+        recursive: bool,
+    },
+    /// Adds a host.
+    AddHost {
+        /// Its id, made by the sender; never used before.
+        id: HostId,
+        /// Its name.
+        name: HostName,
+        /// In which domain.
+        domain: DomainPath,
+        /// Where others reach it.
+        address: Option<Address>,
+    },
+    /// Moves a host to another domain.
+    MoveHost {
+        /// Which.
+        host: HostName,
+        /// To which domain.
+        domain: DomainPath,
+    },
+    /// Gives a host another name.
+    RenameHost {
+        /// Which.
+        host: HostName,
+        /// Its new name.
+        name: HostName,
+    },
+    /// Changes where others reach a host.
+    SetAddress {
+        /// Which.
+        host: HostName,
+        /// Where; none for "at its name".
+        address: Option<Address>,
+    },
+    /// Removes a host and denies its identity.
+    RemoveHost {
+        /// Which.
+        host: HostName,
+        /// Its packages too; without this a host with packages stays.
+        with_packages: bool,
+    },
+    /// Records a package on a host.
+    AddPackage {
+        /// On which host.
+        host: HostName,
+        /// Of which type; not `registry`.
+        ty: ManagerType,
+        /// What it is.
+        spec: PackageSpec,
+    },
+    /// Changes what is recorded of a package.
+    SetPackage {
+        /// On which host.
+        host: HostName,
+        /// Of which type.
+        ty: ManagerType,
+        /// What it is now. Role and withdrawal stay.
+        spec: PackageSpec,
+    },
+    /// The operator wants the package to serve nothing. No effect where that is so already.
+    WithdrawPackage {
+        /// On which host.
+        host: HostName,
+        /// Of which type.
+        ty: ManagerType,
+        /// Why.
+        reason: Option<Text>,
+    },
+    /// The operator wants the package to serve again. No effect where that is so already.
+    RestorePackage {
+        /// On which host.
+        host: HostName,
+        /// Of which type.
+        ty: ManagerType,
+    },
+    /// Removes a package.
+    RemovePackage {
+        /// On which host.
+        host: HostName,
+        /// Of which type; not `registry`.
+        ty: ManagerType,
+        /// Which backup becomes primary; needed where the package is primary and its type has backups.
+        successor: Option<HostName>,
+    },
+    /// Sets settings of a domain; those not named stay.
+    SetPolicy {
+        /// Of which domain.
+        domain: DomainPath,
+        /// For which types.
+        ty: TypeSelector,
+        /// What is set; at least one setting.
+        settings: PolicySettings,
+    },
+    /// Replaces all settings of a domain for a type; with none set, removes the policy.
+    ReplacePolicy {
+        /// Of which domain.
+        domain: DomainPath,
+        /// For which types.
+        ty: TypeSelector,
+        /// All that is set from now on.
+        settings: PolicySettings,
+    },
+    /// Makes a join token.
+    CreateToken {
+        /// The token, without its secret. `domain` in it is ignored in favour of the path beside it.
+        token: Token,
+        /// The domain in or below which it enrols.
+        domain: DomainPath,
+    },
+    /// Takes a join token back. Identities enrolled with it stay.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// Uses a join token once, adds the host where it is missing, and records its identity. Only
+    /// managers make this change.
+    Enrol {
+        /// The token that was shown; its secret has been verified against the hash in the registry.
+        token: TokenId,
+        /// The host that enrols.
+        host: HostName,
+        /// Its id, should it be new.
+        id: HostId,
+        /// The domain it asked for; the token's, where it asked for none.
+        domain: Option<DomainPath>,
+        /// Its address, should it be new.
+        address: Option<Address>,
+        /// BLAKE3 of its public key.
+        key_hash: [u8; 32],
+    },
+}
+
+/// What an operator records of a package.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PackageSpec {
+    /// Where it listens.
+    pub listens: Listens,
+    /// See [`crate::package::Package::priority`].
+    pub priority: u32,
+    /// See [`crate::package::Package::weight`].
+    pub weight: u32,
+    /// The installed version.
+    pub version: Option<Text>,
+    /// How its own host's agent checks it.
+    pub check: Check,
+}
+
+impl Default for PackageSpec {
+    fn default() -> Self {
+        Self {
+            listens: Listens::Nowhere,
+            priority: crate::package::DEFAULT_PRIORITY,
+            weight: crate::package::DEFAULT_WEIGHT,
+            version: None,
+            check: Check::default(),
+        }
+    }
+}
+
+impl Change {
+    /// The access level that may ask for this change; none where no peer may, only the manager itself.
+    pub fn needs(&self) -> Option<Access> {
+        match self {
+            Self::Enrol { .. } => None,
+            Self::CreateToken { token, .. } if token.access != Access::Agent => Some(Access::Admin),
+            _ => Some(Access::Operator),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What managers, agents and consoles say to each other.
+
+use crate::access::Access;
+use crate::change::ChangeSet;
+use crate::digest::Digest;
+use crate::id::{HostId, RequestId, TokenId};
+use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
+use crate::position::Position;
+use crate::row::{Row, RowChange};
+use crate::view::{Place, ViewChange, ViewRow};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The protocol this build speaks. Raised when a message's meaning changes.
+pub const PROTOCOL: u32 = 1;
+
+/// The lowest protocol this build still speaks.
+pub const PROTOCOL_LOWEST: u32 = 1;
+
+/// What an agent says on its session.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FromAgent {
+    /// First of all.
+    Hello(Hello),
+    /// Every heartbeat interval, and at once when a package's health changes.
+    Heartbeat(AgentHeartbeat),
+    /// The agent's view differs from the manager's at the same view revision: it asks for a snapshot.
+    Repair,
+}
+
+/// An agent's introduction.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hello {
+    /// Lowest and highest protocol it speaks.
+    pub protocol: (u32, u32),
+    /// Its build, such as `0.1.0`.
+    pub build: Text,
+    /// Larger at every start of this agent.
+    pub incarnation: u64,
+    /// What its replica holds; none for an empty one.
+    pub holds: Option<Holding>,
+}
+
+/// What a replica holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holding {
+    /// The head it has heard of and is level with.
+    pub position: Position,
+    /// The revision of the last change to its view.
+    pub view_revision: u64,
+    /// The digest of its view.
+    pub digest: Digest,
+    /// The hash of its place.
+    pub place: Digest,
+}
+
+/// What an agent reports.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AgentHeartbeat {
+    /// What its replica holds; none for an empty one.
+    pub holds: Option<Holding>,
+    /// Counts this incarnation's reports.
+    pub sequence: u64,
+    /// The health of this host's packages, all of them.
+    pub packages: BTreeMap<ManagerType, Health>,
+    /// For each type it has been asked for: what it uses, where that is not its home.
+    pub using: Vec<Using>,
+}
+
+/// A route that is not at home.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Using {
+    /// The type.
+    pub ty: ManagerType,
+    /// The manager in use; none where there is none.
+    pub manager: Option<HostName>,
+    /// Since how long.
+    pub since: Duration,
+    /// Why.
+    pub cause: Text,
+}
+
+/// What the host's own agent says of a package.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Not checked yet.
+    Unchecked,
+    /// The last check passed.
+    Passing,
+    /// As many checks failed in a row as its `misses` say.
+    Failing {
+        /// Whether the check demands an answer, so that a mere connect does not disprove it.
+        demands_answer: bool,
+        /// The failure, for people.
+        reason: Text,
+    },
+}
+
+/// What a manager says on an agent's session.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ToAgent {
+    /// First of all.
+    Welcome(Welcome),
+    /// The beginning of a whole view, which replaces the agent's when the last part has come.
+    Snapshot(SnapshotPart),
+    /// What changed in the view.
+    Delta(Delta),
+    /// The host's own place, where it differs from what the agent holds.
+    Place(Place),
+    /// Every heartbeat interval.
+    Heartbeat(ManagerHeartbeat),
+    /// Liveness of packages on hosts in the view. The first one of a session is complete.
+    Liveness(Liveness),
+}
+
+/// A manager's answer to [`Hello`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Welcome {
+    /// The protocol both speak from now on.
+    pub protocol: u32,
+    /// The manager's build.
+    pub build: Text,
+    /// The manager's host.
+    pub manager: HostName,
+    /// The interval at which it wants heartbeats.
+    pub heartbeat: Duration,
+}
+
+/// Part of a whole view.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SnapshotPart {
+    /// Whether it is the first part, which discards parts that came before.
+    pub first: bool,
+    /// Rows.
+    pub rows: Vec<ViewRow>,
+    /// With the last part: what the whole is.
+    pub last: Option<ViewMark>,
+}
+
+/// Identifies a state of the view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ViewMark {
+    /// The head of the registry.
+    pub position: Position,
+    /// The revision of the last change to the view.
+    pub view_revision: u64,
+    /// The digest of the view.
+    pub digest: Digest,
+}
+
+/// What one commit changed in the view.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delta {
+    /// The view revision it applies to.
+    pub from_view_revision: u64,
+    /// What the view is afterwards.
+    pub mark: ViewMark,
+    /// The rows.
+    pub changes: Vec<ViewChange>,
+}
+
+/// What a manager reports.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ManagerHeartbeat {
+    /// The view as the manager has it.
+    pub mark: ViewMark,
+    /// The hash of this agent's place.
+    pub place: Digest,
+}
+
+/// Liveness of packages.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Liveness {
+    /// Whether entries not named are gone.
+    pub complete: bool,
+    /// The entries.
+    pub entries: Vec<LivenessEntry>,
+}
+
+/// What is known of one host's packages. The newest (incarnation, sequence) wins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LivenessEntry {
+    /// The host.
+    pub host: HostId,
+    /// The agent's incarnation.
+    pub incarnation: u64,
+    /// The agent's report.
+    pub sequence: u64,
+    /// Whether the agent has been silent for longer than three heartbeats.
+    pub silent: bool,
+    /// The packages' health.
+    pub packages: BTreeMap<ManagerType, Health>,
+}
+
+/// What can be asked, once for each channel.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// Becomes a session: the channel is the agent's from now on.
+    Session,
+    /// Enrols a host. The only request a peer without a certificate may make.
+    Enrol(Enrol),
+    /// Renews the peer's certificate for the key it holds.
+    Renew {
+        /// A certificate request (PKCS #10, DER) for the key of the present certificate.
+        csr: Vec<u8>,
+    },
+    /// Edits the registry.
+    Edit {
+        /// The edit.
+        set: ChangeSet,
+        /// Only says what it would change.
+        dry_run: bool,
+    },
+    /// Reads the rows of the registry that a viewer may see, and liveness.
+    Read,
+    /// Asks for one of the reports.
+    Query(Query),
+}
+
+/// Questions answered with documents of [`crate::report`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "query", rename_all = "kebab-case")]
+pub enum Query {
+    /// How the manager is: one [`crate::report::StatusReport`].
+    Status,
+    /// Who serves whom: a [`crate::report::RouteReport`] for each host.
+    Route {
+        /// The host; every host, by name, where there is none.
+        host: Option<HostName>,
+        /// The type.
+        #[serde(rename = "type")]
+        ty: ManagerType,
+        /// Managers taken as down.
+        down: Vec<crate::report::Down>,
+        /// At most so many candidates each; all where there is none.
+        candidates: Option<u32>,
+    },
+    /// The join tokens: a [`crate::report::TokenReport`] each.
+    Tokens,
+}
+
+/// A host's wish to enrol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enrol {
+    /// The id of its token.
+    pub token: TokenId,
+    /// The secret of its token.
+    pub secret: [u8; 32],
+    /// Under which id the enrolment is an edit.
+    pub request: RequestId,
+    /// The host's name.
+    pub host: HostName,
+    /// The domain it asks for.
+    pub domain: Option<DomainPath>,
+    /// A certificate request (PKCS #10, DER) for a key that the host made.
+    pub csr: Vec<u8>,
+}
+
+/// An answer. A request has one, but for reads and queries, which have parts until `last`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Response {
+    /// The request failed.
+    Failed(Failure),
+    /// The host is enrolled.
+    Enrolled(Enrolled),
+    /// The certificate is renewed: the chain in DER, leaf first, root last.
+    Renewed(Vec<Vec<u8>>),
+    /// The edit is committed, or, with `dry_run`, would be.
+    Edited(EditAnswer),
+    /// Part of what was read.
+    Rows(RowsPart),
+    /// Part of a report: JSON documents, one each.
+    Documents {
+        /// The documents.
+        documents: Vec<String>,
+        /// Whether these are the last.
+        last: bool,
+    },
+}
+
+/// What a newly enrolled host needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enrolled {
+    /// The certificates in DER, leaf first, root last.
+    pub chain: Vec<Vec<u8>>,
+    /// The framework.
+    pub framework: FrameworkName,
+    /// The host's id.
+    pub host: HostId,
+    /// The number of this enrolment.
+    pub enrolment: u32,
+    /// Its access level.
+    pub access: Access,
+    /// The domain it is in.
+    pub domain: DomainPath,
+}
+
+/// What an edit did.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EditAnswer {
+    /// Where the registry is after it.
+    pub position: Position,
+    /// Its request id.
+    pub request: RequestId,
+    /// The rows it changed.
+    pub rows: Vec<RowChange>,
+    /// Whether this was a repetition of an edit committed earlier.
+    pub repeated: bool,
+}
+
+/// Part of what [`Request::Read`] gives.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RowsPart {
+    /// The committed state these rows belong to.
+    pub position: Position,
+    /// Rows of the kinds Meta, Domain, Host, Package and Policy, in the order of their keys.
+    pub rows: Vec<Row>,
+    /// Liveness, with the last part.
+    pub liveness: Vec<LivenessEntry>,
+    /// Whether this is the last part.
+    pub last: bool,
+}
+
+/// How a request failed. See the exit codes of the console.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable name, such as `unknown-host`.
+    pub error: String,
+    /// The class of the failure.
+    pub class: FailureClass,
+    /// What was wrong, and which state is left behind.
+    pub message: String,
+    /// Where: the object or the place in a file; may be empty.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What to do; may be empty.
+    pub remedy: String,
+    /// Whether to try again.
+    pub retry: Retry,
+}
+
+/// Classes of failures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureClass {
+    /// Unknown name, bad value, internal fault.
+    Failed,
+    /// Valid, but the registry's state forbids it.
+    Forbidden,
+    /// No manager, or no primary, can be reached.
+    Unreachable,
+    /// The identity may not do this.
+    NotAllowed,
+    /// Perhaps done, perhaps not.
+    Unknown,
+}
+
+/// Whether a failed request may be repeated as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// It may help and cannot harm.
+    Safe,
+    /// It may have effects twice.
+    Unsafe,
+    /// It would fail again.
+    Pointless,
+}

@@ -1,0 +1,291 @@
+//! What is shown to people and programs. The shapes of the JSON are fixed: fields are added, never
+//! renamed.
+
+use crate::access::Access;
+use crate::endpoint::Endpoint;
+use crate::id::{Lineage, TokenId};
+use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem};
+use crate::package::Role;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+/// How a host finds its manager of one type.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RouteReport {
+    /// The host that asks.
+    pub host: HostName,
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: ManagerType,
+    /// The registry state; none of these where the answer comes from a file.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+    /// Whether holds and jitters count.
+    pub basis: Basis,
+    /// Age of the newest word from a registry manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// The kind of answer.
+    pub outcome: Outcome,
+    /// Why it is not home; empty where it is.
+    pub cause: String,
+    /// Since how long; live answers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// The first candidate that is neither withdrawn nor excluded.
+    pub home: Option<HostName>,
+    /// Whether this host seems to be cut off from everything.
+    pub isolated: bool,
+    /// Who is used; none where nobody can be.
+    pub chosen: Option<Chosen>,
+    /// All managers of the type, in order.
+    pub candidates: Vec<CandidateReport>,
+    /// Whether a registry manager is connected; answers of an agent only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// Which state of the registry an answer is from.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct At {
+    /// See [`crate::position::Position`].
+    pub lineage: Lineage,
+    /// See [`crate::position::Position`].
+    pub epoch: u64,
+    /// See [`crate::position::Position`].
+    pub revision: u64,
+}
+
+impl From<crate::position::Position> for At {
+    fn from(p: crate::position::Position) -> Self {
+        Self { lineage: p.lineage, epoch: p.epoch, revision: p.revision }
+    }
+}
+
+/// How an answer came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// What the host does now.
+    Live,
+    /// What it does once all holds have elapsed.
+    Settled,
+}
+
+/// Where an agent's answer comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A registry manager is connected.
+    Manager,
+    /// None is: the replica answers.
+    Replica,
+}
+
+/// The kind of a choice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The first candidate that configuration allows.
+    Home,
+    /// A usable one further away.
+    Failover,
+    /// Only suspect or failed ones are left.
+    LastResort,
+    /// There is nothing to try.
+    Unserved,
+}
+
+/// Who is used.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The manager's host.
+    pub host: HostName,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+}
+
+/// One manager in the order of a host.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// 1 for the nearest; none for an excluded one.
+    pub rank: Option<u32>,
+    /// Its host.
+    pub host: HostName,
+    /// Its host's domain.
+    pub domain: DomainPath,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Levels up to the common ancestor.
+    pub up: u32,
+    /// Levels down from there.
+    pub down: u32,
+    /// Whether it is on the asking host itself.
+    pub same_host: bool,
+    /// Its priority.
+    pub priority: u32,
+    /// Its weight.
+    pub weight: u32,
+    /// Its role.
+    pub role: Role,
+    /// Its state.
+    pub state: CandidateState,
+    /// Place and state in words.
+    pub reason: String,
+}
+
+/// What is known of a candidate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CandidateState {
+    /// Reached or reported healthy, nothing against it.
+    Live,
+    /// Nothing heard yet.
+    Unknown,
+    /// Overtaken, or its host's agent is silent: used after all usable ones.
+    Suspect,
+    /// Failed: used after all suspects.
+    Down,
+    /// The operator or its host wants it to serve nothing.
+    Withdrawn,
+    /// Outside the boundary of the asking host, or denied.
+    Excluded,
+}
+
+/// A manager that a question takes as down: `HOST`, or `HOST:TYPE`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Down {
+    /// The host.
+    pub host: HostName,
+    /// The type; every type where there is none.
+    pub ty: Option<ManagerType>,
+}
+
+impl Down {
+    /// Whether it speaks of this manager.
+    pub fn covers(&self, host: &HostName, ty: &ManagerType) -> bool {
+        self.host == *host && self.ty.as_ref().is_none_or(|t| t == ty)
+    }
+}
+
+impl FromStr for Down {
+    type Err = NameError;
+    fn from_str(value: &str) -> Result<Self, NameError> {
+        match value.split_once(':') {
+            None => Ok(Self { host: value.parse()?, ty: None }),
+            Some((host, ty)) => Ok(Self { host: host.parse()?, ty: Some(ty.parse()?) }),
+        }
+    }
+}
+
+impl std::fmt::Display for Down {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.ty {
+            None => self.host.fmt(f),
+            Some(ty) => write!(f, "{}:{ty}", self.host),
+        }
+    }
+}
+
+impl TryFrom<String> for Down {
+    type Error = NameError;
+    fn try_from(value: String) -> Result<Self, NameError> {
+        value.parse()
+    }
+}
+
+impl From<Down> for String {
+    fn from(value: Down) -> String {
+        value.to_string()
+    }
+}
+
+/// How a registry manager is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The framework.
+    pub framework: FrameworkName,
+    /// The manager's host.
+    pub manager: HostName,
+    /// `primary`.
+    pub role: String,
+    /// The manager's build.
+    pub version: String,
+    /// How long it has been running.
+    pub uptime_ms: u64,
+    /// The committed state.
+    #[serde(flatten)]
+    pub at: At,
+    /// The revision of the last change that agents see.
+    pub view_revision: u64,
+    /// The digest of the view, as agents know it.
+    pub view_digest: String,
+    /// How many domains, the root included.
+    pub domains: u64,
+    /// How many hosts.
+    pub hosts: u64,
+    /// How many packages.
+    pub packages: u64,
+    /// How many of them are managers.
+    pub managers: u64,
+    /// How many agents have a session here.
+    pub agents_connected: u64,
+    /// How many of those are level with the registry.
+    pub agents_in_sync: u64,
+    /// How many agents were heard and are silent now.
+    pub agents_silent: u64,
+    /// Whether too little time has passed since the start to judge silence.
+    pub warming: bool,
+    /// Whether so many agents fell silent at once that the manager doubts itself.
+    pub self_doubt: bool,
+    /// How many managers have failed checks.
+    pub managers_failing: u64,
+    /// How many hosts use a manager that is not their home.
+    pub hosts_not_home: u64,
+}
+
+/// Whether an authenticated reader may use a join token, as far as can be told without its secret.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenReport {
+    /// Its id.
+    pub id: TokenId,
+    /// What the enrolled identity may do.
+    pub access: Access,
+    /// The one host it enrols.
+    pub host: Option<HostName>,
+    /// The domain in or below which it enrols.
+    pub domain: DomainPath,
+    /// The types that the enrolled host may announce.
+    pub allow_types: Vec<ManagerType>,
+    /// Whether it may enrol an enrolled host again.
+    pub replace: bool,
+    /// When it stops working, RFC 3339.
+    pub expires: String,
+    /// How often it can still be used.
+    pub uses_left: u32,
+}
+
+impl FromStr for CandidateState {
+    type Err = NameError;
+    fn from_str(value: &str) -> Result<Self, NameError> {
+        const WORDS: &str = "live, unknown, suspect, down, withdrawn, excluded";
+        serde::Deserialize::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(
+            value,
+        ))
+        .map_err(|_| NameError::new("state", value, NameProblem::Choice(WORDS)))
+    }
+}
+
+impl std::fmt::Display for CandidateState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Live => "live",
+            Self::Unknown => "unknown",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Withdrawn => "withdrawn",
+            Self::Excluded => "excluded",
+        })
+    }
+}
