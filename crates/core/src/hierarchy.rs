@@ -51,6 +51,36 @@ impl Default for Hierarchy {
 }
 
 impl Hierarchy {
+    /// The tree of these domains, in whatever order they come.
+    ///
+    /// # Errors
+    /// They are no tree with the root as its root; see [`TreeError`].
+    pub fn from_domains(domains: impl IntoIterator<Item = Domain>) -> Result<Self, TreeError> {
+        let mut waiting: BTreeMap<DomainId, Vec<Domain>> = BTreeMap::new();
+        for domain in domains {
+            match &domain.place {
+                Some((parent, _)) => waiting.entry(*parent).or_default().push(domain),
+                None if domain.id == DomainId::ROOT => {}
+                None => return Err(TreeError::Root),
+            }
+        }
+        let mut tree = Self::default();
+        let mut parents = vec![DomainId::ROOT];
+        while let Some(parent) = parents.pop() {
+            for domain in waiting.remove(&parent).unwrap_or_default() {
+                if tree.get(domain.id).is_some() {
+                    return Err(TreeError::Cycle);
+                }
+                parents.push(domain.id);
+                tree.put(domain)?;
+            }
+        }
+        match waiting.into_keys().next() {
+            Some(orphaned) => Err(TreeError::Unknown(orphaned)),
+            None => Ok(tree),
+        }
+    }
+
     /// Puts a domain where its `place` says: adds it, or moves or renames it with all that is below it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod change;
 pub mod digest;
+pub mod edit;
 pub mod endpoint;
 pub mod hierarchy;
 pub mod id;
@@ -16,6 +17,8 @@ pub mod name;
 pub mod package;
 pub mod policy;
 pub mod position;
+pub mod refusal;
+pub mod registry;
 pub mod report;
 pub mod row;
 pub mod time;
