@@ -1,5 +1,7 @@
 //! Root, issuer and leaf together, checked by this crate's own verifier and by OpenSSL.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use echelon_core::id::HostId;
 use echelon_core::time::UnixMillis;
 use echelon_identity::chain::ChainError;
