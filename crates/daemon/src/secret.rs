@@ -149,7 +149,12 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use crate::test_child::DEADLINE;
+    use std::{
+        os::unix::fs::{PermissionsExt, symlink},
+        sync::mpsc,
+        thread,
+    };
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -214,7 +219,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::from_raw_mode(SECRET_MODE)).unwrap();
-        assert!(matches!(read(&path, 4), Err(SecretError::NotAFile { .. })));
+        let (done, answer) = mpsc::channel();
+        thread::spawn(move || done.send(read(&path, 4)));
+        let answer = answer.recv_timeout(DEADLINE).expect("it waited for a writer");
+        assert!(matches!(answer, Err(SecretError::NotAFile { .. })));
     }
 
     #[test]

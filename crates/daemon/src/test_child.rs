@@ -11,7 +11,7 @@ use std::{
 const MARK: &str = "ECHELON_TEST_CHILD";
 
 /// How long a second process may take to answer or end. Far longer than needed on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Whether this is the second process.
 pub(crate) fn is_child() -> bool {
