@@ -5,21 +5,32 @@
 //! can be recorded, replayed and simulated.
 
 pub mod access;
+pub mod board;
 pub mod change;
+pub mod choice;
 pub mod digest;
+pub mod duration;
 pub mod edit;
 pub mod endpoint;
+pub mod evidence;
 pub mod hierarchy;
 pub mod id;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod order;
 pub mod package;
 pub mod policy;
 pub mod position;
+pub mod probe;
+pub mod project;
 pub mod refusal;
 pub mod registry;
+pub mod replication;
 pub mod report;
+pub mod route;
+pub mod router;
 pub mod row;
+pub mod settled;
 pub mod time;
 pub mod view;

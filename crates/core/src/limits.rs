@@ -57,3 +57,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// Heartbeats an agent may miss before its host's packages become suspect.
 pub const SILENT_AFTER: u32 = 3;
+
+/// Most manager types that one agent keeps routes for: far more than a host's callers ask for, and a
+/// bound on what a caller who invents types can make it hold.
+pub const MAX_WANTED_TYPES: usize = 256;

@@ -173,13 +173,14 @@ pub struct ManagerHeartbeat {
 /// Liveness of packages.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Liveness {
-    /// Whether entries not named are gone.
+    /// Whether it names every agent that the manager has heard, as the first one of a session does.
     pub complete: bool,
     /// The entries.
     pub entries: Vec<LivenessEntry>,
 }
 
-/// What is known of one host's packages. The newest (incarnation, sequence) wins.
+/// What is known of one host's packages. The newest (incarnation, sequence) wins; incarnation 0 is of a
+/// manager that has not heard the agent at all and can speak of its silence only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LivenessEntry {
     /// The host.

@@ -2,15 +2,16 @@
 
 use crate::access::{Denial, Subject};
 use crate::digest::{Digest, RowHasher};
-use crate::endpoint::Endpoint;
-use crate::hierarchy::Hierarchy;
+use crate::endpoint::{Address, Endpoint};
+use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
 use crate::name::{DomainPath, HostName, ManagerType};
-use crate::package::{Package, Role};
+use crate::package::{CheckKind, Listens, Package, Role};
 use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A manager as every agent sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -101,7 +102,271 @@ pub struct Place {
     /// Its packages, by type.
     pub packages: Vec<Package>,
     /// Where its packages listen that have a port but no endpoint.
-    pub address: crate::endpoint::Address,
+    pub address: Address,
     /// Its own denial.
     pub denial: Option<Denial>,
+}
+
+impl Place {
+    /// The hash of everything a place says.
+    pub fn digest(&self) -> Digest {
+        let mut h = RowHasher::default();
+        h.bytes(self.host.0.as_bytes()).text(self.name.as_str()).text(&self.path.to_string());
+        self.domains.iter().for_each(|d| {
+            h.number(d.0);
+        });
+        h.number(self.packages.len() as u64).text(&self.address.to_string());
+        self.packages.iter().for_each(|p| hash_package(&mut h, p));
+        h.number(self.denial.as_ref().map_or(0, |d| 1 + u64::from(d.up_to)));
+        Digest::of(h.finish())
+    }
+}
+
+/// The routing view at one position. Cloning it costs nothing to speak of.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    trust: Arc<Vec<Vec<u8>>>,
+    hierarchy: Arc<Hierarchy>,
+    managers: RedBlackTreeMapSync<(ManagerType, HostId), Arc<Manager>>,
+    policies: RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<PolicySettings>>,
+    denials: RedBlackTreeMapSync<Subject, Arc<Denial>>,
+    digest: Digest,
+}
+
+impl View {
+    /// The view of these rows.
+    ///
+    /// # Errors
+    /// Their domains are no tree.
+    pub fn from_rows(rows: impl IntoIterator<Item = ViewRow>) -> Result<Self, TreeError> {
+        let set = |row: ViewRow| ViewChange { key: row.key(), row: Some(row) };
+        Self::default().with(rows.into_iter().map(set))
+    }
+
+    /// This view with rows set and removed, which may come in any order.
+    ///
+    /// # Errors
+    /// The domains would be no tree.
+    pub fn with(&self, changes: impl IntoIterator<Item = ViewChange>) -> Result<Self, TreeError> {
+        let mut next = self.clone();
+        let mut domains = None;
+        for change in changes {
+            if let Some(old) = self.row(&change.key) {
+                next.digest.remove(old.digest());
+            }
+            if let Some(row) = &change.row {
+                next.digest.add(row.digest());
+            }
+            match change.key {
+                ViewKey::Domain(id) => {
+                    let all = domains.get_or_insert_with(|| self.domains_by_id());
+                    match change.row {
+                        Some(ViewRow::Domain(domain)) => all.insert(id, domain),
+                        _ => all.remove(&id),
+                    };
+                }
+                key => next.put(key, change.row),
+            }
+        }
+        if let Some(domains) = domains {
+            next.hierarchy = Arc::new(Hierarchy::from_domains(domains.into_values())?);
+        }
+        Ok(next)
+    }
+
+    fn domains_by_id(&self) -> std::collections::BTreeMap<DomainId, Domain> {
+        self.hierarchy.iter().map(|d| (d.id, d.clone())).collect()
+    }
+
+    fn put(&mut self, key: ViewKey, row: Option<ViewRow>) {
+        match (key, row) {
+            (_, Some(ViewRow::Trust(roots))) => self.trust = Arc::new(roots),
+            (_, Some(ViewRow::Manager(m))) => self.managers.insert_mut((m.ty.clone(), m.host), Arc::new(m)),
+            (_, Some(ViewRow::Policy(p))) => self.policies.insert_mut((p.domain, p.ty), Arc::new(p.settings)),
+            (_, Some(ViewRow::Denial(d))) => self.denials.insert_mut(d.subject.clone(), Arc::new(d)),
+            (ViewKey::Trust, _) => self.trust = Arc::default(),
+            (ViewKey::Manager(ty, host), _) => {
+                self.managers.remove_mut(&(ty, host));
+            }
+            (ViewKey::Policy(domain, ty), _) => {
+                self.policies.remove_mut(&(domain, ty));
+            }
+            (ViewKey::Denial(subject), _) => {
+                self.denials.remove_mut(&subject);
+            }
+            // Domains are put together as a whole; see `with`.
+            (ViewKey::Domain(_), _) => {}
+        }
+    }
+
+    /// The digest of all rows.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The domains that hold a manager or a policy, and their ancestors.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    /// Root certificates (DER).
+    pub fn trust(&self) -> &[Vec<u8>] {
+        &self.trust
+    }
+
+    /// The managers of a type, by host id.
+    pub fn managers_of<'a>(&'a self, ty: &'a ManagerType) -> impl Iterator<Item = &'a Arc<Manager>> {
+        let least = (ty.clone(), HostId(uuid::Uuid::nil()));
+        self.managers.range(least..).take_while(move |((t, _), _)| t == ty).map(|(_, m)| m)
+    }
+
+    /// All managers, by type and host id.
+    pub fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
+        self.managers.values()
+    }
+
+    /// How many managers there are.
+    pub fn manager_count(&self) -> usize {
+        self.managers.size()
+    }
+
+    /// Whether packages of this host are denied.
+    pub fn is_denied(&self, host: HostId) -> bool {
+        self.denials.contains_key(&Subject::Host(host))
+    }
+
+    /// The settings in force for a type at a host in the lowest of `domains` (root first).
+    pub fn effective(&self, domains: &[DomainId], ty: &ManagerType) -> Effective {
+        Effective::inherit(domains.iter().rev().filter_map(|&d| Some((d, self.settings(d, ty)?))))
+    }
+
+    /// What a domain sets for a type: the settings for the type over those for `*`. A boundary for `*`
+    /// never fences the type `registry`, without which a host could not be told anything.
+    fn settings(&self, domain: DomainId, ty: &ManagerType) -> Option<PolicySettings> {
+        let one = self.policies.get(&(domain, TypeSelector::One(ty.clone())));
+        let all = self.policies.get(&(domain, TypeSelector::All)).map(|all| match ty.is_registry() {
+            true => PolicySettings { boundary: None, ..PolicySettings::clone(all) },
+            false => PolicySettings::clone(all),
+        });
+        match (one, all) {
+            (None, all) => all,
+            (Some(one), None) => Some(PolicySettings::clone(one)),
+            (Some(one), Some(all)) => Some(one.over(&all)),
+        }
+    }
+
+    /// One row.
+    pub fn row(&self, key: &ViewKey) -> Option<ViewRow> {
+        match key {
+            ViewKey::Trust => (!self.trust.is_empty()).then(|| ViewRow::Trust(self.trust.to_vec())),
+            ViewKey::Domain(DomainId::ROOT) => None,
+            ViewKey::Domain(id) => self.hierarchy.get(*id).cloned().map(ViewRow::Domain),
+            ViewKey::Manager(ty, host) => {
+                self.managers.get(&(ty.clone(), *host)).map(|m| ViewRow::Manager(Manager::clone(m)))
+            }
+            ViewKey::Policy(domain, ty) => self.policies.get(&(*domain, ty.clone())).map(|s| {
+                ViewRow::Policy(Policy {
+                    domain: *domain,
+                    ty: ty.clone(),
+                    settings: PolicySettings::clone(s),
+                })
+            }),
+            ViewKey::Denial(subject) => self.denials.get(subject).map(|d| ViewRow::Denial(Denial::clone(d))),
+        }
+    }
+
+    /// All rows. The root domain, which is always there, has none.
+    pub fn rows(&self) -> impl Iterator<Item = ViewRow> {
+        let keys = (!self.trust.is_empty())
+            .then_some(ViewKey::Trust)
+            .into_iter()
+            .chain(self.hierarchy.iter().map(|d| ViewKey::Domain(d.id)))
+            .chain(self.managers.keys().map(|(ty, host)| ViewKey::Manager(ty.clone(), *host)))
+            .chain(self.policies.keys().map(|(domain, ty)| ViewKey::Policy(*domain, ty.clone())))
+            .chain(self.denials.keys().cloned().map(ViewKey::Denial));
+        keys.filter_map(|key| self.row(&key))
+    }
+}
+
+impl ViewRow {
+    /// The row's part in the digest of a view.
+    pub fn digest(&self) -> Digest {
+        let mut h = RowHasher::default();
+        match self {
+            Self::Trust(roots) => {
+                h.number(1);
+                roots.iter().for_each(|root| {
+                    h.bytes(root);
+                });
+            }
+            Self::Domain(d) => {
+                h.number(2).number(d.id.0);
+                if let Some((parent, name)) = &d.place {
+                    h.number(parent.0).text(name.as_str());
+                }
+            }
+            Self::Manager(m) => {
+                h.number(3).bytes(m.host.0.as_bytes()).text(m.ty.as_str()).text(m.name.as_str());
+                h.number(m.domain.0).text(&m.endpoint.to_string());
+                h.number(m.priority.into()).number(m.weight.into());
+                h.number(u64::from(m.role == Role::Primary)).number(u64::from(m.withdrawn));
+            }
+            Self::Policy(p) => {
+                h.number(4).number(p.domain.0).text(&p.ty.to_string());
+                hash_settings(&mut h, &p.settings);
+            }
+            Self::Denial(d) => {
+                h.number(5).number(d.up_to.into()).number(d.until.0);
+                match &d.subject {
+                    Subject::Host(id) => h.bytes(id.0.as_bytes()),
+                    Subject::Console(name) => h.text(name.as_str()),
+                };
+            }
+        }
+        Digest::of(h.finish())
+    }
+}
+
+/// A value that may be missing, so that "missing" and 0 differ.
+fn optional(h: &mut RowHasher, value: Option<u64>) {
+    match value {
+        None => h.number(0),
+        Some(v) => h.number(1).number(v),
+    };
+}
+
+fn hash_settings(h: &mut RowHasher, s: &PolicySettings) {
+    let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    optional(h, s.walk.map(|w| w as u64));
+    optional(h, s.boundary.map(u64::from));
+    optional(h, s.failback.map(|f| f as u64));
+    for duration in [
+        s.failback_hold,
+        s.failback_jitter,
+        s.connect_hedge,
+        s.connect_timeout,
+        s.drain_timeout,
+        s.evidence_ttl,
+    ] {
+        optional(h, duration.map(micros));
+    }
+}
+
+fn hash_package(h: &mut RowHasher, p: &Package) {
+    h.text(p.ty.as_str()).number(p.priority.into()).number(p.weight.into());
+    match &p.listens {
+        Listens::Nowhere => h.number(0),
+        Listens::Port(port) => h.number(1).number(port.get().into()),
+        Listens::At(endpoint) => h.number(2).text(&endpoint.to_string()),
+    };
+    optional(h, p.withdrawn.is_some().then_some(1));
+    h.text(p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()).map_or("", |r| r.as_str()));
+    optional(h, p.role.map(|r| r as u64));
+    h.text(p.version.as_ref().map_or("", |v| v.as_str()));
+    match &p.check.kind {
+        CheckKind::Connect => h.number(0),
+        CheckKind::Exchange { send, expect } => h.number(1).text(send.as_str()).text(expect.as_str()),
+    };
+    h.number(p.check.interval.as_micros() as u64).number(p.check.timeout.as_micros() as u64);
+    h.number(p.check.misses.into());
 }

@@ -1,0 +1,227 @@
+//! A manager's board: what it has heard of every agent, in memory only.
+//!
+//! Silence of an agent makes its host's packages suspect, never failed. Too much silence at once makes the
+//! manager doubt itself instead.
+
+use crate::id::HostId;
+use crate::limits::{HEARTBEAT, SILENT_AFTER};
+use crate::message::{Health, Holding, LivenessEntry, Using};
+use crate::name::ManagerType;
+use crate::report::CandidateState;
+use crate::time::Monotonic;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long after its start a board judges no agent that it has not heard: agents need time to come back.
+pub const WARMING: Duration = Duration::from_secs(30);
+
+/// The share of agents that may fall silent at once before the board doubts itself, in percent.
+const DOUBT_PERCENT: usize = 30;
+
+/// How many agents must fall silent at once before the board doubts itself.
+const DOUBT_LEAST: usize = 5;
+
+/// How long a board doubts itself before it judges all the same.
+pub const DOUBT_LASTS: Duration = Duration::from_secs(60);
+
+/// An agent's report, as its session took it in. The default is that of an agent never heard.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The agent's incarnation.
+    pub incarnation: u64,
+    /// Its number in this incarnation.
+    pub sequence: u64,
+    /// The health of its packages.
+    pub packages: BTreeMap<ManagerType, Health>,
+    /// What it uses that is not its home.
+    pub using: Vec<Using>,
+    /// What its replica holds.
+    pub holds: Option<Holding>,
+}
+
+/// What is known of one agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    heard: Monotonic,
+    connected: bool,
+    silent: bool,
+    report: Report,
+}
+
+impl Agent {
+    /// Whether it has a session here.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether it has been silent for too long.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// When it was last heard.
+    pub fn heard(&self) -> Monotonic {
+        self.heard
+    }
+
+    /// What it said.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn entry(&self, host: HostId) -> LivenessEntry {
+        LivenessEntry {
+            host,
+            incarnation: self.report.incarnation,
+            sequence: self.report.sequence,
+            silent: self.silent,
+            packages: self.report.packages.clone(),
+        }
+    }
+}
+
+/// The board.
+#[derive(Debug)]
+pub struct Board {
+    started: Monotonic,
+    agents: BTreeMap<HostId, Agent>,
+    doubting_since: Option<Monotonic>,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new(now: Monotonic) -> Self {
+        Self { started: now, agents: BTreeMap::new(), doubting_since: None }
+    }
+
+    /// Takes in an agent's report. Gives the entry that others must hear, where something in it is news to
+    /// them.
+    pub fn heard(&mut self, now: Monotonic, host: HostId, report: Report) -> Option<LivenessEntry> {
+        let old = self.agents.get(&host);
+        let number = |r: &Report| (r.incarnation, r.sequence);
+        if old.is_some_and(|o| number(&o.report) > number(&report)) {
+            return None;
+        }
+        let news = old.is_none_or(|o| o.silent || o.report.packages != report.packages);
+        let agent = Agent { heard: now, connected: true, silent: false, report };
+        let entry = news.then(|| agent.entry(host));
+        self.agents.insert(host, agent);
+        entry
+    }
+
+    /// Notes that a host is enrolled, so that its agent ought to be heard. Where it is not, its silence is
+    /// judged once the board is warm.
+    pub fn expect(&mut self, host: HostId) {
+        let heard = self.started + (WARMING - HEARTBEAT * SILENT_AFTER);
+        let report = Report::default();
+        self.agents.entry(host).or_insert(Agent { heard, connected: false, silent: false, report });
+    }
+
+    /// Notes that an agent's session ended. Whether that means silence, time will tell.
+    pub fn session_ended(&mut self, host: HostId) {
+        if let Some(agent) = self.agents.get_mut(&host) {
+            agent.connected = false;
+        }
+    }
+
+    /// Forgets hosts that are no longer in the registry.
+    pub fn retain(&mut self, known: impl Fn(HostId) -> bool) {
+        self.agents.retain(|host, _| known(*host));
+    }
+
+    /// Forgets one host.
+    pub fn forget(&mut self, host: HostId) {
+        self.agents.remove(&host);
+    }
+
+    /// Judges silence. Gives the entries that others must hear.
+    pub fn judge(&mut self, now: Monotonic) -> Vec<LivenessEntry> {
+        let quiet: BTreeSet<_> =
+            self.agents.iter().filter(|(_, a)| a.is_quiet(now)).map(|(h, _)| *h).collect();
+        let new = quiet.iter().filter(|h| self.agents.get(h).is_some_and(|a| !a.silent)).count();
+        if self.doubts(now, quiet.len(), new) {
+            return Vec::new();
+        }
+        let mut entries = Vec::new();
+        for (host, agent) in self.agents.iter_mut().filter(|(host, _)| quiet.contains(host)) {
+            if !agent.silent {
+                agent.silent = true;
+                entries.push(agent.entry(*host));
+            }
+        }
+        entries
+    }
+
+    /// Whether so many agents fell silent at once that the fault is probably here: it then makes no new
+    /// suspects, until fewer are silent or a minute has passed.
+    fn doubts(&mut self, now: Monotonic, quiet: usize, new: usize) -> bool {
+        let many = |n: usize| n >= DOUBT_LEAST && n * 100 > self.agents.len() * DOUBT_PERCENT;
+        match self.doubting_since {
+            None if many(new) => {
+                self.doubting_since = Some(now);
+                true
+            }
+            None => false,
+            Some(since) if many(quiet) && now.since(since) < DOUBT_LASTS => true,
+            Some(_) => {
+                self.doubting_since = None;
+                false
+            }
+        }
+    }
+
+    /// Whether it doubts itself.
+    pub fn is_doubting(&self) -> bool {
+        self.doubting_since.is_some()
+    }
+
+    /// Whether it has been there for too short a time to judge what it has not heard.
+    pub fn is_warming(&self, now: Monotonic) -> bool {
+        now.since(self.started) < WARMING
+    }
+
+    /// What is known of one agent.
+    pub fn agent(&self, host: HostId) -> Option<&Agent> {
+        self.agents.get(&host)
+    }
+
+    /// All agents that were heard.
+    pub fn agents(&self) -> impl Iterator<Item = (HostId, &Agent)> {
+        self.agents.iter().map(|(host, agent)| (*host, agent))
+    }
+
+    /// The entries of all agents that were heard, or fell silent.
+    pub fn entries(&self) -> impl Iterator<Item = LivenessEntry> {
+        let known = self.agents.iter().filter(|(_, agent)| agent.is_heard() || agent.silent);
+        known.map(|(host, agent)| agent.entry(*host))
+    }
+
+    /// The state of a manager as this board sees it, and why.
+    pub fn state_of(&self, host: HostId, ty: &ManagerType) -> (CandidateState, String) {
+        match self.agents.get(&host) {
+            Some(agent) if agent.is_heard() || agent.silent => state_of(&agent.entry(host), ty),
+            _ => (CandidateState::Unknown, "its host's agent was not heard yet".into()),
+        }
+    }
+}
+
+/// The state of a manager that a liveness entry tells of, and why.
+pub fn state_of(entry: &LivenessEntry, ty: &ManagerType) -> (CandidateState, String) {
+    match entry.packages.get(ty) {
+        Some(Health::Failing { reason, .. }) => (CandidateState::Down, format!("check failed: {reason}")),
+        _ if entry.silent => (CandidateState::Suspect, "its host's agent is silent".into()),
+        Some(Health::Passing) => (CandidateState::Live, String::new()),
+        _ => (CandidateState::Unknown, "not checked yet".into()),
+    }
+}
+
+impl Agent {
+    /// Whether it was heard since the board began.
+    pub fn is_heard(&self) -> bool {
+        self.report.incarnation > 0
+    }
+
+    fn is_quiet(&self, now: Monotonic) -> bool {
+        now.since(self.heard) > HEARTBEAT * SILENT_AFTER
+    }
+}

@@ -1,0 +1,240 @@
+//! What a host knows of one candidate, and what follows from it.
+//!
+//! Two facts are kept apart. *Reach*: can this host connect? Own connections decide; without any, what
+//! the registry reports. *Health*: does it answer? The last check that demands an answer. A connect
+//! proves reach only, because the kernel accepts connections for a process that hangs.
+
+use crate::message::Health;
+use crate::name::Text;
+use crate::report::CandidateState;
+use crate::time::Monotonic;
+use std::time::Duration;
+
+/// Everything known of one candidate.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    own: Option<Own>,
+    report: Option<Report>,
+}
+
+/// What this host saw itself, and when.
+#[derive(Clone, Debug, PartialEq)]
+struct Own {
+    at: Monotonic,
+    seen: Seen,
+}
+
+/// What this host can see by connecting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// A connection was made.
+    Connected,
+    /// It was silent for so long that the next candidate was faster.
+    Overtaken,
+    /// It refused, was reset, or timed out.
+    Failed(Text),
+}
+
+/// What a registry manager reported, and when this host heard it.
+#[derive(Clone, Debug, PartialEq)]
+struct Report {
+    at: Monotonic,
+    silent: bool,
+    health: Health,
+}
+
+/// Under which circumstances evidence is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// The time.
+    pub now: Monotonic,
+    /// How long an own observation outranks hearsay.
+    pub ttl: Duration,
+    /// Whether a registry manager is connected.
+    pub session: bool,
+    /// When this host will probe the candidate next, where it means to.
+    pub next_probe: Option<Monotonic>,
+}
+
+/// A probe this much late is overdue: its task did not get to run, and nothing newer is known.
+const PROBE_SLACK: Duration = Duration::from_secs(2);
+
+impl Evidence {
+    /// Takes in what this host saw.
+    pub fn saw(&mut self, now: Monotonic, seen: Seen) {
+        self.own = Some(Own { at: now, seen });
+    }
+
+    /// Takes in what a registry manager reports. Says whether it says anything new.
+    pub fn heard(&mut self, now: Monotonic, silent: bool, health: Health) -> bool {
+        let new = !self.report.as_ref().is_some_and(|r| r.silent == silent && r.health == health);
+        if new {
+            self.report = Some(Report { at: now, silent, health });
+        }
+        new
+    }
+
+    /// Whether this host's own last attempt failed.
+    pub fn own_failure(&self) -> bool {
+        matches!(&self.own, Some(Own { seen: Seen::Failed(_), .. }))
+    }
+
+    /// What the evidence comes to: one of live, unknown, suspect and down, and why.
+    pub fn judge(&self, c: &Circumstances) -> (CandidateState, String) {
+        self.failed_check(c)
+            .or_else(|| self.own_attempt(c))
+            .or_else(|| self.silence(c))
+            .unwrap_or_else(|| self.nothing_against())
+    }
+
+    /// When the judgement may change though nothing more is heard; none if never.
+    pub fn next_change(&self, c: &Circumstances) -> Option<Monotonic> {
+        let own = self.own.as_ref()?;
+        let overdue = |at| std::cmp::max(own.at + c.ttl, at + PROBE_SLACK);
+        let at = match &own.seen {
+            Seen::Failed(_) => overdue(c.next_probe?),
+            Seen::Connected if self.report.as_ref().is_some_and(|r| r.silent) => own.at + c.ttl,
+            _ => return None,
+        };
+        (at > c.now).then_some(at)
+    }
+
+    /// A failed check outranks everything, except that a later connection of one's own disproves a check
+    /// that only connects; and, with no registry manager left to say more, casts doubt on any other.
+    fn failed_check(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+        let report = self.report.as_ref()?;
+        let Health::Failing { demands_answer, reason } = &report.health else { return None };
+        let reached = self.own.as_ref().is_some_and(|o| o.seen == Seen::Connected && o.at > report.at);
+        let text = format!("check failed: {reason}");
+        match (reached, demands_answer) {
+            (true, false) => None,
+            (true, true) if !c.session => Some((CandidateState::Suspect, format!("{text}; reached since"))),
+            _ => Some((CandidateState::Down, text)),
+        }
+    }
+
+    fn own_attempt(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+        let own = self.own.as_ref()?;
+        let ago = ago(c.now.since(own.at));
+        match &own.seen {
+            Seen::Connected => None,
+            Seen::Overtaken => Some((CandidateState::Suspect, format!("slow to connect {ago}"))),
+            Seen::Failed(reason) => {
+                let old = c.now.since(own.at) > c.ttl;
+                let overdue = c.next_probe.is_none_or(|at| c.now > at + PROBE_SLACK);
+                let state = if old && overdue { CandidateState::Suspect } else { CandidateState::Down };
+                Some((state, format!("{reason} {ago}")))
+            }
+        }
+    }
+
+    /// Silence of its host's agent, unless this host reached the candidate itself not long ago.
+    fn silence(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+        let report = self.report.as_ref().filter(|r| r.silent)?;
+        let recent = |o: &&Own| o.seen == Seen::Connected && c.now.since(o.at) <= c.ttl;
+        match self.own.as_ref().filter(recent) {
+            Some(_) => None,
+            None => {
+                let since = ago(c.now.since(report.at));
+                Some((CandidateState::Suspect, format!("its host's agent fell silent {since}")))
+            }
+        }
+    }
+
+    fn nothing_against(&self) -> (CandidateState, String) {
+        let reached = self.own.as_ref().is_some_and(|o| o.seen == Seen::Connected);
+        let passing = self.report.as_ref().is_some_and(|r| r.health == Health::Passing);
+        match reached || passing {
+            true => (CandidateState::Live, String::new()),
+            false => (CandidateState::Unknown, "nothing heard of it yet".into()),
+        }
+    }
+}
+
+/// A time ago, for people.
+fn ago(d: Duration) -> String {
+    match d.as_secs() {
+        0 => "just now".into(),
+        s @ 1..=119 => format!("{s} s ago"),
+        s => format!("{} min ago", s / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(seconds * 1_000_000)
+    }
+
+    fn circumstances(now: u64) -> Circumstances {
+        Circumstances { now: at(now), ttl: TTL, session: true, next_probe: Some(at(now + 1)) }
+    }
+
+    fn failing(demands_answer: bool) -> Health {
+        Health::Failing { demands_answer, reason: Text::lossy("no answer") }
+    }
+
+    fn state(e: &Evidence, c: &Circumstances) -> CandidateState {
+        e.judge(c).0
+    }
+
+    #[test]
+    fn a_connect_never_clears_a_failed_check_that_demands_an_answer() {
+        let mut e = Evidence::default();
+        e.heard(at(1), false, failing(true));
+        e.saw(at(2), Seen::Connected);
+        assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
+        let alone = Circumstances { session: false, ..circumstances(3) };
+        assert_eq!(state(&e, &alone), CandidateState::Suspect);
+        e.heard(at(4), false, Health::Passing);
+        assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
+    }
+
+    #[test]
+    fn a_later_connect_disproves_a_failed_connect_check_and_an_earlier_one_does_not() {
+        let mut e = Evidence::default();
+        e.saw(at(1), Seen::Connected);
+        e.heard(at(2), false, failing(false));
+        assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
+        e.saw(at(3), Seen::Connected);
+        assert_eq!(state(&e, &circumstances(4)), CandidateState::Live);
+    }
+
+    #[test]
+    fn an_own_success_outranks_reported_silence_for_the_ttl_and_no_longer() {
+        let mut e = Evidence::default();
+        e.heard(at(0), true, Health::Passing);
+        e.saw(at(1), Seen::Connected);
+        assert_eq!(state(&e, &circumstances(16)), CandidateState::Live);
+        assert_eq!(e.next_change(&circumstances(2)), Some(at(16)));
+        assert_eq!(state(&e, &circumstances(17)), CandidateState::Suspect);
+    }
+
+    #[test]
+    fn an_own_failure_never_becomes_live_by_waiting_and_is_only_doubted_when_its_probe_is_overdue() {
+        let mut e = Evidence::default();
+        e.heard(at(0), false, Health::Passing);
+        e.saw(at(1), Seen::Failed(Text::lossy("connection refused")));
+        for later in [2, 100, 10_000] {
+            assert_eq!(state(&e, &circumstances(later)), CandidateState::Down);
+            let overdue = Circumstances { next_probe: Some(at(1)), ..circumstances(later) };
+            let expected = if later > 16 { CandidateState::Suspect } else { CandidateState::Down };
+            assert_eq!(state(&e, &overdue), expected);
+        }
+    }
+
+    #[test]
+    fn hearsay_stays_as_it_was_when_the_registry_is_gone() {
+        let mut e = Evidence::default();
+        e.heard(at(0), false, Health::Passing);
+        let alone = Circumstances { session: false, ..circumstances(100_000) };
+        assert_eq!(state(&e, &alone), CandidateState::Live);
+        e.heard(at(0), false, failing(false));
+        assert_eq!(state(&e, &alone), CandidateState::Down);
+        assert_eq!(state(&Evidence::default(), &alone), CandidateState::Unknown);
+    }
+}

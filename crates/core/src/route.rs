@@ -1,0 +1,182 @@
+//! A route as it is shown: to forwarders, which connect along it, and to people and programs, who read it.
+
+use crate::endpoint::Endpoint;
+use crate::id::HostId;
+use crate::message::Using;
+use crate::name::{DomainPath, HostName, ManagerType, Text};
+use crate::order::Candidate;
+use crate::policy::Effective;
+use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, RouteReport};
+use crate::time::Monotonic;
+use crate::view::View;
+
+/// How a host reaches managers of one type now. Immutable: a change makes a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The host that asks.
+    pub asker: HostName,
+    /// The type.
+    pub ty: ManagerType,
+    /// All managers of the type, in order.
+    pub entries: Vec<Entry>,
+    /// Whom to try, in this order: the chosen one, the other usable ones, suspects, those that are down.
+    pub targets: Vec<Target>,
+    /// Which of `entries` is chosen.
+    pub chosen: Option<usize>,
+    /// The kind of choice.
+    pub outcome: Outcome,
+    /// Why it is not home; empty where it is.
+    pub cause: Text,
+    /// Since when this one is chosen.
+    pub since: Monotonic,
+    /// The settings in force.
+    pub policy: Effective,
+}
+
+/// One manager and what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The manager as this host sees it.
+    pub candidate: Candidate,
+    /// Its state.
+    pub state: CandidateState,
+    /// Why; empty where there is nothing to say.
+    pub reason: String,
+}
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The manager's host.
+    pub host: HostId,
+    /// That host's name.
+    pub name: HostName,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+}
+
+impl Target {
+    /// Where `candidate` listens.
+    pub fn of(candidate: &Candidate) -> Self {
+        let m = &candidate.manager;
+        Self { host: m.host, name: m.name.clone(), endpoint: m.endpoint.clone() }
+    }
+}
+
+impl Route {
+    /// Whether this route says something else than `other`, apart from how long ago things were.
+    pub fn differs(&self, other: &Self) -> bool {
+        let states = |r: &Self| r.entries.iter().map(|e| e.state).collect::<Vec<_>>();
+        let candidates = |r: &Self| r.entries.iter().map(|e| e.candidate.clone()).collect::<Vec<_>>();
+        (self.chosen, self.outcome, self.since, &self.targets)
+            != (other.chosen, other.outcome, other.since, &other.targets)
+            || (&self.policy, &self.asker) != (&other.policy, &other.asker)
+            || states(self) != states(other)
+            || candidates(self) != candidates(other)
+    }
+
+    /// The first candidate that is neither withdrawn nor excluded.
+    pub fn home(&self) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.candidate.excluded.is_none() && !e.candidate.manager.withdrawn)
+    }
+
+    /// The chosen one.
+    pub fn chosen(&self) -> Option<&Entry> {
+        self.chosen.and_then(|i| self.entries.get(i))
+    }
+
+    /// What an agent reports of this route; none where it is at home.
+    pub fn using(&self, now: Monotonic) -> Option<Using> {
+        (self.outcome != Outcome::Home).then(|| Using {
+            ty: self.ty.clone(),
+            manager: self.chosen().map(|e| e.candidate.manager.name.clone()),
+            since: now.since(self.since),
+            cause: self.cause.clone(),
+        })
+    }
+
+    /// The route as people and programs read it. The caller adds position, age and source.
+    pub fn report(&self, view: &View, now: Monotonic, basis: Basis) -> RouteReport {
+        let chosen = self.chosen().map(|e| &e.candidate.manager);
+        let mut rank = 0;
+        RouteReport {
+            host: self.asker.clone(),
+            ty: self.ty.clone(),
+            at: None,
+            basis,
+            age_ms: None,
+            outcome: self.outcome,
+            cause: self.cause.as_str().to_owned(),
+            since_ms: (basis == Basis::Live).then(|| millis(now.since(self.since))),
+            home: self.home().map(|e| e.candidate.manager.name.clone()),
+            isolated: false,
+            chosen: chosen.map(|m| Chosen { host: m.name.clone(), endpoint: m.endpoint.clone() }),
+            candidates: self.entries.iter().map(|e| e.report(view, &mut rank)).collect(),
+            source: None,
+        }
+    }
+}
+
+impl Entry {
+    fn report(&self, view: &View, rank: &mut u32) -> CandidateReport {
+        let (c, m) = (&self.candidate, &self.candidate.manager);
+        *rank += u32::from(c.excluded.is_none());
+        let place = place_in_words(c);
+        let reason = if self.reason.is_empty() { place } else { format!("{place}; {}", self.reason) };
+        CandidateReport {
+            rank: c.excluded.is_none().then_some(*rank),
+            host: m.name.clone(),
+            domain: view.hierarchy().path(m.domain).unwrap_or_else(DomainPath::root),
+            endpoint: m.endpoint.clone(),
+            up: c.up,
+            down: c.down,
+            same_host: c.same_host,
+            priority: m.priority,
+            weight: m.weight,
+            role: m.role,
+            state: self.state,
+            reason,
+        }
+    }
+}
+
+fn place_in_words(c: &Candidate) -> String {
+    match (c.same_host, c.up, c.down) {
+        (true, ..) => "this host".into(),
+        (_, 0, 0) => "own domain".into(),
+        (_, 1, 0) => "parent domain, 1 up".into(),
+        (_, up, 0) => format!("ancestor domain, {up} up"),
+        (_, 0, down) => format!("subdomain, {down} down"),
+        (_, up, down) => format!("other branch, {up} up and {down} down"),
+    }
+}
+
+fn millis(d: std::time::Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Since when a host uses what it uses.
+#[derive(Clone, Debug)]
+pub struct Since {
+    at: Monotonic,
+    chosen: Option<HostId>,
+}
+
+impl Since {
+    /// Nothing is used yet.
+    pub fn new(now: Monotonic) -> Self {
+        Self { at: now, chosen: None }
+    }
+
+    /// Takes in a choice.
+    pub fn update(&mut self, now: Monotonic, chosen: Option<HostId>) {
+        if chosen != self.chosen {
+            *self = Self { at: now, chosen };
+        }
+    }
+
+    /// Since when.
+    pub fn at(&self) -> Monotonic {
+        self.at
+    }
+}
