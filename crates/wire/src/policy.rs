@@ -1,0 +1,25 @@
+//! Settings of domains.
+
+use crate::error::DecodeError;
+use echelon_core::policy;
+
+words! { policy::Walk { 1 Chain, 2 Subtree, 3 Hops } }
+words! { policy::Failback { 1 Auto, 2 Dormant, 3 Off } }
+
+message! { policy::PolicySettings => Settings {
+    #[prost(int32, optional, tag = "1")] walk: Option<i32>,
+    #[prost(bool, optional, tag = "2")] boundary: Option<bool>,
+    #[prost(int32, optional, tag = "3")] failback: Option<i32>,
+    #[prost(uint64, optional, tag = "4")] failback_hold: Option<u64>,
+    #[prost(uint64, optional, tag = "5")] failback_jitter: Option<u64>,
+    #[prost(uint64, optional, tag = "6")] connect_hedge: Option<u64>,
+    #[prost(uint64, optional, tag = "7")] connect_timeout: Option<u64>,
+    #[prost(uint64, optional, tag = "8")] drain_timeout: Option<u64>,
+    #[prost(uint64, optional, tag = "9")] evidence_ttl: Option<u64>,
+} check |settings| settings.validate().map_err(|source| DecodeError::Number { at: "Settings", source }) }
+
+message! { policy::Policy => Policy {
+    #[prost(uint64, tag = "1")] domain: u64,
+    #[prost(string, tag = "2")] ty: String,
+    #[prost(message, optional, tag = "3")] settings: Option<Settings>,
+} }

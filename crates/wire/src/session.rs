@@ -1,0 +1,131 @@
+//! What an agent and a manager say to each other on a session.
+
+use crate::error::DecodeError;
+use crate::field::Field;
+use crate::row::Position;
+use crate::view::{Place, ViewChange, ViewMark, ViewRow};
+use echelon_core::limits::{MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
+use echelon_core::message;
+use std::collections::BTreeMap;
+
+choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2, 3")
+    unit { "3" Repair }
+    value {
+        #[prost(message, tag = "1")] Hello(Hello),
+        #[prost(message, tag = "2")] Heartbeat(AgentHeartbeat),
+    }
+    record {}
+}
+
+message! { message::Hello => Hello {
+    #[prost(message, optional, tag = "1")] protocol: Option<Protocols>,
+    #[prost(string, tag = "2")] build: String,
+    #[prost(uint64, tag = "3")] incarnation: u64,
+    #[prost(message, optional, tag = "4")] holds: Option<Holding>,
+} }
+
+/// Lowest and highest protocol spoken.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Protocols {
+    #[prost(uint32, tag = "1")]
+    lowest: u32,
+    #[prost(uint32, tag = "2")]
+    highest: u32,
+}
+
+impl Field<Protocols> for (u32, u32) {
+    fn pack(&self) -> Protocols {
+        Protocols { lowest: self.0, highest: self.1 }
+    }
+
+    fn unpack(packed: Protocols, _: &'static str) -> Result<Self, DecodeError> {
+        Ok((packed.lowest, packed.highest))
+    }
+}
+
+required!((u32, u32), Protocols);
+
+message! { message::Holding => Holding {
+    #[prost(message, optional, tag = "1")] position: Option<Position>,
+    #[prost(uint64, tag = "2")] view_revision: u64,
+    #[prost(bytes = "vec", tag = "3")] digest: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")] place: Vec<u8>,
+} }
+
+message! { message::AgentHeartbeat => AgentHeartbeat {
+    #[prost(message, optional, tag = "1")] holds: Option<Holding>,
+    #[prost(uint64, tag = "2")] sequence: u64,
+    #[prost(btree_map = "string, message", tag = "3")] packages: BTreeMap<String, Health>,
+    #[prost(message, repeated, tag = "4")] using: Vec<Using>,
+} check |beat| {
+    DecodeError::check_count("AgentHeartbeat.packages", beat.packages.len(), MAX_PACKAGES_PER_HOST)?;
+    DecodeError::check_count("AgentHeartbeat.using", beat.using.len(), MAX_WANTED_TYPES)
+} }
+
+message! { message::Using => Using {
+    #[prost(string, tag = "1")] ty: String,
+    #[prost(string, optional, tag = "2")] manager: Option<String>,
+    #[prost(uint64, tag = "3")] since: u64,
+    #[prost(string, tag = "4")] cause: String,
+} }
+
+choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3")
+    unit { "1" Unchecked, "2" Passing }
+    value {}
+    record {
+        "3" Failing {
+            #[prost(bool, tag = "1")] demands_answer: bool,
+            #[prost(string, tag = "2")] reason: String,
+        },
+    }
+}
+
+choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 5, 6")
+    unit {}
+    value {
+        #[prost(message, tag = "1")] Welcome(Welcome),
+        #[prost(message, tag = "2")] Snapshot(SnapshotPart),
+        #[prost(message, tag = "3")] Delta(Delta),
+        #[prost(message, tag = "4")] Place(Box<Place>),
+        #[prost(message, tag = "5")] Heartbeat(ManagerHeartbeat),
+        #[prost(message, tag = "6")] Liveness(Liveness),
+    }
+    record {}
+}
+
+message! { message::Welcome => Welcome {
+    #[prost(uint32, tag = "1")] protocol: u32,
+    #[prost(string, tag = "2")] build: String,
+    #[prost(string, tag = "3")] manager: String,
+    #[prost(uint64, tag = "4")] heartbeat: u64,
+} }
+
+message! { message::SnapshotPart => SnapshotPart {
+    #[prost(bool, tag = "1")] first: bool,
+    #[prost(message, repeated, tag = "2")] rows: Vec<ViewRow>,
+    #[prost(message, optional, tag = "3")] last: Option<ViewMark>,
+} }
+
+message! { message::Delta => Delta {
+    #[prost(uint64, tag = "1")] from_view_revision: u64,
+    #[prost(message, optional, tag = "2")] mark: Option<ViewMark>,
+    #[prost(message, repeated, tag = "3")] changes: Vec<ViewChange>,
+} }
+
+message! { message::ManagerHeartbeat => ManagerHeartbeat {
+    #[prost(message, optional, tag = "1")] mark: Option<ViewMark>,
+    #[prost(bytes = "vec", tag = "2")] place: Vec<u8>,
+} }
+
+message! { message::Liveness => Liveness {
+    #[prost(bool, tag = "1")] complete: bool,
+    #[prost(message, repeated, tag = "2")] entries: Vec<LivenessEntry>,
+} }
+
+message! { message::LivenessEntry => LivenessEntry {
+    #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
+    #[prost(uint64, tag = "2")] incarnation: u64,
+    #[prost(uint64, tag = "3")] sequence: u64,
+    #[prost(bool, tag = "4")] silent: bool,
+    #[prost(btree_map = "string, message", tag = "5")] packages: BTreeMap<String, Health>,
+} check |entry| DecodeError::check_count("LivenessEntry.packages", entry.packages.len(), MAX_PACKAGES_PER_HOST) }

@@ -1,0 +1,594 @@
+//! Proptest strategies for core's types: any value that core's constructors allow, small ones first.
+
+use echelon_core::access::{Access, Denial, Identity, Subject, Token};
+use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::digest::Digest;
+use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
+use echelon_core::message::*;
+use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
+use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
+use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
+use echelon_core::position::Position;
+use echelon_core::report::Down;
+use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::time::UnixMillis;
+use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Lists are short: two entries show what twenty would.
+const LIST: std::ops::Range<usize> = 0..3;
+
+fn parsed<T: std::str::FromStr + std::fmt::Debug>(regex: &'static str) -> impl Strategy<Value = T> {
+    regex.prop_filter_map("core refuses it", |text: String| text.parse().ok())
+}
+
+fn host_name() -> impl Strategy<Value = HostName> {
+    parsed("[a-z0-9][a-z0-9._-]{0,30}")
+}
+
+fn manager_type() -> impl Strategy<Value = ManagerType> {
+    parsed("[a-z0-9][a-z0-9._-]{0,10}")
+}
+
+fn domain_path() -> impl Strategy<Value = DomainPath> {
+    vec(parsed::<DomainName>("[a-z0-9][a-z0-9._-]{0,8}"), 0..5)
+        .prop_map(|steps| DomainPath::from_steps(steps).expect("five levels are not too deep"))
+}
+
+fn text() -> impl Strategy<Value = Text> {
+    any::<String>().prop_map(|t| Text::lossy(&t))
+}
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn host_id() -> impl Strategy<Value = HostId> {
+    uuid().prop_map(HostId)
+}
+
+fn token_id() -> impl Strategy<Value = TokenId> {
+    uuid().prop_map(TokenId)
+}
+
+fn request_id() -> impl Strategy<Value = RequestId> {
+    uuid().prop_map(RequestId)
+}
+
+fn domain_id() -> impl Strategy<Value = DomainId> {
+    any::<u64>().prop_map(DomainId)
+}
+
+fn unix_millis() -> impl Strategy<Value = UnixMillis> {
+    any::<u64>().prop_map(UnixMillis)
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    // A name such as `1.2.3.4` is an address; core parses it as one, so that it never is a `Name`.
+    let name = host_name().prop_filter("is an address", |n| n.as_str().parse::<IpAddr>().is_err());
+    prop_oneof![any::<IpAddr>().prop_map(Address::Ip), name.prop_map(Address::Name)]
+}
+
+fn port() -> impl Strategy<Value = NonZeroU16> {
+    (1..=u16::MAX).prop_filter_map("0 is no port", NonZeroU16::new)
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    (address(), port()).prop_map(|(address, port)| Endpoint { address, port })
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+fn certificates() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    vec(vec(any::<u8>(), 0..40), LIST)
+}
+
+fn millis(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn age() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn selector() -> impl Strategy<Value = TypeSelector> {
+    prop_oneof![Just(TypeSelector::All), manager_type().prop_map(TypeSelector::One)]
+}
+
+/// A position in any lineage.
+pub fn position() -> impl Strategy<Value = Position> {
+    (uuid(), any::<u64>(), any::<u64>()).prop_map(|(lineage, epoch, revision)| Position {
+        lineage: Lineage(lineage),
+        epoch,
+        revision,
+    })
+}
+
+fn access() -> impl Strategy<Value = Access> {
+    use Access::*;
+    prop::sample::select(vec![Agent, Manager, Viewer, Operator, Admin])
+}
+
+fn console_name() -> impl Strategy<Value = ConsoleName> {
+    parsed("[a-z0-9][a-z0-9._-]{0,10}")
+}
+
+fn subject() -> impl Strategy<Value = Subject> {
+    prop_oneof![host_id().prop_map(Subject::Host), console_name().prop_map(Subject::Console)]
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let types = btree_set(manager_type(), LIST);
+    (subject(), any::<u32>(), access(), types, any::<[u8; 32]>(), unix_millis()).prop_map(
+        |(subject, enrolment, access, allow_types, key_hash, enrolled)| Identity {
+            subject,
+            enrolment,
+            access,
+            allow_types,
+            key_hash,
+            enrolled,
+        },
+    )
+}
+
+fn denial() -> impl Strategy<Value = Denial> {
+    (subject(), any::<u32>(), unix_millis()).prop_map(|(subject, up_to, until)| Denial {
+        subject,
+        up_to,
+        until,
+    })
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    let types = btree_set(manager_type(), LIST);
+    let whom = (access(), option::of(host_name()), domain_id(), types, any::<bool>());
+    (token_id(), any::<[u8; 32]>(), whom, unix_millis(), any::<u32>()).prop_map(
+        |(id, secret_hash, (access, host, domain, allow_types, replace), expires, uses_left)| Token {
+            id,
+            secret_hash,
+            access,
+            host,
+            domain,
+            allow_types,
+            replace,
+            expires,
+            uses_left,
+        },
+    )
+}
+
+fn listens() -> impl Strategy<Value = Listens> {
+    prop_oneof![Just(Listens::Nowhere), port().prop_map(Listens::Port), endpoint().prop_map(Listens::At)]
+}
+
+fn check_text() -> impl Strategy<Value = CheckText> {
+    any::<String>().prop_filter_map("too long", |text| text.try_into().ok())
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let exchange =
+        (check_text(), check_text()).prop_map(|(send, expect)| CheckKind::Exchange { send, expect });
+    let kind = prop_oneof![Just(CheckKind::Connect), exchange];
+    (kind, millis(50..=3_600_000), millis(10..=60_000), 1..=10_u32)
+        .prop_map(|(kind, interval, timeout, misses)| Check { kind, interval, timeout, misses })
+}
+
+fn spec() -> impl Strategy<Value = PackageSpec> {
+    (listens(), 0..=65_535_u32, 0..=65_535_u32, option::of(text()), check()).prop_map(
+        |(listens, priority, weight, version, check)| PackageSpec {
+            listens,
+            priority,
+            weight,
+            version,
+            check,
+        },
+    )
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Primary), Just(Role::Backup)]
+}
+
+/// A package on any host.
+pub fn package() -> impl Strategy<Value = Package> {
+    let withdrawn = option::of(option::of(text()).prop_map(|reason| Withdrawal { reason }));
+    (host_id(), manager_type(), spec(), withdrawn, option::of(role())).prop_map(
+        |(host, ty, spec, withdrawn, role)| Package {
+            host,
+            ty,
+            listens: spec.listens,
+            priority: spec.priority,
+            weight: spec.weight,
+            withdrawn,
+            role,
+            version: spec.version,
+            check: spec.check,
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = PolicySettings> {
+    let hour = || option::of(millis(0..=3_600_000));
+    let walk = option::of(prop::sample::select(vec![Walk::Chain, Walk::Subtree, Walk::Hops]));
+    let failback = option::of(prop::sample::select(vec![Failback::Auto, Failback::Dormant, Failback::Off]));
+    let connect = (option::of(millis(1..=10_000)), option::of(millis(10..=60_000)));
+    let ttl = option::of(millis(1_000..=3_600_000));
+    (walk, option::of(any::<bool>()), failback, hour(), hour(), connect, hour(), ttl).prop_map(
+        |(walk, boundary, failback, hold, jitter, (hedge, timeout), drain, ttl)| PolicySettings {
+            walk,
+            boundary,
+            failback,
+            failback_hold: hold,
+            failback_jitter: jitter,
+            connect_hedge: hedge,
+            connect_timeout: timeout,
+            drain_timeout: drain,
+            evidence_ttl: ttl,
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (domain_id(), selector(), settings()).prop_map(|(domain, ty, settings)| Policy { domain, ty, settings })
+}
+
+fn domain() -> impl Strategy<Value = Domain> {
+    (domain_id(), option::of((domain_id(), parsed("[a-z0-9][a-z0-9._-]{0,8}"))))
+        .prop_map(|(id, place)| Domain { id, place })
+}
+
+/// A host.
+pub fn host() -> impl Strategy<Value = Host> {
+    (host_id(), host_name(), domain_id(), option::of(address()))
+        .prop_map(|(id, name, domain, address)| Host { id, name, domain, address })
+}
+
+fn meta() -> impl Strategy<Value = Meta> {
+    (parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}"), domain_id(), certificates())
+        .prop_map(|(framework, next_domain, trust)| Meta { framework, next_domain, trust })
+}
+
+/// A row of any kind.
+pub fn row() -> impl Strategy<Value = Row> {
+    prop_oneof![
+        meta().prop_map(Row::Meta),
+        domain().prop_map(Row::Domain),
+        host().prop_map(Row::Host),
+        package().prop_map(Row::Package),
+        policy().prop_map(Row::Policy),
+        identity().prop_map(Row::Identity),
+        denial().prop_map(Row::Denial),
+        token().prop_map(Row::Token),
+    ]
+}
+
+/// A key of any kind.
+pub fn row_key() -> impl Strategy<Value = RowKey> {
+    row().prop_map(|row| row.key())
+}
+
+/// A row set or removed; the one before, where there is one, is the same as the one after.
+pub fn row_change() -> impl Strategy<Value = RowChange> {
+    (row(), 0..3_u8).prop_map(|(row, which)| RowChange {
+        key: row.key(),
+        before: (which != 0).then(|| row.clone()),
+        after: (which != 1).then_some(row),
+    })
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![
+        console_name().prop_map(Actor::Console),
+        host_name().prop_map(Actor::Agent),
+        host_name().prop_map(Actor::Manager),
+        token_id().prop_map(Actor::Token),
+    ]
+}
+
+/// An entry of the journal.
+pub fn commit() -> impl Strategy<Value = Commit> {
+    (position(), unix_millis(), actor(), request_id(), any::<[u8; 32]>(), vec(row_change(), LIST)).prop_map(
+        |(position, at, actor, request, content, rows)| Commit {
+            position,
+            at,
+            actor,
+            request,
+            content,
+            rows,
+        },
+    )
+}
+
+fn change_of_domain() -> impl Strategy<Value = Change> {
+    let name = parsed::<DomainName>("[a-z0-9][a-z0-9._-]{0,8}");
+    prop_oneof![
+        domain_path().prop_map(|path| Change::AddDomain { path }),
+        (domain_path(), name).prop_map(|(path, name)| Change::RenameDomain { path, name }),
+        (domain_path(), domain_path()).prop_map(|(path, parent)| Change::MoveDomain { path, parent }),
+        (domain_path(), any::<bool>()).prop_map(|(path, recursive)| Change::RemoveDomain { path, recursive }),
+        (domain_path(), selector(), settings()).prop_map(|(domain, ty, settings)| Change::SetPolicy {
+            domain,
+            ty,
+            settings
+        }),
+        (domain_path(), selector(), settings()).prop_map(|(domain, ty, settings)| Change::ReplacePolicy {
+            domain,
+            ty,
+            settings
+        }),
+    ]
+}
+
+fn change_of_host() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (host_id(), host_name(), domain_path(), option::of(address()))
+            .prop_map(|(id, name, domain, address)| Change::AddHost { id, name, domain, address }),
+        (host_name(), domain_path()).prop_map(|(host, domain)| Change::MoveHost { host, domain }),
+        (host_name(), host_name()).prop_map(|(host, name)| Change::RenameHost { host, name }),
+        (host_name(), option::of(address())).prop_map(|(host, address)| Change::SetAddress { host, address }),
+        (host_name(), any::<bool>())
+            .prop_map(|(host, with_packages)| Change::RemoveHost { host, with_packages }),
+    ]
+}
+
+fn change_of_package() -> impl Strategy<Value = Change> {
+    let which = || (host_name(), manager_type());
+    prop_oneof![
+        (which(), spec()).prop_map(|((host, ty), spec)| Change::AddPackage { host, ty, spec }),
+        (which(), spec()).prop_map(|((host, ty), spec)| Change::SetPackage { host, ty, spec }),
+        (which(), option::of(text())).prop_map(|((host, ty), reason)| Change::WithdrawPackage {
+            host,
+            ty,
+            reason
+        }),
+        which().prop_map(|(host, ty)| Change::RestorePackage { host, ty }),
+        (which(), option::of(host_name())).prop_map(|((host, ty), successor)| Change::RemovePackage {
+            host,
+            ty,
+            successor
+        }),
+    ]
+}
+
+fn change_of_access() -> impl Strategy<Value = Change> {
+    let asked = (option::of(domain_path()), option::of(address()));
+    prop_oneof![
+        (token(), domain_path()).prop_map(|(token, domain)| Change::CreateToken { token, domain }),
+        token_id().prop_map(|id| Change::RevokeToken { id }),
+        (token_id(), host_name(), host_id(), asked, any::<[u8; 32]>()).prop_map(
+            |(token, host, id, (domain, address), key_hash)| Change::Enrol {
+                token,
+                host,
+                id,
+                domain,
+                address,
+                key_hash
+            }
+        ),
+    ]
+}
+
+/// A change of any kind.
+pub fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![change_of_domain(), change_of_host(), change_of_package(), change_of_access()]
+}
+
+/// An edit.
+pub fn change_set() -> impl Strategy<Value = ChangeSet> {
+    (request_id(), option::of(any::<u64>()), vec(change(), LIST))
+        .prop_map(|(request, if_revision, changes)| ChangeSet { request, if_revision, changes })
+}
+
+fn manager() -> impl Strategy<Value = Manager> {
+    (package(), host_name(), domain_id(), endpoint(), role()).prop_map(|(p, name, domain, endpoint, role)| {
+        Manager {
+            host: p.host,
+            ty: p.ty,
+            name,
+            domain,
+            endpoint,
+            priority: p.priority,
+            weight: p.weight,
+            role,
+            withdrawn: p.withdrawn.is_some(),
+        }
+    })
+}
+
+/// A row of the view of any kind.
+pub fn view_row() -> impl Strategy<Value = ViewRow> {
+    prop_oneof![
+        certificates().prop_map(ViewRow::Trust),
+        domain().prop_map(ViewRow::Domain),
+        manager().prop_map(ViewRow::Manager),
+        policy().prop_map(ViewRow::Policy),
+        denial().prop_map(ViewRow::Denial),
+    ]
+}
+
+/// A key of the view of any kind.
+pub fn view_key() -> impl Strategy<Value = ViewKey> {
+    view_row().prop_map(|row| row.key())
+}
+
+/// A row of the view set or removed.
+pub fn view_change() -> impl Strategy<Value = ViewChange> {
+    (view_row(), any::<bool>()).prop_map(|(row, set)| ViewChange { key: row.key(), row: set.then_some(row) })
+}
+
+/// A state of the view.
+pub fn view_mark() -> impl Strategy<Value = ViewMark> {
+    (position(), any::<u64>(), digest()).prop_map(|(position, view_revision, digest)| ViewMark {
+        position,
+        view_revision,
+        digest,
+    })
+}
+
+/// A host's place.
+pub fn place() -> impl Strategy<Value = Place> {
+    let own = (vec(package(), LIST), address(), option::of(denial()));
+    (host_id(), host_name(), domain_path(), vec(domain_id(), LIST), own).prop_map(
+        |(host, name, path, domains, (packages, address, denial))| Place {
+            host,
+            name,
+            path,
+            domains,
+            packages,
+            address,
+            denial,
+        },
+    )
+}
+
+fn holding() -> impl Strategy<Value = Holding> {
+    (view_mark(), digest()).prop_map(|(mark, place)| Holding {
+        position: mark.position,
+        view_revision: mark.view_revision,
+        digest: mark.digest,
+        place,
+    })
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    let failing = (any::<bool>(), text())
+        .prop_map(|(demands_answer, reason)| Health::Failing { demands_answer, reason });
+    prop_oneof![Just(Health::Unchecked), Just(Health::Passing), failing]
+}
+
+fn using() -> impl Strategy<Value = Using> {
+    (manager_type(), option::of(host_name()), age(), text()).prop_map(|(ty, manager, since, cause)| Using {
+        ty,
+        manager,
+        since,
+        cause,
+    })
+}
+
+/// What an agent says, of any kind.
+pub fn from_agent() -> impl Strategy<Value = FromAgent> {
+    let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), option::of(holding()))
+        .prop_map(|(protocol, build, incarnation, holds)| Hello { protocol, build, incarnation, holds });
+    let packages = btree_map(manager_type(), health(), LIST);
+    let heartbeat = (option::of(holding()), any::<u64>(), packages, vec(using(), LIST))
+        .prop_map(|(holds, sequence, packages, using)| AgentHeartbeat { holds, sequence, packages, using });
+    prop_oneof![
+        hello.prop_map(FromAgent::Hello),
+        heartbeat.prop_map(FromAgent::Heartbeat),
+        Just(FromAgent::Repair)
+    ]
+}
+
+/// What is known of one host's packages.
+pub fn liveness_entry() -> impl Strategy<Value = LivenessEntry> {
+    let packages = btree_map(manager_type(), health(), LIST);
+    (host_id(), any::<u64>(), any::<u64>(), any::<bool>(), packages).prop_map(
+        |(host, incarnation, sequence, silent, packages)| LivenessEntry {
+            host,
+            incarnation,
+            sequence,
+            silent,
+            packages,
+        },
+    )
+}
+
+/// What a manager says on an agent's session, of any kind.
+pub fn to_agent() -> impl Strategy<Value = ToAgent> {
+    let welcome = (any::<u32>(), text(), host_name(), age())
+        .prop_map(|(protocol, build, manager, heartbeat)| Welcome { protocol, build, manager, heartbeat });
+    let snapshot = (any::<bool>(), vec(view_row(), LIST), option::of(view_mark()))
+        .prop_map(|(first, rows, last)| SnapshotPart { first, rows, last });
+    let delta = (any::<u64>(), view_mark(), vec(view_change(), LIST))
+        .prop_map(|(from_view_revision, mark, changes)| Delta { from_view_revision, mark, changes });
+    let heartbeat = (view_mark(), digest()).prop_map(|(mark, place)| ManagerHeartbeat { mark, place });
+    let liveness = (any::<bool>(), vec(liveness_entry(), LIST))
+        .prop_map(|(complete, entries)| Liveness { complete, entries });
+    prop_oneof![
+        welcome.prop_map(ToAgent::Welcome),
+        snapshot.prop_map(ToAgent::Snapshot),
+        delta.prop_map(ToAgent::Delta),
+        place().prop_map(ToAgent::Place),
+        heartbeat.prop_map(ToAgent::Heartbeat),
+        liveness.prop_map(ToAgent::Liveness),
+    ]
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let down = (host_name(), option::of(manager_type())).prop_map(|(host, ty)| Down { host, ty });
+    let route = (option::of(host_name()), manager_type(), vec(down, LIST), option::of(any::<u32>()))
+        .prop_map(|(host, ty, down, candidates)| Query::Route { host, ty, down, candidates });
+    prop_oneof![Just(Query::Status), route, Just(Query::Tokens)]
+}
+
+/// A wish to enrol.
+pub fn enrol() -> impl Strategy<Value = Enrol> {
+    let whom = (host_name(), option::of(domain_path()));
+    (token_id(), any::<[u8; 32]>(), request_id(), whom, vec(any::<u8>(), 0..40)).prop_map(
+        |(token, secret, request, (host, domain), csr)| Enrol { token, secret, request, host, domain, csr },
+    )
+}
+
+/// A request of any kind.
+pub fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        Just(Request::Session),
+        enrol().prop_map(Request::Enrol),
+        vec(any::<u8>(), 0..40).prop_map(|csr| Request::Renew { csr }),
+        (change_set(), any::<bool>()).prop_map(|(set, dry_run)| Request::Edit { set, dry_run }),
+        Just(Request::Read),
+        query().prop_map(Request::Query),
+    ]
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    use FailureClass::*;
+    let class = prop::sample::select(vec![Failed, Forbidden, Unreachable, NotAllowed, Unknown]);
+    let retry = prop::sample::select(vec![Retry::Safe, Retry::Unsafe, Retry::Pointless]);
+    let texts = (any::<String>(), any::<String>(), any::<String>(), any::<String>());
+    (texts, class, retry).prop_map(|((error, message, place, remedy), class, retry)| Failure {
+        error,
+        class,
+        message,
+        place,
+        remedy,
+        retry,
+    })
+}
+
+/// An answer of any kind.
+pub fn response() -> impl Strategy<Value = Response> {
+    let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
+    let enrolled = (certificates(), framework, host_id(), any::<u32>(), access(), domain_path()).prop_map(
+        |(chain, framework, host, enrolment, access, domain)| Enrolled {
+            chain,
+            framework,
+            host,
+            enrolment,
+            access,
+            domain,
+        },
+    );
+    let edited = (position(), request_id(), vec(row_change(), LIST), any::<bool>())
+        .prop_map(|(position, request, rows, repeated)| EditAnswer { position, request, rows, repeated });
+    let rows = (position(), vec(row(), LIST), vec(liveness_entry(), LIST), any::<bool>())
+        .prop_map(|(position, rows, liveness, last)| RowsPart { position, rows, liveness, last });
+    prop_oneof![
+        failure().prop_map(Response::Failed),
+        enrolled.prop_map(Response::Enrolled),
+        certificates().prop_map(Response::Renewed),
+        edited.prop_map(Response::Edited),
+        rows.prop_map(Response::Rows),
+        (vec(any::<String>(), LIST), any::<bool>())
+            .prop_map(|(documents, last)| Response::Documents { documents, last }),
+    ]
+}

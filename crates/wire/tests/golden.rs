@@ -1,0 +1,562 @@
+//! The bytes of each release, for ever: what `golden/0.1.hex` says must decode to these values, and these
+//! values must encode to those bytes. A line is a message's kind and its bytes. Lines are added, never
+//! changed: a change would cut off the peers and the journals of the release.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is to fail the test")]
+
+use echelon_core::access::{Access, Denial, Identity, Subject, Token};
+use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::digest::Digest;
+use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
+use echelon_core::message::*;
+use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
+use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
+use echelon_core::position::Position;
+use echelon_core::report::Down;
+use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::time::UnixMillis;
+use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
+use echelon_wire::Wire;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::time::Duration;
+use uuid::Uuid;
+
+const GOLDEN: &str = include_str!("golden/0.1.hex");
+
+/// Whether bytes decode to the value of an example.
+type Decodes = Box<dyn Fn(&[u8]) -> bool>;
+
+/// A value under the name of its kind, with its type forgotten.
+struct Example {
+    kind: String,
+    hex: String,
+    decodes: Decodes,
+}
+
+fn example<T: Wire + PartialEq + Debug + 'static>(kind: impl Into<String>, value: T) -> Example {
+    let hex = to_hex(&value.encode());
+    Example {
+        kind: kind.into(),
+        hex,
+        decodes: Box::new(move |bytes| T::decode(bytes).as_ref() == Ok(&value)),
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn from_hex(hex: &str) -> Vec<u8> {
+    hex.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn this_build_reads_and_writes_the_bytes_of_0_1() {
+    let golden: BTreeMap<&str, &str> = GOLDEN.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    assert_eq!(golden.len(), GOLDEN.lines().count(), "a kind is in the file twice");
+    let mut wrong = Vec::new();
+    for example in examples() {
+        match golden.get(example.kind.as_str()) {
+            None => wrong.push(format!("not in the file: {} {}", example.kind, example.hex)),
+            Some(hex) if *hex != example.hex => {
+                wrong.push(format!("{} encodes to {}, not to {hex}", example.kind, example.hex));
+            }
+            Some(hex) if !(example.decodes)(&from_hex(hex)) => {
+                wrong.push(format!("{} decodes to another value", example.kind));
+            }
+            Some(_) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_line_of_the_file_has_its_value_here() {
+    let kinds: BTreeSet<String> = examples().into_iter().map(|e| e.kind).collect();
+    for line in GOLDEN.lines() {
+        let (kind, _) = line.split_once(' ').unwrap();
+        assert!(kinds.contains(kind), "{kind} is no longer compared");
+    }
+}
+
+/// All kinds of an enum by name: `match` is exhaustive, so that a new kind does not compile before it is
+/// listed here, and a listed one needs an example.
+macro_rules! kinds {
+    ($($ty:ident { $($kind:ident),* $(,)? })*) => {
+        trait Kind {
+            fn kind(&self) -> &'static str;
+        }
+
+        $(impl Kind for $ty {
+            fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind { .. } => concat!(stringify!($ty), ".", stringify!($kind)),)*
+                }
+            }
+        })*
+
+        const KINDS: &[&str] = &[$($(concat!(stringify!($ty), ".", stringify!($kind)),)*)*];
+    };
+}
+
+kinds! {
+    FromAgent { Hello, Heartbeat, Repair }
+    ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness }
+    Health { Unchecked, Passing, Failing }
+    Request { Session, Enrol, Renew, Edit, Read, Query }
+    Query { Status, Route, Tokens }
+    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents }
+    FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
+    Retry { Safe, Unsafe, Pointless }
+    Row { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
+    RowKey { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
+    Actor { Console, Agent, Manager, Token }
+    Subject { Host, Console }
+    Access { Agent, Manager, Viewer, Operator, Admin }
+    Listens { Nowhere, Port, At }
+    CheckKind { Connect, Exchange }
+    Role { Primary, Backup }
+    Walk { Chain, Subtree, Hops }
+    Failback { Auto, Dormant, Off }
+    ViewRow { Trust, Domain, Manager, Policy, Denial }
+    ViewKey { Trust, Domain, Manager, Policy, Denial }
+    Change {
+        AddDomain, RenameDomain, MoveDomain, RemoveDomain, AddHost, MoveHost, RenameHost, SetAddress,
+        RemoveHost, AddPackage, SetPackage, WithdrawPackage, RestorePackage, RemovePackage, SetPolicy,
+        ReplacePolicy, CreateToken, RevokeToken, Enrol,
+    }
+}
+
+#[test]
+fn every_kind_has_an_example() {
+    let examples: BTreeSet<String> = examples().into_iter().map(|e| e.kind).collect();
+    for kind in KINDS {
+        assert!(examples.contains(*kind), "{kind} has no example");
+    }
+}
+
+fn to<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn uuid(n: u8) -> Uuid {
+    Uuid::from_bytes([n; 16])
+}
+
+fn position() -> Position {
+    Position { lineage: Lineage(uuid(1)), epoch: 2, revision: 300 }
+}
+
+fn mark() -> ViewMark {
+    ViewMark { position: position(), view_revision: 299, digest: Digest::from_bytes([3; 32]) }
+}
+
+fn holding() -> Holding {
+    Holding {
+        position: position(),
+        view_revision: 299,
+        digest: Digest::from_bytes([3; 32]),
+        place: Digest::from_bytes([4; 32]),
+    }
+}
+
+fn host_id() -> HostId {
+    HostId(uuid(5))
+}
+
+fn token_id() -> TokenId {
+    TokenId(uuid(6))
+}
+
+fn request_id() -> RequestId {
+    RequestId(uuid(7))
+}
+
+fn check(kind: CheckKind) -> Check {
+    Check { kind, interval: Duration::from_millis(500), timeout: Duration::from_secs(1), misses: 3 }
+}
+
+fn exchange() -> CheckKind {
+    let text = |t: &str| CheckText::try_from(t.to_owned()).unwrap();
+    CheckKind::Exchange { send: text("PING\r\n"), expect: text("PONG") }
+}
+
+fn package(listens: Listens, check: Check, role: Role) -> Package {
+    Package {
+        host: host_id(),
+        ty: to("command-control"),
+        listens,
+        priority: 50,
+        weight: 0,
+        withdrawn: Some(Withdrawal { reason: Some(to("moved: CR-7")) }),
+        role: Some(role),
+        version: Some(to("1.4.2")),
+        check,
+    }
+}
+
+fn plain_package() -> Package {
+    package(Listens::At(to("[::1]:7000")), check(exchange()), Role::Backup)
+}
+
+fn spec() -> PackageSpec {
+    PackageSpec {
+        listens: Listens::At(to("db.example:7000")),
+        priority: 50,
+        weight: 2,
+        version: Some(to("1.4.2")),
+        check: check(exchange()),
+    }
+}
+
+fn settings(walk: Walk, failback: Failback) -> PolicySettings {
+    PolicySettings {
+        walk: Some(walk),
+        boundary: Some(false),
+        failback: Some(failback),
+        failback_hold: Some(Duration::ZERO),
+        failback_jitter: Some(Duration::from_secs(30)),
+        connect_hedge: Some(Duration::from_millis(50)),
+        connect_timeout: Some(Duration::from_secs(1)),
+        drain_timeout: Some(Duration::from_secs(3600)),
+        evidence_ttl: Some(Duration::from_secs(15)),
+    }
+}
+
+fn policy(walk: Walk, failback: Failback) -> Policy {
+    Policy { domain: DomainId(8), ty: TypeSelector::All, settings: settings(walk, failback) }
+}
+
+fn identity(access: Access, subject: Subject) -> Identity {
+    Identity {
+        subject,
+        enrolment: 2,
+        access,
+        allow_types: BTreeSet::from([to("audit"), to("command-control")]),
+        key_hash: [9; 32],
+        enrolled: UnixMillis(1_700_000_000_000),
+    }
+}
+
+fn denial() -> Denial {
+    Denial { subject: Subject::Host(host_id()), up_to: 1, until: UnixMillis(1_700_000_000_001) }
+}
+
+fn token() -> Token {
+    Token {
+        id: token_id(),
+        secret_hash: [10; 32],
+        access: Access::Agent,
+        host: Some(to("agent1")),
+        domain: DomainId(8),
+        allow_types: BTreeSet::from([to("audit")]),
+        replace: true,
+        expires: UnixMillis(1_700_000_000_002),
+        uses_left: 300,
+    }
+}
+
+fn domain() -> Domain {
+    Domain { id: DomainId(8), place: Some((DomainId::ROOT, to("emea"))) }
+}
+
+fn host() -> Host {
+    Host { id: host_id(), name: to("agent1"), domain: DomainId(8), address: Some(to("10.0.0.1")) }
+}
+
+fn manager() -> Manager {
+    Manager {
+        host: host_id(),
+        ty: to("command-control"),
+        name: to("agent1"),
+        domain: DomainId(8),
+        endpoint: to("10.0.0.1:7000"),
+        priority: 100,
+        weight: 1,
+        role: Role::Primary,
+        withdrawn: true,
+    }
+}
+
+fn place() -> Place {
+    Place {
+        host: host_id(),
+        name: to("agent1"),
+        path: to("/emea/de"),
+        domains: vec![DomainId::ROOT, DomainId(8), DomainId(9)],
+        packages: vec![plain_package()],
+        address: to("agent1.example"),
+        denial: Some(denial()),
+    }
+}
+
+fn rows() -> Vec<Row> {
+    vec![
+        Row::Meta(Meta {
+            framework: to("acme"),
+            next_domain: DomainId(10),
+            trust: vec![vec![1, 2], vec![3]],
+        }),
+        Row::Domain(domain()),
+        Row::Host(host()),
+        Row::Package(plain_package()),
+        Row::Policy(policy(Walk::Subtree, Failback::Off)),
+        Row::Identity(identity(Access::Agent, Subject::Host(host_id()))),
+        Row::Denial(denial()),
+        Row::Token(token()),
+    ]
+}
+
+fn row_change() -> RowChange {
+    let before = Row::Host(Host { address: None, ..host() });
+    RowChange { key: before.key(), before: Some(before), after: Some(Row::Host(host())) }
+}
+
+fn view_rows() -> Vec<ViewRow> {
+    vec![
+        ViewRow::Trust(vec![vec![1, 2], vec![3]]),
+        ViewRow::Domain(domain()),
+        ViewRow::Manager(manager()),
+        ViewRow::Policy(policy(Walk::Hops, Failback::Dormant)),
+        ViewRow::Denial(denial()),
+    ]
+}
+
+fn changes() -> Vec<Change> {
+    let path = || to("/emea/de");
+    let (host, ty) = (|| to("agent1"), || to("command-control"));
+    let one = || TypeSelector::One(ty());
+    vec![
+        Change::AddDomain { path: path() },
+        Change::RenameDomain { path: path(), name: to("at") },
+        Change::MoveDomain { path: path(), parent: to("/") },
+        Change::RemoveDomain { path: path(), recursive: true },
+        Change::AddHost { id: host_id(), name: host(), domain: path(), address: Some(to("::1")) },
+        Change::MoveHost { host: host(), domain: path() },
+        Change::RenameHost { host: host(), name: to("agent2") },
+        Change::SetAddress { host: host(), address: None },
+        Change::RemoveHost { host: host(), with_packages: true },
+        Change::AddPackage { host: host(), ty: ty(), spec: spec() },
+        Change::SetPackage { host: host(), ty: ty(), spec: spec() },
+        Change::WithdrawPackage { host: host(), ty: ty(), reason: Some(to("moved")) },
+        Change::RestorePackage { host: host(), ty: ty() },
+        Change::RemovePackage { host: host(), ty: ty(), successor: Some(to("agent2")) },
+        Change::SetPolicy { domain: path(), ty: one(), settings: settings(Walk::Chain, Failback::Auto) },
+        Change::ReplacePolicy { domain: path(), ty: one(), settings: PolicySettings::default() },
+        Change::CreateToken { token: token(), domain: path() },
+        Change::RevokeToken { id: token_id() },
+        Change::Enrol {
+            token: token_id(),
+            host: host(),
+            id: host_id(),
+            domain: Some(path()),
+            address: Some(to("10.0.0.1")),
+            key_hash: [11; 32],
+        },
+    ]
+}
+
+fn change_set(changes: Vec<Change>) -> ChangeSet {
+    ChangeSet { request: request_id(), if_revision: Some(299), changes }
+}
+
+fn commit(actor: Actor) -> Commit {
+    Commit {
+        position: position(),
+        at: UnixMillis(1_700_000_000_003),
+        actor,
+        request: request_id(),
+        content: [12; 32],
+        rows: vec![row_change()],
+    }
+}
+
+fn liveness_entry(health: Health) -> LivenessEntry {
+    LivenessEntry {
+        host: host_id(),
+        incarnation: 13,
+        sequence: 14,
+        silent: true,
+        packages: BTreeMap::from([(to("audit"), health)]),
+    }
+}
+
+fn from_agent() -> Vec<FromAgent> {
+    let using = Using {
+        ty: to("audit"),
+        manager: Some(to("agent1")),
+        since: Duration::from_millis(1500),
+        cause: to("agent3: connection refused"),
+    };
+    vec![
+        FromAgent::Hello(Hello {
+            protocol: (1, 2),
+            build: to("0.1.0"),
+            incarnation: 13,
+            holds: Some(holding()),
+        }),
+        FromAgent::Heartbeat(AgentHeartbeat {
+            holds: Some(holding()),
+            sequence: 14,
+            packages: BTreeMap::from([(to("audit"), Health::Unchecked), (to("mirror"), Health::Passing)]),
+            using: vec![using],
+        }),
+        FromAgent::Repair,
+    ]
+}
+
+fn to_agent() -> Vec<ToAgent> {
+    let gone = ViewChange { key: ViewRow::Manager(manager()).key(), row: None };
+    let set = ViewChange { key: ViewKey::Domain(DomainId(8)), row: Some(ViewRow::Domain(domain())) };
+    vec![
+        ToAgent::Welcome(Welcome {
+            protocol: 1,
+            build: to("0.1.0"),
+            manager: to("framework-manager"),
+            heartbeat: Duration::from_secs(2),
+        }),
+        ToAgent::Snapshot(SnapshotPart { first: true, rows: view_rows(), last: Some(mark()) }),
+        ToAgent::Delta(Delta { from_view_revision: 290, mark: mark(), changes: vec![gone, set] }),
+        ToAgent::Place(place()),
+        ToAgent::Heartbeat(ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]) }),
+        ToAgent::Liveness(Liveness { complete: true, entries: vec![liveness_entry(Health::Passing)] }),
+    ]
+}
+
+fn queries() -> Vec<Query> {
+    let down = vec![to::<Down>("agent3"), to::<Down>("agent1:audit")];
+    vec![
+        Query::Status,
+        Query::Route { host: Some(to("agent4")), ty: to("audit"), down, candidates: Some(3) },
+        Query::Tokens,
+    ]
+}
+
+fn requests() -> Vec<Request> {
+    vec![
+        Request::Session,
+        Request::Enrol(Enrol {
+            token: token_id(),
+            secret: [15; 32],
+            request: request_id(),
+            host: to("agent1"),
+            domain: Some(to("/emea/de")),
+            csr: vec![16, 17],
+        }),
+        Request::Renew { csr: vec![16, 17] },
+        Request::Edit { set: change_set(changes()), dry_run: true },
+        Request::Read,
+        Request::Query(Query::Status),
+    ]
+}
+
+fn failure(class: FailureClass, retry: Retry) -> Failure {
+    Failure {
+        error: "unknown-host".into(),
+        class,
+        message: "There is no host agent9.".into(),
+        place: "agent9".into(),
+        remedy: "List hosts with `echelon host list`.".into(),
+        retry,
+    }
+}
+
+fn responses() -> Vec<Response> {
+    vec![
+        Response::Failed(failure(FailureClass::Failed, Retry::Pointless)),
+        Response::Enrolled(Enrolled {
+            chain: vec![vec![1, 2], vec![3]],
+            framework: to("acme"),
+            host: host_id(),
+            enrolment: 2,
+            access: Access::Agent,
+            domain: to("/emea/de"),
+        }),
+        Response::Renewed(vec![vec![1, 2], vec![3]]),
+        Response::Edited(EditAnswer {
+            position: position(),
+            request: request_id(),
+            rows: vec![row_change()],
+            repeated: true,
+        }),
+        Response::Rows(RowsPart {
+            position: position(),
+            rows: rows(),
+            liveness: vec![liveness_entry(Health::Passing)],
+            last: true,
+        }),
+        Response::Documents { documents: vec!["{}".into(), "{\"a\":1}".into()], last: true },
+    ]
+}
+
+/// The words and kinds that stand inside other messages, each in one that carries it.
+fn inner() -> Vec<Example> {
+    let failing = Health::Failing { demands_answer: true, reason: to("no answer within 500ms") };
+    let health = [Health::Unchecked, Health::Passing, failing];
+    let listens = [Listens::Nowhere, Listens::Port(to("7001")), Listens::At(to("10.0.0.1:7000"))];
+    let checks = [CheckKind::Connect, exchange()];
+    let actors = [
+        Actor::Console(to("alice")),
+        Actor::Agent(to("agent1")),
+        Actor::Manager(to("framework-manager")),
+        Actor::Token(token_id()),
+    ];
+    let access = [Access::Agent, Access::Manager, Access::Viewer, Access::Operator, Access::Admin];
+    let subjects = [Subject::Host(host_id()), Subject::Console(to("alice"))];
+    let walks = [Walk::Chain, Walk::Subtree, Walk::Hops];
+    let failbacks = [Failback::Auto, Failback::Dormant, Failback::Off];
+    let classes = [
+        FailureClass::Failed,
+        FailureClass::Forbidden,
+        FailureClass::Unreachable,
+        FailureClass::NotAllowed,
+        FailureClass::Unknown,
+    ];
+    let retries = [Retry::Safe, Retry::Unsafe, Retry::Pointless];
+    let failed = |class, retry| Response::Failed(failure(class, retry));
+    let row = |listens, kind, role| Row::Package(package(listens, check(kind), role));
+
+    let mut all = Vec::new();
+    all.extend(health.map(|h| example(h.kind(), liveness_entry(h))));
+    all.extend(queries().into_iter().map(|q| example(q.kind(), Request::Query(q))));
+    all.extend(classes.map(|c| example(c.kind(), failed(c, Retry::Safe))));
+    all.extend(retries.map(|r| example(r.kind(), failed(FailureClass::Failed, r))));
+    all.extend(actors.map(|a| example(a.kind(), commit(a))));
+    all.extend(access.map(|a| example(a.kind(), Row::Identity(identity(a, Subject::Host(host_id()))))));
+    all.extend(subjects.map(|s| example(s.kind(), Row::Identity(identity(Access::Viewer, s)))));
+    all.extend(listens.map(|l| example(l.kind(), row(l, CheckKind::Connect, Role::Backup))));
+    all.extend(checks.map(|c| example(c.kind(), row(Listens::Nowhere, c, Role::Backup))));
+    all.extend(
+        [Role::Primary, Role::Backup]
+            .map(|r| example(r.kind(), row(Listens::Port(to("1")), CheckKind::Connect, r))),
+    );
+    all.extend(walks.map(|w| example(w.kind(), ViewRow::Policy(policy(w, Failback::Auto)))));
+    all.extend(failbacks.map(|f| example(f.kind(), ViewRow::Policy(policy(Walk::Chain, f)))));
+    all
+}
+
+fn examples() -> Vec<Example> {
+    let mut all = vec![
+        example("Position", position()),
+        example("ViewMark", mark()),
+        example("Place", place()),
+        example("RowChange", row_change()),
+        example("ViewChange", ViewChange { key: ViewKey::Trust, row: Some(ViewRow::Trust(vec![vec![1]])) }),
+    ];
+    all.extend(from_agent().into_iter().map(|m| example(m.kind(), m)));
+    all.extend(to_agent().into_iter().map(|m| example(m.kind(), m)));
+    all.extend(requests().into_iter().map(|m| example(m.kind(), m)));
+    all.extend(responses().into_iter().map(|m| example(m.kind(), m)));
+    all.extend(rows().into_iter().map(|r| example(r.key().kind(), r.key())));
+    all.extend(rows().into_iter().map(|r| example(r.kind(), r)));
+    all.extend(view_rows().into_iter().map(|r| example(r.key().kind(), r.key())));
+    all.extend(view_rows().into_iter().map(|r| example(r.kind(), r)));
+    all.extend(changes().into_iter().map(|c| example(c.kind(), change_set(vec![c]))));
+    all.extend(inner());
+    all
+}
