@@ -1,6 +1,7 @@
 //! Who somebody is, as a SPIFFE URI.
 
 use crate::lifetime;
+use echelon_core::access::Subject;
 use echelon_core::id::HostId;
 use echelon_core::name::{ConsoleName, FrameworkName, NameError};
 use std::fmt;
@@ -41,6 +42,16 @@ impl Spiffe {
             Self::Host(_) => lifetime::HOST,
             Self::Manager(_) => lifetime::MANAGER,
             Self::Console(_) => lifetime::CONSOLE,
+        }
+    }
+}
+
+impl From<&Spiffe> for Subject {
+    /// Under what the registry keeps this party: a manager shares its host's identity.
+    fn from(party: &Spiffe) -> Self {
+        match party {
+            Spiffe::Host(id) | Spiffe::Manager(id) => Self::Host(*id),
+            Spiffe::Console(name) => Self::Console(name.clone()),
         }
     }
 }

@@ -313,6 +313,27 @@ async fn when_many_come_at_once_they_prove_their_address_and_all_get_in() {
     assert_eq!(server.stats().validated, 10);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_comes_at_once_waits_its_turn_and_gets_in() {
+    const FLEET: usize = 4 * limits::MAX_HANDSHAKES;
+    let acme = Framework::new("acme");
+    let (server, client) = (acme.server(), acme.client());
+    let addr = server.local_addr();
+    let mut coming = tokio::task::JoinSet::new();
+    for _ in 0..FLEET {
+        let client = client.clone();
+        coming.spawn(async move { client.connect(addr, &Target::AnyManager).await });
+    }
+    let mut theirs = Vec::new();
+    while theirs.len() < FLEET {
+        theirs.push(within(server.accept()).await.unwrap());
+    }
+    for outcome in coming.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!(server.stats().failed, 0);
+}
+
 #[tokio::test]
 async fn the_next_second_of_a_certificate_is_its_last() {
     // Validity is checked by the clock at the handshake, not when the certificate was loaded.
