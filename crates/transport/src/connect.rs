@@ -11,7 +11,7 @@ use echelon_identity::trust::root_hash;
 use echelon_identity::{PeerIdentity, TrustBundle};
 use quinn::ConnectionError;
 use rustls::CertificateError;
-use rustls::pki_types::CertificateDer;
+use rustls_pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -5,11 +5,11 @@ use echelon_core::name::FrameworkName;
 use echelon_identity::{Credentials, TrustBundle};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ConfigBuilder, ConfigSide, RootCertStore, WantsVerifier};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use std::sync::{Arc, LazyLock};
 
 /// The protocol's name in the handshake (ALPN, RFC 7301); the number rises when frames change.
