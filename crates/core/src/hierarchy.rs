@@ -81,6 +81,26 @@ impl Hierarchy {
         }
     }
 
+    /// This tree with domains put and removed all at once: only what comes out must be a tree, not each step
+    /// on the way, so that two domains may swap their names or a removed one may be named before what was
+    /// below it.
+    ///
+    /// # Errors
+    /// What comes out is no tree; see [`TreeError`].
+    pub fn with(
+        &self,
+        changes: impl IntoIterator<Item = (DomainId, Option<Domain>)>,
+    ) -> Result<Self, TreeError> {
+        let mut domains: BTreeMap<_, _> = self.iter().map(|d| (d.id, d.clone())).collect();
+        for (id, domain) in changes {
+            match domain {
+                Some(domain) => domains.insert(id, domain),
+                None => domains.remove(&id),
+            };
+        }
+        Self::from_domains(domains.into_values())
+    }
+
     /// Puts a domain where its `place` says: adds it, or moves or renames it with all that is below it.
     ///
     /// # Errors

@@ -6,11 +6,12 @@
 use crate::access::{Denial, Identity, Subject, Token};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
+use crate::limits::REQUEST_TTL;
 use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::Package;
 use crate::policy::{Policy, TypeSelector};
 use crate::position::Position;
-use crate::row::{Commit, Domain, Host, Meta, Row, RowKey};
+use crate::row::{Commit, Domain, Host, Meta, Row, RowChange, RowKey};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use std::sync::Arc;
 
@@ -329,11 +330,7 @@ impl Registry {
     fn set_host(&mut self, host: Host) {
         let packages: Vec<_> = self.packages_on(host.id).cloned().collect();
         if let Some(old) = self.hosts.get(&host.id).cloned() {
-            self.host_names.remove_mut(&old.name);
-            self.hosts_in.remove_mut(&(old.domain, old.id));
-            for p in packages.iter().filter(|p| p.is_manager()) {
-                self.managers_in.remove_mut(&(old.domain, old.id, p.ty.clone()));
-            }
+            self.unlist_host(&old, &packages);
         }
         for p in packages.iter().filter(|p| p.is_manager()) {
             self.managers_in.insert_mut((host.domain, host.id, p.ty.clone()));
@@ -341,6 +338,18 @@ impl Registry {
         self.host_names.insert_mut(host.name.clone(), host.id);
         self.hosts_in.insert_mut((host.domain, host.id));
         self.hosts.insert_mut(host.id, Arc::new(host));
+    }
+
+    /// Takes a host out of the indexes. Its name stays where another host has taken it over already: the rows
+    /// of one commit come in the order of their ids.
+    fn unlist_host(&mut self, host: &Host, packages: &[Arc<Package>]) {
+        if self.host_names.get(&host.name) == Some(&host.id) {
+            self.host_names.remove_mut(&host.name);
+        }
+        self.hosts_in.remove_mut(&(host.domain, host.id));
+        for p in packages.iter().filter(|p| p.is_manager()) {
+            self.managers_in.remove_mut(&(host.domain, host.id, p.ty.clone()));
+        }
     }
 
     fn set_package(&mut self, package: Package) {
@@ -362,7 +371,8 @@ impl Registry {
         self.packages.remove_mut(&(host, ty.clone()));
     }
 
-    /// Removes one row and keeps the indexes. The caller has checked that nothing refers to it.
+    /// Removes one row and keeps the indexes. The caller has checked that nothing refers to it, or removes
+    /// that too before anybody sees this state.
     ///
     /// # Errors
     /// A domain has subdomains; the registry is then as it was.
@@ -372,8 +382,8 @@ impl Registry {
             RowKey::Domain(id) => Arc::make_mut(&mut self.hierarchy).remove(*id)?,
             RowKey::Host(id) => {
                 if let Some(old) = self.hosts.get(id).cloned() {
-                    self.host_names.remove_mut(&old.name);
-                    self.hosts_in.remove_mut(&(old.domain, old.id));
+                    let packages: Vec<_> = self.packages_on(*id).cloned().collect();
+                    self.unlist_host(&old, &packages);
                     self.hosts.remove_mut(id);
                 }
             }
@@ -399,9 +409,37 @@ impl Registry {
         self.requests.insert_mut(request, answered);
     }
 
-    /// Remembers a commit that this state contains.
+    /// Remembers a commit that this state contains, and forgets those too old to be repeated.
     pub(crate) fn note(&mut self, commit: &Commit) {
         self.remember(commit.request, Answered { content: commit.content, position: commit.position });
+        let forgotten = Some(commit.at - REQUEST_TTL);
+        let old: Vec<_> = self.requests.keys().take_while(|id| id.made_at() < forgotten).copied().collect();
+        old.iter().for_each(|id| {
+            self.requests.remove_mut(id);
+        });
+    }
+
+    /// This registry after a commit that some manager has made on top of it.
+    ///
+    /// # Errors
+    /// The commit does not follow on this state.
+    pub fn apply(&self, commit: &Commit) -> Result<Self, TreeError> {
+        let mut next = self.clone();
+        let is_domain = |c: &&RowChange| matches!(c.key, RowKey::Domain(_));
+        let (domains, others): (Vec<_>, Vec<_>) = commit.rows.iter().partition(is_domain);
+        if !domains.is_empty() {
+            let changes = domains.into_iter().filter_map(RowChange::domain);
+            next.hierarchy = Arc::new(self.hierarchy.with(changes)?);
+        }
+        for change in others {
+            match &change.after {
+                Some(row) => next.set(row.clone())?,
+                None => next.unset(&change.key)?,
+            }
+        }
+        next.position = commit.position;
+        next.note(commit);
+        Ok(next)
     }
 
     /// The domain with this id, which the caller knows to be there.

@@ -123,6 +123,17 @@ pub struct RowChange {
     pub after: Option<Row>,
 }
 
+impl RowChange {
+    /// The domain it changes and what that is now; none where it changes another kind of row.
+    pub(crate) fn domain(&self) -> Option<(DomainId, Option<Domain>)> {
+        match (&self.key, &self.after) {
+            (RowKey::Domain(id), Some(Row::Domain(domain))) => Some((*id, Some(domain.clone()))),
+            (RowKey::Domain(id), _) => Some((*id, None)),
+            _ => None,
+        }
+    }
+}
+
 /// Who asked for an edit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

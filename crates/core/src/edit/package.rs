@@ -1,0 +1,144 @@
+//! Changes of packages.
+
+use super::Draft;
+use crate::change::PackageSpec;
+use crate::id::HostId;
+use crate::limits::MAX_PACKAGES_PER_HOST;
+use crate::name::{HostName, ManagerType, Text};
+use crate::package::{Listens, Package, Role, Withdrawal, check_priority, check_weight};
+use crate::refusal::Refusal;
+use crate::row::{Row, RowKey};
+use std::sync::Arc;
+
+impl Draft {
+    fn package(&self, host: &HostName, ty: &ManagerType) -> Result<Arc<Package>, Refusal> {
+        let id = self.host(host)?.id;
+        let package = self.next.package(id, ty).cloned();
+        package.ok_or_else(|| Refusal::UnknownPackage { host: host.clone(), ty: ty.clone() })
+    }
+
+    pub(super) fn add_package(
+        &mut self,
+        host: &HostName,
+        ty: &ManagerType,
+        spec: &PackageSpec,
+    ) -> Result<(), Refusal> {
+        let row = self.host(host)?;
+        if ty.is_registry() {
+            return Err(Refusal::RegistryPackage { host: host.clone() });
+        }
+        if self.next.package(row.id, ty).is_some() {
+            return Err(Refusal::PackageExists { host: host.clone(), ty: ty.clone() });
+        }
+        if self.next.packages_on(row.id).count() >= MAX_PACKAGES_PER_HOST {
+            return Err(Refusal::TooManyPackages { host: host.clone() });
+        }
+        self.write_package(row.id, ty, spec, None, None)
+    }
+
+    pub(super) fn set_package(
+        &mut self,
+        host: &HostName,
+        ty: &ManagerType,
+        spec: &PackageSpec,
+    ) -> Result<(), Refusal> {
+        let old = self.package(host, ty)?;
+        if ty.is_registry() {
+            return Err(Refusal::RegistryPackage { host: host.clone() });
+        }
+        if old.role == Some(Role::Primary) && spec.listens == Listens::Nowhere {
+            self.check_no_backups(host, ty)?;
+        }
+        self.write_package(old.host, ty, spec, old.role, old.withdrawn.clone())
+    }
+
+    fn write_package(
+        &mut self,
+        host: HostId,
+        ty: &ManagerType,
+        spec: &PackageSpec,
+        role: Option<Role>,
+        withdrawn: Option<Withdrawal>,
+    ) -> Result<(), Refusal> {
+        spec.check.validate()?;
+        let mut package = Package {
+            host,
+            ty: ty.clone(),
+            listens: spec.listens.clone(),
+            priority: check_priority(spec.priority)?,
+            weight: check_weight(spec.weight)?,
+            withdrawn,
+            role: None,
+            version: spec.version.clone(),
+            check: spec.check.clone(),
+        };
+        if package.is_manager() {
+            let first = || if self.next.primary_of(ty).is_none() { Role::Primary } else { Role::Backup };
+            package.role = Some(role.unwrap_or_else(first));
+        }
+        Ok(self.set(Row::Package(package))?)
+    }
+
+    pub(super) fn withdraw_package(
+        &mut self,
+        host: &HostName,
+        ty: &ManagerType,
+        reason: Option<&Text>,
+    ) -> Result<(), Refusal> {
+        self.change_package(host, ty, |p| {
+            if p.withdrawn.is_none() || reason.is_some() {
+                p.withdrawn = Some(Withdrawal { reason: reason.cloned() });
+            }
+        })
+    }
+
+    pub(super) fn restore_package(&mut self, host: &HostName, ty: &ManagerType) -> Result<(), Refusal> {
+        self.change_package(host, ty, |p| p.withdrawn = None)
+    }
+
+    fn change_package(
+        &mut self,
+        host: &HostName,
+        ty: &ManagerType,
+        change: impl FnOnce(&mut Package),
+    ) -> Result<(), Refusal> {
+        let mut row = Package::clone(&*self.package(host, ty)?);
+        change(&mut row);
+        Ok(self.set(Row::Package(row))?)
+    }
+
+    fn check_no_backups(&self, host: &HostName, ty: &ManagerType) -> Result<(), Refusal> {
+        let backup = self.next.packages_of(ty).find(|p| p.role == Some(Role::Backup));
+        match backup.and_then(|p| self.next.host(p.host)) {
+            Some(b) => {
+                Err(Refusal::PrimaryHasBackups { host: host.clone(), ty: ty.clone(), backup: b.name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn remove_package(
+        &mut self,
+        host: &HostName,
+        ty: &ManagerType,
+        successor: Option<&HostName>,
+    ) -> Result<(), Refusal> {
+        let old = self.package(host, ty)?;
+        if ty.is_registry() {
+            return Err(Refusal::RegistryPackage { host: host.clone() });
+        }
+        self.unset(RowKey::Package(old.host, ty.clone()))?;
+        match (old.role, successor) {
+            (Some(Role::Primary), Some(next)) => {
+                let backup = self.package(next, ty)?;
+                if backup.role != Some(Role::Backup) {
+                    return Err(Refusal::NoBackup { host: next.clone(), ty: ty.clone() });
+                }
+                self.change_package(next, ty, |p| p.role = Some(Role::Primary))
+            }
+            (Some(Role::Primary), None) => self.check_no_backups(host, ty),
+            (_, Some(_)) => Err(Refusal::NotPrimary { host: host.clone(), ty: ty.clone() }),
+            (_, None) => Ok(()),
+        }
+    }
+}

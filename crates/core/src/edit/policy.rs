@@ -1,0 +1,36 @@
+//! Changes of policies.
+
+use super::Draft;
+use crate::name::DomainPath;
+use crate::policy::{Policy, PolicySettings, TypeSelector};
+use crate::refusal::Refusal;
+use crate::row::{Row, RowKey};
+
+impl Draft {
+    pub(super) fn set_policy(
+        &mut self,
+        path: &DomainPath,
+        ty: &TypeSelector,
+        settings: &PolicySettings,
+    ) -> Result<(), Refusal> {
+        let domain = self.domain(path)?;
+        let old = self.next.policy(domain, ty).map(|p| p.settings.clone()).unwrap_or_default();
+        self.replace_policy(path, ty, &settings.over(&old))
+    }
+
+    pub(super) fn replace_policy(
+        &mut self,
+        path: &DomainPath,
+        ty: &TypeSelector,
+        settings: &PolicySettings,
+    ) -> Result<(), Refusal> {
+        let domain = self.domain(path)?;
+        settings.validate()?;
+        match settings.is_empty() {
+            true => Ok(self.unset(RowKey::Policy(domain, ty.clone()))?),
+            false => {
+                Ok(self.set(Row::Policy(Policy { domain, ty: ty.clone(), settings: settings.clone() }))?)
+            }
+        }
+    }
+}
