@@ -1,0 +1,241 @@
+//! A registry manager, over the network.
+
+use crate::answers::{Answers, Lost, Reading, collect_rows};
+use crate::errors::{Attempt, CallError, ConnectError};
+use echelon_core::change::ChangeSet;
+use echelon_core::endpoint::Endpoint;
+use echelon_core::message::{EditAnswer, Query, Request, Response};
+use echelon_core::time::UnixMillis;
+use echelon_identity::directory::DirectoryError;
+use echelon_identity::{CertificateChain, CertificateRequest, Credentials, IdentityDirectory, TrustBundle};
+use echelon_transport::{Connection, Endpoint as Socket, Settings, Target};
+use echelon_wire::{MAX_EDIT_FRAME, MAX_SESSION_FRAME, Wire};
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long one address is tried: three lost datagrams and a slow handshake fit, and a person still waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most addresses of one name that are tried: one family each of a few machines.
+const MAX_RESOLVED: usize = 4;
+
+/// Code with which a console that is done says goodbye.
+const DONE: u32 = 1;
+
+/// How long leaving waits until the goodbye is on its way. A manager that misses it notices by silence.
+const GOODBYE: Duration = Duration::from_millis(20);
+
+/// Most documents of one report: every host of the largest framework, twice.
+const MAX_DOCUMENTS: usize = 2_000_000;
+
+/// A connection to one registry manager.
+#[derive(Debug)]
+pub struct ManagerClient {
+    socket: Socket,
+    connection: Connection,
+    endpoint: Endpoint,
+}
+
+impl ManagerClient {
+    /// Connects as the identity in this directory to the first manager that answers: at `addresses`, or,
+    /// where there are none, at those the directory names. Each is tried for 5 s, in turn. An identity
+    /// past half of its life is renewed on the way, where the manager does so.
+    ///
+    /// # Errors
+    /// The identity cannot be used, or no manager lets it in; see [`ConnectError`].
+    pub async fn connect(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, ConnectError> {
+        let unusable = |source| ConnectError::Identity { path: identity.path().to_owned(), source };
+        let credentials = identity.load_credentials().map_err(unusable)?;
+        let trust = identity.load_trust().map_err(unusable)?;
+        let addresses = match addresses {
+            [] => known_managers(identity).map_err(unusable)?,
+            given => given.to_vec(),
+        };
+        let client = Self::connect_with(&credentials, &trust, &addresses).await?;
+        // A renewal that fails leaves the identity as good as it was; the next call tries again.
+        let _ = client.renew_if_due(identity, &credentials).await;
+        Ok(client)
+    }
+
+    /// Connects with credentials at hand, as [`Self::connect`] does, and renews nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(
+        credentials: &Credentials,
+        trust: &TrustBundle,
+        addresses: &[Endpoint],
+    ) -> Result<Self, ConnectError> {
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        let settings = Settings { handshake: CONNECT_TIMEOUT, ..Settings::client() };
+        let socket = Socket::bind_client(Some(credentials), Some(trust), settings);
+        let socket = socket.map_err(ConnectError::Socket)?;
+        let mut tried = Vec::new();
+        for endpoint in addresses {
+            match reach(&socket, endpoint).await {
+                Ok(connection) => return Ok(Self { socket, connection, endpoint: endpoint.clone() }),
+                Err(attempts) => tried.extend(attempts),
+            }
+        }
+        Err(ConnectError::Unreachable { tried })
+    }
+
+    /// The address at which the manager was reached, as it was given.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Carries out an edit; with `dry_run` only says what it would change.
+    ///
+    /// # Errors
+    /// [`CallError::OutcomeUnknown`] where the edit was sent and no answer came: sending the same set again
+    /// is safe. With every other error nothing was changed.
+    pub async fn edit(&self, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, CallError> {
+        let request = set.request;
+        let edit = Request::Edit { set, dry_run };
+        let size = edit.encoded_len();
+        if size > MAX_EDIT_FRAME {
+            return Err(CallError::EditTooLarge { size, most: MAX_EDIT_FRAME });
+        }
+        let mut answers = Answers::open(&self.connection, MAX_EDIT_FRAME).await.map_err(CallError::Lost)?;
+        let answer = async {
+            answers.send(&edit).await?;
+            answers.next().await
+        };
+        let unknown = |source| CallError::OutcomeUnknown { request, source };
+        match answer.await.map_err(unknown)? {
+            Response::Edited(answer) => Ok(answer),
+            Response::Failed(failure) => Err(CallError::Failed(failure)),
+            other => Err(unknown(Lost::Unexpected(kind(&other)))),
+        }
+    }
+
+    /// Reads the whole registry, as far as a viewer may, and what is known of its managers.
+    ///
+    /// # Errors
+    /// See [`CallError`]; nothing was changed, a retry is safe.
+    pub async fn read(&self) -> Result<Reading, CallError> {
+        collect_rows(self.ask(&Request::Read).await?).await
+    }
+
+    /// Asks for a report: its documents, in the manager's order.
+    ///
+    /// # Errors
+    /// See [`CallError`]; nothing was changed, a retry is safe.
+    pub async fn query<T: DeserializeOwned>(&self, query: Query) -> Result<Vec<T>, CallError> {
+        let mut answers = self.ask(&Request::Query(query)).await?;
+        let mut report = Vec::new();
+        loop {
+            let (documents, last) = match answers.next().await.map_err(CallError::Lost)? {
+                Response::Documents { documents, last } => (documents, last),
+                Response::Failed(failure) => return Err(CallError::Failed(failure)),
+                other => return Err(CallError::Lost(Lost::Unexpected(kind(&other)))),
+            };
+            if report.len() + documents.len() > MAX_DOCUMENTS {
+                return Err(CallError::TooMuch { what: "documents", most: MAX_DOCUMENTS });
+            }
+            for document in documents {
+                let document = serde_json::from_str(&document);
+                report.push(document.map_err(|e| CallError::Lost(Lost::Document(e.to_string())))?);
+            }
+            if last {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new
+    /// one; where it is past half of its life.
+    ///
+    /// # Errors
+    /// The manager renews nothing, or the directory cannot be written. The identity is then as it was.
+    async fn renew_if_due(
+        &self,
+        identity: &IdentityDirectory,
+        credentials: &Credentials,
+    ) -> Result<(), CallError> {
+        if credentials.peer().is_ok_and(|peer| now() < peer.renew_at()) {
+            return Ok(());
+        }
+        let refused = |problem: String| CallError::Lost(Lost::Document(problem));
+        let csr = CertificateRequest::new(credentials.key()).map_err(|e| refused(e.to_string()))?;
+        let mut answers = self.ask(&Request::Renew { csr: csr.der().to_vec() }).await?;
+        let chain = match answers.next().await.map_err(CallError::Lost)? {
+            Response::Renewed(chain) => chain,
+            Response::Failed(failure) => return Err(CallError::Failed(failure)),
+            other => return Err(CallError::Lost(Lost::Unexpected(kind(&other)))),
+        };
+        let chain = CertificateChain::new(chain).map_err(|e| refused(e.to_string()))?;
+        let renewed = Credentials::new(credentials.key().clone(), chain);
+        let renewed = renewed.map_err(|e| refused(e.to_string()))?;
+        identity.save_credentials(&renewed).map_err(|e| refused(e.to_string()))
+    }
+
+    /// Says goodbye, so that the manager need not wait for silence. Calls after it fail.
+    pub async fn close(self) {
+        // Whether the goodbye arrives makes no difference to what was done.
+        let _ = tokio::time::timeout(GOODBYE, self.socket.close(DONE, "done")).await;
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Answers, CallError> {
+        let mut answers =
+            Answers::open(&self.connection, MAX_SESSION_FRAME).await.map_err(CallError::Lost)?;
+        answers.send(request).await.map_err(CallError::Lost)?;
+        Ok(answers)
+    }
+}
+
+fn known_managers(identity: &IdentityDirectory) -> Result<Vec<Endpoint>, DirectoryError> {
+    match identity.load_managers() {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        loaded => loaded,
+    }
+}
+
+async fn reach(socket: &Socket, endpoint: &Endpoint) -> Result<Connection, Vec<Attempt>> {
+    let addresses = match resolve(endpoint).await {
+        Ok(addresses) => addresses,
+        Err(attempt) => return Err(vec![attempt]),
+    };
+    let mut tried = Vec::new();
+    for address in addresses {
+        match socket.connect(address, &Target::AnyManager).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => tried.push(Attempt::failed(endpoint, error)),
+        }
+    }
+    Err(tried)
+}
+
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Attempt> {
+    if let Some(address) = endpoint.socket_addr() {
+        return Ok(vec![address]);
+    }
+    let lookup = tokio::net::lookup_host(endpoint.to_string());
+    let found = match tokio::time::timeout(CONNECT_TIMEOUT, lookup).await {
+        Ok(Ok(found)) => found.take(MAX_RESOLVED).collect(),
+        Ok(Err(error)) => return Err(Attempt::unresolved(endpoint, error.to_string())),
+        Err(_) => return Err(Attempt::unresolved(endpoint, "the resolver gave no answer".into())),
+    };
+    Ok(found)
+}
+
+/// What an answer is, for errors.
+pub(crate) fn kind(response: &Response) -> &'static str {
+    match response {
+        Response::Failed(_) => "a failure",
+        Response::Enrolled(_) => "an enrolment",
+        Response::Renewed(_) => "a renewal",
+        Response::Edited(_) => "an edit's answer",
+        Response::Rows(_) => "rows",
+        Response::Documents { .. } => "documents",
+    }
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

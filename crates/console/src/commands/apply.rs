@@ -1,0 +1,143 @@
+//! `echelon apply`.
+
+use crate::console::Console;
+use crate::edit::{EditArgs, explain, show_applied, submit};
+use crate::inventory::read_topology;
+use crate::problem::Problem;
+use crate::style;
+use echelon_client::{ManagerClient, Reading};
+use echelon_core::change::ChangeSet;
+use echelon_core::id::HostId;
+use echelon_core::message::{EditAnswer, Failure};
+use echelon_topology::{DiffLine, Options, Plan, Sign, Topology};
+use indicatif::ProgressBar;
+use std::path::PathBuf;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How often the difference is worked out anew, where somebody else edits in between. Whoever loses
+/// more often than that should look at what is going on.
+const MAX_TRIES: u32 = 4;
+
+/// From how many changes on a wait is long enough to be told about.
+const MANY: usize = 1000;
+
+/// How often the sign of life turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What to apply.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Apply {
+    /// The topology file: TOML or JSON
+    #[arg(value_name = "TOPOLOGY")]
+    topology: PathBuf,
+    /// Remove hosts, packages, policies and domains that are not in the file
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    edit: EditArgs,
+}
+
+/// Applies it in one edit, which is computed against one revision and refused at any other.
+pub(crate) async fn run(args: Apply, console: &mut Console) -> Result<(), Problem> {
+    let topology = read_topology(&args.topology)?;
+    let manager = console.manager().await?;
+    let applied = apply(&args, &topology, &manager, console).await;
+    manager.close().await;
+    applied
+}
+
+async fn apply(
+    args: &Apply,
+    topology: &Topology,
+    manager: &ManagerClient,
+    console: &mut Console,
+) -> Result<(), Problem> {
+    // One id for all tries: what is refused is not remembered, and what is done is done once.
+    let set = args.edit.set(Vec::new());
+    let mut tries = MAX_TRIES;
+    loop {
+        tries -= 1;
+        let reading = manager.read().await.map_err(|error| error.failure())?;
+        let plan = plan(topology, &reading, args.prune)?;
+        show_plan(&plan, console)?;
+        if plan.is_empty() {
+            return show_nothing(&set, &reading, &plan, console);
+        }
+        let if_revision = set.if_revision.or(Some(reading.registry.position().revision));
+        let attempt = ChangeSet { if_revision, changes: plan.changes.clone(), ..set.clone() };
+        match send(manager, attempt, args.edit.dry_run).await {
+            Err(problem) if moved_on(&problem) && set.if_revision.is_none() && tries > 0 => {
+                console.out.note("the registry has moved on meanwhile; the difference to it is now:")?;
+            }
+            Err(problem) => return Err(problem),
+            Ok(answer) => {
+                let changed =
+                    if console.out.is_json() { explain(manager, &answer).await } else { Vec::new() };
+                return show_applied(console, &answer, &changed, &plan.warnings, args.edit.dry_run);
+            }
+        }
+    }
+}
+
+fn plan(topology: &Topology, reading: &Reading, prune: bool) -> Result<Plan, Problem> {
+    let mut new_id = || HostId(Uuid::now_v7());
+    let plan = echelon_topology::diff(topology, &reading.registry, Options { prune }, &mut new_id);
+    plan.map_err(|error| Failure::from(&error).into())
+}
+
+fn moved_on(problem: &Problem) -> bool {
+    problem.name() == "revision-moved"
+}
+
+async fn send(manager: &ManagerClient, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, Problem> {
+    // Shows itself on a terminal only.
+    let sign_of_life = (set.changes.len() > MANY).then(|| {
+        let bar =
+            ProgressBar::new_spinner().with_message(format!("{} changes in one edit", set.changes.len()));
+        bar.enable_steady_tick(TICK);
+        bar
+    });
+    let answer = submit(manager, set, dry_run).await;
+    if let Some(bar) = sign_of_life {
+        bar.finish_and_clear();
+    }
+    answer
+}
+
+fn show_plan(plan: &Plan, console: &mut Console) -> Result<(), Problem> {
+    for warning in &plan.warnings {
+        let odd = style::ODD;
+        console.out.note(format!("{odd}warning:{odd:#} {warning}"))?;
+    }
+    if console.out.is_json() {
+        return Ok(());
+    }
+    plan.lines.iter().try_for_each(|line| console.out.line(colored(line)))?;
+    // Before the wait for the manager.
+    console.out.finish()
+}
+
+fn colored(line: &DiffLine) -> String {
+    let style = match line.sign {
+        Sign::Add => style::GOOD,
+        Sign::Change => style::ODD,
+        Sign::Remove => style::BAD,
+    };
+    format!("{style}{line}{style:#}")
+}
+
+/// No difference is no edit.
+fn show_nothing(
+    set: &ChangeSet,
+    reading: &Reading,
+    plan: &Plan,
+    console: &mut Console,
+) -> Result<(), Problem> {
+    if !console.out.is_json() {
+        return console.out.line("no difference: the registry is what the file says");
+    }
+    let position = reading.registry.position();
+    let answer = EditAnswer { position, request: set.request, rows: Vec::new(), repeated: false };
+    show_applied(console, &answer, &[], &plan.warnings, false)
+}

@@ -1,0 +1,76 @@
+//! One module for each group of commands.
+
+pub(crate) mod apply;
+pub(crate) mod completion;
+pub(crate) mod domain;
+pub(crate) mod export;
+pub(crate) mod host;
+pub(crate) mod man;
+pub(crate) mod package;
+pub(crate) mod route;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod tree;
+
+use crate::console::Console;
+use crate::problem::Problem;
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// How the registry manager is
+    #[command(after_help = "Example:\n  echelon status")]
+    Status,
+    /// The domains with their hosts, packages and the state of each manager
+    #[command(after_help = "Examples:\n  echelon tree\n  echelon tree /emea --file topology.toml")]
+    Tree(tree::Tree),
+    /// Add, rename, move and remove domains
+    #[command(subcommand, after_help = "Example:\n  echelon domain add /emea /emea/de")]
+    Domain(domain::Domain),
+    /// Add, move, rename, remove, show and list hosts
+    #[command(subcommand, after_help = "Example:\n  echelon host add agent5 agent6 --domain /sub1")]
+    Host(host::Host),
+    /// Add, withdraw, restore, remove and list packages
+    #[command(subcommand, after_help = "Example:\n  echelon package add agent5 command-control --port 7000")]
+    Package(package::Package),
+    /// Who serves a host, and who would if others failed
+    #[command(after_help = route::EXAMPLES)]
+    Route(route::Route),
+    /// Make the registry what a topology file says, in one edit; shows the difference first
+    #[command(after_help = "Examples:
+  echelon apply topology.toml --dry-run
+  echelon apply topology.toml --prune")]
+    Apply(apply::Apply),
+    /// Print the registry as a topology file
+    #[command(after_help = "Example:\n  echelon export > topology.toml")]
+    Export,
+    /// Create, list and revoke join tokens, with which hosts enrol
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ECHELON_TOKEN=$(echelon token create --host agent5 --ttl 10m)"
+    )]
+    Token(token::Token),
+    /// Print the completion of these commands for a shell
+    #[command(after_help = "Example:\n  echelon completion bash > /etc/bash_completion.d/echelon")]
+    Completion(completion::Completion),
+    /// Write the manual pages of these commands into a directory
+    #[command(after_help = "Example:\n  echelon man /usr/local/share/man/man1")]
+    Man(man::Man),
+}
+
+/// Does it.
+pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), Problem> {
+    match command {
+        Command::Status => status::run(console).await,
+        Command::Tree(args) => tree::run(args, console).await,
+        Command::Domain(args) => domain::run(args, console).await,
+        Command::Host(args) => host::run(args, console).await,
+        Command::Package(args) => package::run(args, console).await,
+        Command::Route(args) => route::run(args, console).await,
+        Command::Apply(args) => apply::run(args, console).await,
+        Command::Export => export::run(console).await,
+        Command::Token(args) => token::run(args, console).await,
+        Command::Completion(args) => completion::run(&args, console),
+        Command::Man(args) => man::run(&args, console),
+    }
+}

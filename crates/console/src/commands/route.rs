@@ -1,0 +1,243 @@
+//! `echelon route`.
+
+use crate::console::Console;
+use crate::inventory::{From, Inventory};
+use crate::problem::Problem;
+use crate::style;
+use crate::table::{self, NOTHING, Table, cell, maybe};
+use clap::ArgGroup;
+use echelon_core::message::Query;
+use echelon_core::name::{HostName, ManagerType};
+use echelon_core::project::project;
+use echelon_core::report::{CandidateReport, CandidateState, Down, Outcome, RouteReport};
+use echelon_core::row::Host;
+use echelon_core::settled::Settled;
+
+/// Examples for its help.
+pub(crate) const EXAMPLES: &str = "Examples:
+  echelon route --host agent4 --type command-control
+  echelon route --host agent4 --type command-control --down agent3 --explain
+  echelon route --all --type command-control --down agent1:command-control
+  echelon route --all --type command-control --candidates 2 --file topology.toml";
+
+/// Who asks, and for what.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("who").required(true).args(["host", "all"]))]
+pub(crate) struct Route {
+    /// The host that looks for its manager
+    #[arg(long, value_name = "NAME")]
+    host: Option<HostName>,
+    /// Every host, one line each
+    #[arg(long)]
+    all: bool,
+    /// The type of manager
+    #[arg(long = "type", value_name = "TYPE")]
+    ty: ManagerType,
+    /// Take a host's managers, or its manager of one type, as down; may be given several times
+    #[arg(long, value_name = "HOST[:TYPE]")]
+    down: Vec<Down>,
+    /// Show at most so many candidates for each host
+    #[arg(long, value_name = "N")]
+    candidates: Option<u32>,
+    /// Say why each candidate stands where it does
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    from: From,
+}
+
+/// Shows it.
+pub(crate) async fn run(args: Route, console: &mut Console) -> Result<(), Problem> {
+    let reports = match &args.from.file {
+        Some(_) => preview(&args, &Inventory::load(console, &args.from).await?)?,
+        None => ask(&args, console).await?,
+    };
+    if console.out.is_json() {
+        return reports.iter().try_for_each(|report| console.out.object(report));
+    }
+    match (args.all, reports.as_slice()) {
+        (false, [report]) => show_one(report, args.explain, console),
+        _ => console.out.table(&lines(&reports, args.explain)),
+    }
+}
+
+async fn ask(args: &Route, console: &Console) -> Result<Vec<RouteReport>, Problem> {
+    let manager = console.manager().await?;
+    let query = Query::Route {
+        host: args.host.clone(),
+        ty: args.ty.clone(),
+        down: args.down.clone(),
+        candidates: args.candidates,
+    };
+    let reports = manager.query(query).await.map_err(|error| error.failure())?;
+    manager.close().await;
+    Ok(reports)
+}
+
+/// The same from a file: by the functions that managers and agents use.
+fn preview(args: &Route, inventory: &Inventory) -> Result<Vec<RouteReport>, Problem> {
+    for down in &args.down {
+        inventory.host(&down.host)?;
+    }
+    let hosts: Vec<&Host> = match &args.host {
+        Some(name) => vec![inventory.host(name)?],
+        None => inventory.registry.hosts_by_name().map(AsRef::as_ref).collect(),
+    };
+    let settled = Settled {
+        registry: &inventory.registry,
+        view: &project(&inventory.registry),
+        state_of: &|host, ty| inventory.manager_state(host, ty),
+        down: &args.down,
+    };
+    let at_most = args.candidates.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let reports = hosts.into_iter().map(|host| {
+        let mut report = settled.route(host, &args.ty);
+        report.candidates.truncate(at_most);
+        report
+    });
+    Ok(reports.collect())
+}
+
+fn show_one(report: &RouteReport, explain: bool, console: &mut Console) -> Result<(), Problem> {
+    console.out.line(sentence(report))?;
+    if report.candidates.is_empty() {
+        return Ok(());
+    }
+    console.out.line("")?;
+    console.out.table(&candidates(&report.candidates, explain))
+}
+
+/// `agent4 → agent1 (127.0.0.11:7000), failover: agent3: connection refused`.
+fn sentence(report: &RouteReport) -> String {
+    let (bold, style) = (style::BOLD, style_of(report.outcome));
+    let to = match &report.chosen {
+        Some(chosen) => format!("{bold}{}{bold:#} ({})", chosen.host, chosen.endpoint),
+        None => "nobody".to_owned(),
+    };
+    let cause = if report.cause.is_empty() { String::new() } else { format!(": {}", report.cause) };
+    format!("{} → {to}, {style}{}{style:#}{cause}", report.host, word(report.outcome))
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Home => "home",
+        Outcome::Failover => "failover",
+        Outcome::LastResort => "last resort",
+        Outcome::Unserved => "unserved",
+    }
+}
+
+fn style_of(outcome: Outcome) -> anstyle::Style {
+    match outcome {
+        Outcome::Home => style::GOOD,
+        Outcome::Failover => style::ODD,
+        Outcome::LastResort | Outcome::Unserved => style::BAD,
+    }
+}
+
+fn candidates(candidates: &[CandidateReport], explain: bool) -> Table {
+    let mut table = match explain {
+        true => Table::new([
+            "RANK", "MANAGER", "DOMAIN", "ENDPOINT", "UP", "DOWN", "PRIO", "WEIGHT", "ROLE", "STATE",
+            "REASON",
+        ]),
+        false => Table::new(["RANK", "MANAGER", "DOMAIN", "ENDPOINT", "STATE"]),
+    };
+    for c in candidates {
+        let place = [maybe(c.rank), cell(&c.host), cell(&c.domain), cell(&c.endpoint)];
+        let keys = [cell(c.up), cell(c.down), cell(c.priority), cell(c.weight), cell(c.role)];
+        let end = [table::state(Some(c.state)), cell(&c.reason)];
+        let shown = if explain { 2 } else { 1 };
+        let row = place.into_iter().chain(keys.into_iter().filter(|_| explain));
+        table.row(row.chain(end.into_iter().take(shown)));
+    }
+    table
+}
+
+/// A line for each host.
+fn lines(reports: &[RouteReport], explain: bool) -> Table {
+    let mut table = match explain {
+        true => Table::new(["HOST", "SERVED BY", "OUTCOME", "CANDIDATES", "CAUSE"]),
+        false => Table::new(["HOST", "SERVED BY", "OUTCOME", "CANDIDATES"]),
+    };
+    for report in reports {
+        let served = report.chosen.as_ref().map(|chosen| &chosen.host);
+        let order = report.candidates.iter().map(in_short).collect::<Vec<_>>().join(" ");
+        let order = if order.is_empty() { NOTHING.to_owned() } else { order };
+        let row = [cell(&report.host), maybe(served), outcome(report.outcome), cell(order)];
+        table.row(row.into_iter().chain(explain.then(|| cell(&report.cause))));
+    }
+    table
+}
+
+fn outcome(outcome: Outcome) -> comfy_table::Cell {
+    let state = match outcome {
+        Outcome::Home => CandidateState::Live,
+        Outcome::Failover => CandidateState::Suspect,
+        Outcome::LastResort | Outcome::Unserved => CandidateState::Down,
+    };
+    cell(word(outcome)).fg(style::color_of_state(state))
+}
+
+fn in_short(candidate: &CandidateReport) -> String {
+    match candidate.state {
+        CandidateState::Live => candidate.host.to_string(),
+        state => format!("{}({state})", candidate.host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn report() -> RouteReport {
+        serde_json::from_value(json!({
+            "host": "agent4", "type": "command-control", "basis": "settled", "outcome": "failover",
+            "cause": "agent3: taken as down", "home": "agent3", "isolated": false,
+            "chosen": {"host": "agent1", "endpoint": "127.0.0.11:7000"},
+            "candidates": [
+                {"rank": 1, "host": "agent3", "domain": "/sub1/sub1a", "endpoint": "127.0.0.13:7000", "up": 0,
+                 "down": 0, "same_host": false, "priority": 100, "weight": 1, "role": "backup",
+                 "state": "down", "reason": "own domain; taken as down"},
+                {"rank": null, "host": "agent9", "domain": "/x", "endpoint": "127.0.0.19:7000", "up": 2,
+                 "down": 1, "same_host": false, "priority": 100, "weight": 1, "role": "backup",
+                 "state": "excluded", "reason": "outside this host's boundary"}]}))
+        .unwrap()
+    }
+
+    fn plain(text: impl AsRef<str>) -> String {
+        anstream::adapter::strip_str(text.as_ref()).to_string()
+    }
+
+    #[test]
+    fn one_route_is_one_sentence() {
+        let expected = "agent4 → agent1 (127.0.0.11:7000), failover: agent3: taken as down";
+        assert_eq!(plain(sentence(&report())), expected);
+        let nobody =
+            RouteReport { chosen: None, outcome: Outcome::Unserved, cause: "no manager".into(), ..report() };
+        assert_eq!(plain(sentence(&nobody)), "agent4 → nobody, unserved: no manager");
+    }
+
+    #[test]
+    fn candidates_are_listed_with_reasons_if_asked() {
+        let plain =
+            |explain| candidates(&report().candidates, explain).lines().map(plain).collect::<Vec<_>>();
+        assert_eq!(
+            plain(false)[1].split_whitespace().collect::<Vec<_>>(),
+            ["1", "agent3", "/sub1/sub1a", "127.0.0.13:7000", "down"]
+        );
+        assert!(plain(false)[2].starts_with(NOTHING));
+        assert!(plain(true)[2].contains("outside this host's boundary"));
+    }
+
+    #[test]
+    fn all_hosts_are_a_line_each() {
+        let lines: Vec<_> = lines(&[report()], false).lines().map(plain).collect();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[1].starts_with("agent4  agent1     failover  agent3(down) agent9(excluded)"),
+            "{lines:?}"
+        );
+    }
+}

@@ -1,1 +1,0 @@
-//! The Hosts console, as the command echelon.
