@@ -1,1 +1,25 @@
 //! Stores the hierarchy and its packages and pushes replicas to every agent.
+//!
+//! One thread, the [`journal`], decides on edits and makes them durable; everything else reads committed
+//! states that it publishes. A session for each agent pushes what changed and takes in what it reports.
+
+mod clock;
+pub mod config;
+mod edit_queue;
+mod enrol;
+mod failure;
+mod fanout;
+mod http;
+mod hub;
+pub mod init;
+mod journal;
+mod limits;
+mod metrics;
+pub mod paths;
+mod reports;
+mod requests;
+mod server;
+mod session;
+mod sessions;
+
+pub use server::{Manager, StartError};

@@ -1,0 +1,68 @@
+//! Failures that are the manager's own to tell; edits have theirs from the core.
+
+use echelon_core::message::{Failure, FailureClass, Retry};
+
+fn failure(error: &str, class: FailureClass, message: String, remedy: &str, retry: Retry) -> Failure {
+    let (error, remedy, place) = (error.to_owned(), remedy.to_owned(), String::new());
+    Failure { error, class, message, place, remedy, retry }
+}
+
+/// The peer's access level does not include this.
+pub(crate) fn not_allowed(what: &str) -> Failure {
+    let message = format!("this identity may not {what}");
+    let remedy = "use a console identity with the access level that this needs";
+    failure("not-allowed", FailureClass::NotAllowed, message, remedy, Retry::Pointless)
+}
+
+/// The peer showed no certificate, or one that does not count any more.
+pub(crate) fn unknown_identity() -> Failure {
+    let message = "this identity is unknown here, or denied".to_owned();
+    let remedy = "enrol again with a new token: echelon token create --host NAME --replace";
+    failure("unknown-identity", FailureClass::NotAllowed, message, remedy, Retry::Pointless)
+}
+
+/// The bytes are no request that this build knows.
+pub(crate) fn bad_request(why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("the manager could not read the request: {why}");
+    let remedy = "use a console or an agent whose version is at most two minor versions away";
+    failure("bad-request", FailureClass::Failed, message, remedy, Retry::Pointless)
+}
+
+/// The store would not take the edit, and holds nothing of it.
+pub(crate) fn not_stored(why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("the edit could not be made durable and was not carried out: {why}");
+    let remedy = "see the manager's log; make room on its disk if it is full";
+    failure("not-stored", FailureClass::Failed, message, remedy, Retry::Safe)
+}
+
+/// The manager stopped with the edit in its hands.
+pub(crate) fn outcome_unknown() -> Failure {
+    let message = "the manager stopped before it could tell whether the edit is durable".to_owned();
+    let remedy = "repeat the command with the same request id: it has one effect at most";
+    failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
+}
+
+/// The manager is ending and took nothing of the edit.
+pub(crate) fn stopping() -> Failure {
+    let message = "the manager is stopping and took no edit".to_owned();
+    failure("stopping", FailureClass::Unreachable, message, "try again once it runs", Retry::Safe)
+}
+
+/// The host is not in the registry.
+pub(crate) fn unknown_host(host: &dyn std::fmt::Display) -> Failure {
+    let message = format!("there is no host {host}");
+    failure("unknown-host", FailureClass::Failed, message, "look it up with: echelon tree", Retry::Pointless)
+}
+
+/// Nothing has this type.
+pub(crate) fn unknown_type(ty: &dyn std::fmt::Display) -> Failure {
+    let message = format!("no package is of type {ty}");
+    let remedy = "see which there are: echelon package list";
+    failure("unknown-type", FailureClass::Failed, message, remedy, Retry::Pointless)
+}
+
+/// A fault of the manager itself.
+pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("internal fault: {why}");
+    failure("internal", FailureClass::Failed, message, "see the manager's log", Retry::Safe)
+}

@@ -1,0 +1,48 @@
+//! What bounds the manager, with reasons.
+
+use std::time::Duration;
+
+/// Edits waiting for the journal. More senders wait on their own connections: nothing is lost.
+pub(crate) const EDIT_QUEUE: usize = 256;
+
+/// Most edits made durable by one fsync. At 1 ms for an fsync this allows for 100,000 edits a second,
+/// more than validation does.
+pub(crate) const MAX_GROUP: usize = 128;
+
+/// Pushes that a session may be behind before it is brought level by a catch-up instead: a few seconds
+/// of edits. The ring is shared, so that a slow session costs nothing by itself.
+pub(crate) const PUSH_RING: usize = 1024;
+
+/// Sends in one slot of the paced fan-out, and the slot's length. Measured: 500 bytes to 2,000 agents take
+/// seconds unpaced, when the kernel drops datagrams, and 0.2 s at this pace.
+pub(crate) const PACE_SENDS: u32 = 64;
+
+/// See [`PACE_SENDS`].
+pub(crate) const PACE_SLOT: Duration = Duration::from_millis(5);
+
+/// How long one frame may take to be taken by the peer before its session is given up.
+pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a peer may take to send its request once it has opened a channel.
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests of one connection that are worked on at once.
+pub(crate) const REQUESTS_PER_CONNECTION: usize = 8;
+
+/// Connections served at once: memory is about 40 KiB for each.
+pub(crate) const MAX_CONNECTIONS: usize = 20_000;
+
+/// Enrolments worked on at once: each costs a signature and an fsync.
+pub(crate) const ENROLMENTS: usize = 64;
+
+/// How long an enrolment that is refused waits for its answer, so that guessing is slow.
+pub(crate) const REFUSED_ENROLMENT: Duration = Duration::from_millis(250);
+
+/// Least time between two pushes of liveness while news keep coming.
+pub(crate) const LIVENESS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often silence is judged.
+pub(crate) const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the end of all sessions may take at a shutdown.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,162 @@
+//! The registry manager's command line.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use echelon_core::endpoint::Endpoint;
+use echelon_core::name::{FrameworkName, HostName};
+use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, Tasks, config as settings, notify, shutdown};
+use registry_manager::Manager;
+use registry_manager::config::{self, Config, File, Recorded};
+use registry_manager::init::{Init, Outcome, init, likely_advertise};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Stores the hierarchy and its packages and pushes replicas to every agent.
+#[derive(Parser)]
+#[command(version, after_help = "Example:\n  registry-manager init --framework acme\n  registry-manager run")]
+struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the authority, this manager's identity and an empty registry.
+    #[command(after_help = "Example:\n  registry-manager init --framework acme --advertise 10.0.0.5:29120")]
+    Init(InitArgs),
+    /// Serves agents and consoles until it is told to stop.
+    #[command(after_help = "Example:\n  registry-manager run --http 127.0.0.1:29121")]
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+struct StateArgs {
+    /// State directory.
+    #[arg(long, value_name = "DIR", env = "ECHELON_MANAGER_STATE", default_value = config::DEFAULT_STATE)]
+    state: PathBuf,
+}
+
+#[derive(Args)]
+struct InitArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// Name of the agent framework whose hosts these are.
+    #[arg(long, value_name = "NAME")]
+    framework: FrameworkName,
+    /// Name of this host in the registry [default: the system's host name].
+    #[arg(long, value_name = "HOST")]
+    name: Option<HostName>,
+    /// UDP address to listen at.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = config::DEFAULT_LISTEN)]
+    listen: SocketAddr,
+    /// What agents and consoles are told to connect to [default: this host's address].
+    #[arg(long, value_name = "ADDR:PORT")]
+    advertise: Option<Endpoint>,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// Settings file [default: /etc/echelon/manager.toml, where it exists].
+    #[arg(long, value_name = "FILE", env = "ECHELON_MANAGER_CONFIG")]
+    config: Option<PathBuf>,
+    /// UDP address to listen at [default: as given to init].
+    #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_MANAGER_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// TCP address of metrics and health [default: 127.0.0.1:29121].
+    #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_MANAGER_HTTP")]
+    http: Option<SocketAddr>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Init(args) => {
+            cli.log.start(&LogConfig::default()).map_err(Into::into).and_then(|()| make(&args))
+        }
+        Command::Run(args) => run(&args, &cli.log),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn make(args: &InitArgs) -> anyhow::Result<Exit> {
+    let state = StateDir::open(&args.state.state, true)?;
+    let host = args.name.clone().map_or_else(system_host_name, Ok)?;
+    let advertise = args.advertise.clone().unwrap_or_else(|| likely_advertise(args.listen));
+    let framework = args.framework.clone();
+    let made =
+        init(&Init { state: state.path().to_owned(), framework, host, listen: args.listen, advertise })?;
+    let recorded = recorded(state.path())?;
+    print!("{}", next_steps(state.path(), &args.framework, &recorded, made));
+    Ok(Exit::Done)
+}
+
+fn system_host_name() -> anyhow::Result<HostName> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading this host's name")?;
+    let name = name.trim().to_ascii_lowercase();
+    name.parse().context("this host's own name cannot be used; give one with --name")
+}
+
+fn recorded(state: &Path) -> anyhow::Result<Recorded> {
+    Ok(settings::load(&registry_manager::paths::Paths::of(state).settings())?)
+}
+
+fn next_steps(state: &Path, framework: &FrameworkName, recorded: &Recorded, made: Outcome) -> String {
+    let (dir, addr) = (state.display(), &recorded.advertise);
+    let first = match made {
+        Outcome::Made => format!("Made the registry of {framework} in {dir}. Agents will connect to {addr}."),
+        Outcome::WasThere => format!("{dir} holds the registry of {framework} already. Nothing was changed."),
+    };
+    format!(
+        "{first}
+
+Next:
+  registry-manager run --state {dir}
+  echelon --identity {dir}/console status
+  ECHELON_TOKEN=$(echelon --identity {dir}/console token create) \\
+    registry-agent enroll --manager {addr}      # on every host
+
+Keep a copy of the root key elsewhere, encrypted; without it no manager can be added once this disk is lost:
+  openssl pkcs8 -topk8 -v2 aes-256-cbc -in {dir}/root.pem -out root-key.pem
+"
+    )
+}
+
+fn run(args: &RunArgs, log: &LogArgs) -> anyhow::Result<Exit> {
+    let file: File = settings::load_or_default(args.config.as_deref(), Path::new(config::DEFAULT_CONFIG))?;
+    log.start(&file.log)?;
+    let state = StateDir::open(&args.state.state, false)?;
+    let listen = match args.listen.or(file.listen) {
+        Some(listen) => listen,
+        None => recorded(state.path())?.listen,
+    };
+    let mut config = Config::new(state.path(), listen);
+    config.http = Some(settings::layered(args.http, file.http, config::DEFAULT_HTTP));
+    if let Some(lifetime) = file.host_certificates {
+        config.host_certificates = lifetime.get();
+    }
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<Exit> {
+    let tasks = Tasks::new();
+    let _hangups = shutdown::on_signals(&tasks)?;
+    let manager = Manager::start(config, tasks.clone()).await?;
+    notify::watchdog(&tasks);
+    notify::ready();
+    tasks.shutdown().cancelled().await;
+    notify::stopping();
+    manager.stop().await?;
+    Ok(tasks.exit())
+}

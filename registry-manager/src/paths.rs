@@ -1,0 +1,44 @@
+//! What lies where in a manager's state directory.
+
+use std::path::{Path, PathBuf};
+
+/// The state directory's layout.
+#[derive(Clone, Debug)]
+pub struct Paths(PathBuf);
+
+impl Paths {
+    /// The layout below this directory.
+    pub fn of(state: &Path) -> Self {
+        Self(state.to_owned())
+    }
+
+    /// The registry and its journal.
+    pub fn registry(&self) -> PathBuf {
+        self.0.join("registry.db")
+    }
+
+    /// The root of trust: key and certificate. Needed only to add managers and to rotate.
+    pub fn root(&self) -> PathBuf {
+        self.0.join("root.pem")
+    }
+
+    /// This manager's issuer: key and chain.
+    pub fn issuer(&self) -> PathBuf {
+        self.0.join("issuer.pem")
+    }
+
+    /// This manager's own identity directory.
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("identity")
+    }
+
+    /// The identity directory of the first console.
+    pub fn console(&self) -> PathBuf {
+        self.0.join("console")
+    }
+
+    /// The settings that `init` was given.
+    pub fn settings(&self) -> PathBuf {
+        self.0.join("manager.toml")
+    }
+}

@@ -1,0 +1,143 @@
+//! Answers to questions, as documents.
+
+use crate::failure;
+use crate::hub::Hub;
+use crate::server::Shared;
+use echelon_core::message::{Failure, Query};
+use echelon_core::name::{HostName, ManagerType};
+use echelon_core::registry::Registry;
+use echelon_core::report::{CandidateState, Down, StatusReport, TokenReport};
+use echelon_core::settled::Settled;
+use echelon_core::time::UnixMillis;
+use serde::Serialize;
+use tokio::sync::mpsc::Sender;
+
+/// Bytes of documents in one part: as much as rows in theirs.
+const PART: usize = echelon_wire::MAX_PART;
+
+/// Most documents in one part.
+const MOST: usize = 1024;
+
+/// Works out the answer and sends it in parts. Runs where it may take its time.
+///
+/// # Errors
+/// The question cannot be answered; parts sent before count for nothing.
+pub(crate) fn answer(
+    shared: &Shared,
+    hub: &Hub,
+    query: Query,
+    to: &Sender<Vec<String>>,
+) -> Result<(), Failure> {
+    let mut parts = Parts { to, part: Vec::new(), size: 0 };
+    match query {
+        Query::Status => parts.add(&status(shared, hub))?,
+        Query::Tokens => tokens(&hub.registry()).try_for_each(|t| parts.add(&t))?,
+        Query::Route { host, ty, down, candidates } => routes(hub, host, &ty, &down, candidates, &mut parts)?,
+    }
+    parts.flush();
+    Ok(())
+}
+
+struct Parts<'a> {
+    to: &'a Sender<Vec<String>>,
+    part: Vec<String>,
+    size: usize,
+}
+
+impl Parts<'_> {
+    fn add(&mut self, document: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(document).map_err(|e| failure::internal(&e))?;
+        if self.size + text.len() > PART || self.part.len() == MOST {
+            self.flush();
+        }
+        self.size += text.len();
+        self.part.push(text);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.size = 0;
+        // Whoever asked may be gone; then the rest is of no use to anybody.
+        let _ = self.to.blocking_send(std::mem::take(&mut self.part));
+    }
+}
+
+fn routes(
+    hub: &Hub,
+    host: Option<HostName>,
+    ty: &ManagerType,
+    down: &[Down],
+    candidates: Option<u32>,
+    parts: &mut Parts<'_>,
+) -> Result<(), Failure> {
+    let (registry, view) = hub.registry_and_view();
+    if registry.packages_of(ty).next().is_none() {
+        return Err(failure::unknown_type(ty));
+    }
+    if let Some(unknown) = down.iter().find(|d| registry.host_named(&d.host).is_none()) {
+        return Err(failure::unknown_host(&unknown.host));
+    }
+    let state_of = |host, ty: &ManagerType| hub.board().state_of(host, ty);
+    let settled = Settled { registry: &registry, view: &view, state_of: &state_of, down };
+    let mut add = |host: &echelon_core::row::Host| {
+        let mut report = settled.route(host, ty);
+        report.at = Some(registry.position().into());
+        report.age_ms = Some(0);
+        report.candidates.truncate(candidates.map_or(usize::MAX, |n| n as usize));
+        parts.add(&report)
+    };
+    match host {
+        Some(name) => add(registry.host_named(&name).ok_or_else(|| failure::unknown_host(&name))?),
+        None => registry.hosts_by_name().try_for_each(|host| add(host)),
+    }
+}
+
+fn status(shared: &Shared, hub: &Hub) -> StatusReport {
+    let (registry, mark, board, now) = (hub.registry(), hub.mark(), hub.board(), hub.clock.now());
+    let level = |a: &echelon_core::board::Agent| a.report().holds.is_some_and(|h| h.digest == mark.digest);
+    let count = |n: usize| n as u64;
+    let connected = || board.agents().filter(|(_, a)| a.is_connected());
+    let failing = |(host, _): &(_, &echelon_core::board::Agent)| {
+        let on_it = registry.packages_on(*host).filter(|p| p.is_manager());
+        on_it.filter(|p| board.state_of(p.host, &p.ty).0 == CandidateState::Down).count()
+    };
+    StatusReport {
+        framework: registry.meta().framework.clone(),
+        manager: shared.name.clone(),
+        role: "primary".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_ms: now.0 / 1000,
+        at: registry.position().into(),
+        view_revision: mark.view_revision,
+        view_digest: mark.digest.to_string(),
+        domains: count(registry.hierarchy().len()),
+        hosts: count(registry.host_count()),
+        packages: count(registry.package_count()),
+        managers: count(registry.manager_count()),
+        agents_connected: count(connected().count()),
+        agents_in_sync: count(connected().filter(|(_, a)| level(a)).count()),
+        agents_silent: count(board.agents().filter(|(_, a)| a.is_silent()).count()),
+        warming: board.is_warming(now),
+        self_doubt: board.is_doubting(),
+        managers_failing: count(board.agents().map(|a| failing(&a)).sum()),
+        hosts_not_home: count(board.agents().filter(|(_, a)| !a.report().using.is_empty()).count()),
+    }
+}
+
+fn tokens(registry: &Registry) -> impl Iterator<Item = TokenReport> {
+    registry.tokens().map(|token| TokenReport {
+        id: token.id,
+        access: token.access,
+        host: token.host.clone(),
+        domain: registry.path(token.domain),
+        allow_types: token.allow_types.iter().cloned().collect(),
+        replace: token.replace,
+        expires: rfc3339(token.expires),
+        uses_left: token.uses_left,
+    })
+}
+
+fn rfc3339(at: UnixMillis) -> String {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "never".into(), |t| t.to_string())
+}

@@ -1,0 +1,218 @@
+//! What peers ask for, and whether they may.
+
+use crate::clock::unix_now;
+use crate::enrol;
+use crate::failure;
+use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
+use crate::reports;
+use crate::server::Shared;
+use crate::session;
+use echelon_core::access::{Access, Subject};
+use echelon_core::change::ChangeSet;
+use echelon_core::edit::Context;
+use echelon_core::id::HostId;
+use echelon_core::message::{EditAnswer, Failure, Query, Request, Response, RowsPart};
+use echelon_core::registry::Registry;
+use echelon_core::row::Actor;
+use echelon_identity::{PeerIdentity, Spiffe};
+use echelon_transport::{Channel, Connection, SendError};
+use echelon_wire::{MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash};
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info, info_span};
+
+/// What a channel was used for.
+pub(crate) enum Served {
+    /// A request, which was answered.
+    Request,
+    /// A session, which has ended.
+    Session(session::SessionEnd),
+}
+
+/// Why a request got no answer. The peer is gone, or does not listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestEnd {
+    #[error("the peer sent no request within {REQUEST_DEADLINE:?}")]
+    NoRequest,
+    #[error("the peer's request did not arrive")]
+    Receive(#[from] echelon_transport::RecvError),
+    #[error("the answer did not arrive")]
+    Send(#[from] SendError),
+    #[error("the peer did not take the answer within {SEND_DEADLINE:?}")]
+    Slow,
+}
+
+/// Whose certificate this is, as the registry knows it.
+pub(crate) fn subject(peer: &PeerIdentity) -> Option<Subject> {
+    match &peer.subject {
+        Spiffe::Host(id) => Some(Subject::Host(*id)),
+        Spiffe::Console(name) => Some(Subject::Console(name.clone())),
+        // Managers are not told apart yet from what they sign; none connects to another.
+        Spiffe::Manager(_) => None,
+    }
+}
+
+/// Whether the registry still holds this enrolment, and nobody has denied it.
+pub(crate) fn is_in_force(registry: &Registry, peer: &PeerIdentity) -> bool {
+    let Some(subject) = subject(peer) else { return false };
+    let denied = registry.denial(&subject).is_some_and(|d| d.up_to >= peer.enrolment);
+    !denied && registry.identity(&subject).is_some_and(|i| i.enrolment == peer.enrolment)
+}
+
+/// What an identity may do now.
+fn access(registry: &Registry, peer: &PeerIdentity) -> Option<Access> {
+    if !is_in_force(registry, peer) {
+        return None;
+    }
+    registry.identity(&subject(peer)?).map(|i| i.access)
+}
+
+/// Answers one request of a peer.
+pub(crate) async fn serve(
+    shared: &Shared,
+    connection: &Connection,
+    mut channel: Channel,
+) -> Result<Served, RequestEnd> {
+    let registry = shared.hub.registry();
+    let peer = connection.peer();
+    let access = peer.and_then(|p| access(&registry, p));
+    let most = match (peer, access) {
+        (None, _) => MAX_ANONYMOUS_FRAME,
+        (Some(_), Some(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
+        _ => MAX_AGENT_FRAME,
+    };
+    let received = timeout(REQUEST_DEADLINE, channel.recv(most)).await.map_err(|_| RequestEnd::NoRequest)?;
+    let frame = received?.ok_or(RequestEnd::NoRequest)?;
+    let Some(peer) = peer else {
+        match echelon_wire::decode_anonymous(&frame) {
+            Ok(wish) => {
+                let answer = enrol::enrol(shared, wish, connection.remote_addr()).await;
+                respond(&mut channel, &answer.map_or_else(Response::Failed, Response::Enrolled)).await?;
+            }
+            Err(_) => {
+                fail(&mut channel, failure::not_allowed("do anything but enrol without a certificate"))
+                    .await?;
+            }
+        }
+        return Ok(Served::Request);
+    };
+    let Some(access) = access else {
+        fail(&mut channel, failure::unknown_identity()).await?;
+        return Ok(Served::Request);
+    };
+    let request = match Request::decode(&frame) {
+        Ok(request) => request,
+        Err(e) => {
+            fail(&mut channel, failure::bad_request(&e)).await?;
+            return Ok(Served::Request);
+        }
+    };
+    debug!(peer = %peer.name, access = %access, "A request came");
+    let caller = Caller { shared, registry: &registry, peer, access };
+    match (request, &peer.subject) {
+        (Request::Session, Spiffe::Host(host)) => Ok(Served::Session(session(&caller, *host, channel).await)),
+        (request, _) => caller.answer(request, &mut channel).await.map(|()| Served::Request),
+    }
+}
+async fn session(caller: &Caller<'_>, host: HostId, channel: Channel) -> session::SessionEnd {
+    let Caller { shared, registry, peer, .. } = caller;
+    let name = registry.host(host).map_or_else(|| peer.name.to_string(), |h| h.name.to_string());
+    let span = info_span!("session", host = %name);
+    let serve = session::serve(&shared.hub, &shared.name, host, peer, channel, &shared.stop);
+    let end = serve.instrument(span.clone()).await;
+    span.in_scope(|| info!("An agent's session ended: {end}"));
+    end
+}
+
+/// A peer that proved who it is, and what it may do.
+struct Caller<'a> {
+    shared: &'a Shared,
+    registry: &'a Registry,
+    peer: &'a PeerIdentity,
+    access: Access,
+}
+
+impl Caller<'_> {
+    async fn answer(&self, request: Request, channel: &mut Channel) -> Result<(), RequestEnd> {
+        let reads = self.access.allows(Access::Viewer);
+        match request {
+            Request::Renew { csr } => {
+                let answer = enrol::renew(self.shared, self.registry, self.peer, &csr);
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Renewed)).await
+            }
+            Request::Edit { set, dry_run } => {
+                let answer = self.edit(set, dry_run).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
+            }
+            Request::Read if reads => self.read(channel).await,
+            Request::Query(query) if reads => self.query(channel, query).await,
+            Request::Read | Request::Query(_) => {
+                fail(channel, failure::not_allowed("read the registry")).await
+            }
+            Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
+            Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
+        }
+    }
+
+    async fn edit(&self, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, Failure> {
+        let Spiffe::Console(name) = &self.peer.subject else {
+            return Err(failure::not_allowed("edit the registry"));
+        };
+        for change in &set.changes {
+            match change.needs() {
+                Some(needed) if self.access.allows(needed) => {}
+                Some(needed) => {
+                    return Err(failure::not_allowed(&format!(
+                        "make this edit: it takes {needed} access, this one has {}",
+                        self.access
+                    )));
+                }
+                None => return Err(failure::not_allowed("make a change that only managers make")),
+            }
+        }
+        let content = content_hash(&set);
+        let context = Context { now: unix_now(), actor: Actor::Console(name.clone()), content };
+        self.shared.edits.edit(set, context, dry_run).await
+    }
+
+    async fn read(&self, channel: &mut Channel) -> Result<(), RequestEnd> {
+        let position = self.registry.position();
+        for rows in echelon_wire::parts(self.registry.public_rows(), MAX_PART) {
+            let part = RowsPart { position, rows, liveness: Vec::new(), last: false };
+            respond(channel, &Response::Rows(part)).await?;
+        }
+        let liveness: Vec<_> = self.shared.hub.board().entries().collect();
+        for liveness in echelon_wire::parts(liveness, MAX_PART) {
+            let part = RowsPart { position, rows: Vec::new(), liveness, last: false };
+            respond(channel, &Response::Rows(part)).await?;
+        }
+        let part = RowsPart { position, rows: Vec::new(), liveness: Vec::new(), last: true };
+        respond(channel, &Response::Rows(part)).await
+    }
+
+    async fn query(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {
+        // A preview of every host is work for a thread, not for the tasks that serve agents.
+        let (hub, shared) = (self.shared.hub.clone(), self.shared.clone());
+        let (send, mut documents) = tokio::sync::mpsc::channel(4);
+        let work = tokio::task::spawn_blocking(move || reports::answer(&shared, &hub, query, &send));
+        while let Some(part) = documents.recv().await {
+            respond(channel, &Response::Documents { documents: part, last: false }).await?;
+        }
+        match work.await {
+            Ok(Ok(())) => respond(channel, &Response::Documents { documents: Vec::new(), last: true }).await,
+            Ok(Err(failure)) => fail(channel, failure).await,
+            Err(e) => fail(channel, failure::internal(&e)).await,
+        }
+    }
+}
+
+async fn fail(channel: &mut Channel, failure: Failure) -> Result<(), RequestEnd> {
+    debug!(error = failure.error, "A request failed: {}", failure.message);
+    respond(channel, &Response::Failed(failure)).await
+}
+
+async fn respond(channel: &mut Channel, response: &Response) -> Result<(), RequestEnd> {
+    match timeout(SEND_DEADLINE, channel.send(&response.encode())).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(RequestEnd::Slow),
+    }
+}

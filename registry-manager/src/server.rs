@@ -1,0 +1,382 @@
+//! A running manager.
+
+use crate::clock::unix_now;
+use crate::config::Config;
+use crate::edit_queue::Edits;
+use crate::failure;
+use crate::hub::Hub;
+use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_CONNECTIONS, REQUESTS_PER_CONNECTION};
+use crate::paths::Paths;
+use crate::{http, journal, requests};
+use echelon_core::id::HostId;
+use echelon_core::limits::REQUEST_TTL;
+use echelon_core::name::HostName;
+use echelon_core::registry::{Answered, Registry, RowsError};
+use echelon_daemon::{DrainError, Exit, Tasks};
+use echelon_identity::{
+    Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, file, lifetime,
+};
+use echelon_store::{RegistryStore, Remembered, StoreError};
+use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+/// Close codes of the manager's connections.
+mod code {
+    /// The peer's identity does not count.
+    pub(super) const DENIED: u32 = 1;
+    /// A session ended.
+    pub(super) const SESSION_ENDED: u32 = 2;
+    /// Too many connections.
+    pub(super) const FULL: u32 = 3;
+    /// The manager is stopping.
+    pub(super) const STOPPING: u32 = 4;
+}
+
+/// Why a manager does not start. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory holds no manager.
+    #[error("{0} holds no registry: make one with registry-manager init --state {0} --framework NAME")]
+    NoRegistry(String),
+    /// The store cannot be used.
+    #[error("the registry cannot be opened")]
+    Store(#[from] StoreError),
+    /// The store's content is no registry.
+    #[error("the registry in the store contradicts itself; restore a backup")]
+    Rows(#[from] RowsError),
+    /// Keys or certificates cannot be used.
+    #[error("the manager's identity cannot be used")]
+    Identity(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The QUIC endpoint cannot be bound.
+    #[error("the manager cannot listen")]
+    Bind(#[from] echelon_transport::BindError),
+    /// The HTTP listener cannot be bound.
+    #[error("metrics and health cannot be served on TCP {addr}; choose another address with --http")]
+    Http {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn identity_error(e: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::Identity(Box::new(e))
+}
+
+/// What every part of a running manager has at hand.
+pub(crate) struct Inner {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) name: HostName,
+    pub(crate) edits: Edits,
+    pub(crate) issuer: Issuer,
+    pub(crate) host_certificates: Duration,
+    pub(crate) enrolments: Semaphore,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) stop: CancellationToken,
+}
+
+/// See [`Inner`].
+pub(crate) type Shared = Arc<Inner>;
+
+/// A running manager.
+pub struct Manager {
+    shared: Shared,
+    tasks: Tasks,
+    journal: JoinHandle<()>,
+    http: Option<SocketAddr>,
+}
+
+impl Manager {
+    /// Starts the manager of a state directory, which the caller has locked. It runs in `tasks`, and ends
+    /// when they are asked to.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &Config, tasks: Tasks) -> Result<Self, StartError> {
+        let paths = Paths::of(&config.state);
+        if !paths.registry().exists() {
+            return Err(StartError::NoRegistry(config.state.display().to_string()));
+        }
+        let store = RegistryStore::open(&paths.registry())?;
+        let registry = load(&store)?;
+        let issuer = load_issuer(&paths)?;
+        let (credentials, host) = load_identity(&paths, &issuer)?;
+        let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(identity_error)?;
+        let name = registry.host(host).map_or_else(|| fallback_name(&credentials), |h| h.name.clone());
+        info!(host = %name, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
+
+        let hub = Arc::new(Hub::new(registry));
+        let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
+        let endpoint =
+            Endpoint::bind(config.listen, role, Some(&credentials), Some(&trust), Settings::server())?;
+        let http = match config.http {
+            Some(addr) => {
+                Some(TcpListener::bind(addr).await.map_err(|source| StartError::Http { addr, source })?)
+            }
+            None => None,
+        };
+        let (edits, queue) = Edits::queue();
+        let journal = start_journal(store, queue, Arc::clone(&hub), tasks.clone());
+        let shared = Arc::new(Inner {
+            hub,
+            name,
+            edits,
+            issuer,
+            host_certificates: config.host_certificates,
+            enrolments: Semaphore::new(ENROLMENTS),
+            endpoint,
+            stop: tasks.shutdown(),
+        });
+        let http_addr = http.as_ref().and_then(|l| l.local_addr().ok());
+        let manager = Self { shared, tasks, journal, http: http_addr };
+        manager.spawn_all(http, credentials, paths, host);
+        info!(listen = %manager.local_addr(), "The manager serves");
+        Ok(manager)
+    }
+
+    /// Where agents and consoles connect.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.endpoint.local_addr()
+    }
+
+    /// Where metrics and health are served.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// The committed registry.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.shared.hub.registry()
+    }
+
+    /// How many agents hold the view that this manager has.
+    pub fn agents_in_sync(&self) -> usize {
+        let digest = self.shared.hub.mark().digest;
+        let board = self.shared.hub.board();
+        let level = |a: &echelon_core::board::Agent| a.report().holds.is_some_and(|h| h.digest == digest);
+        board.agents().filter(|(_, a)| a.is_connected() && level(a)).count()
+    }
+
+    /// Stops: sessions end with a word, edits taken are carried out, the store is closed.
+    ///
+    /// # Errors
+    /// Names tasks that did not end in time and were cut off.
+    pub async fn stop(self) -> Result<(), DrainError> {
+        let Self { shared, tasks, journal, .. } = self;
+        tasks.shutdown().cancel();
+        let drained = tasks.drain(DRAIN).await;
+        shared.endpoint.close(code::STOPPING, "the manager is stopping").await;
+        // The journal ends with the last sender of edits.
+        drop(shared);
+        if tokio::task::spawn_blocking(move || journal.join()).await.is_err() {
+            error!("The journal's thread could not be waited for");
+        }
+        drained
+    }
+
+    fn spawn_all(&self, http: Option<TcpListener>, credentials: Credentials, paths: Paths, host: HostId) {
+        let (shared, tasks) = (&self.shared, &self.tasks);
+        tasks.spawn("accept", accept(Arc::clone(shared), tasks.clone()));
+        tasks.spawn("liveness", liveness(Arc::clone(shared)));
+        tasks.spawn("silence", silence(Arc::clone(shared)));
+        tasks.spawn("renewal", renewal(Arc::clone(shared), credentials, paths, host));
+        if let Some(listener) = http {
+            let shared = Arc::clone(shared);
+            tasks.spawn("http", async move {
+                let stop = shared.stop.clone();
+                let serve = axum::serve(listener, http::router(shared));
+                if let Err(e) = serve.with_graceful_shutdown(stop.cancelled_owned()).await {
+                    error!(error = %e, "Metrics and health are no longer served");
+                }
+            });
+        }
+    }
+}
+
+fn load(store: &RegistryStore) -> Result<Registry, StartError> {
+    let loaded = store.load(unix_now() - REQUEST_TTL)?;
+    let mut registry = Registry::from_rows(loaded.position, loaded.rows)?;
+    for Remembered { request, content, position } in loaded.requests {
+        registry.remember(request, Answered { content, position });
+    }
+    Ok(registry)
+}
+
+fn load_issuer(paths: &Paths) -> Result<Issuer, StartError> {
+    let text = file::read_secret(&paths.issuer()).map_err(identity_error)?;
+    let credentials = Credentials::from_pem(&text).map_err(identity_error)?;
+    Issuer::from_credentials(credentials).map_err(identity_error)
+}
+
+/// The manager's own credentials, renewed where they are past half of their life.
+fn load_identity(paths: &Paths, issuer: &Issuer) -> Result<(Credentials, HostId), StartError> {
+    let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
+    let credentials = directory.load_credentials().map_err(identity_error)?;
+    let peer = credentials.peer().map_err(identity_error)?;
+    let Spiffe::Manager(host) = peer.subject else {
+        return Err(StartError::NoRegistry(paths.identity().display().to_string()));
+    };
+    if unix_now() < peer.renew_at() {
+        return Ok((credentials, host));
+    }
+    let renewed = renew(&credentials, &peer, issuer)?;
+    directory.save_credentials(&renewed).map_err(identity_error)?;
+    Ok((renewed, host))
+}
+
+fn renew(credentials: &Credentials, peer: &PeerIdentity, issuer: &Issuer) -> Result<Credentials, StartError> {
+    let leaf = Leaf {
+        subject: &peer.subject,
+        name: peer.name.as_str(),
+        enrolment: peer.enrolment,
+        lifetime: lifetime::MANAGER,
+    };
+    let key = credentials.key();
+    let chain = issuer.issue(&leaf, &key.public_key(), unix_now()).map_err(identity_error)?;
+    Credentials::new(key.clone(), chain).map_err(identity_error)
+}
+
+fn fallback_name(credentials: &Credentials) -> HostName {
+    let name = credentials.peer().ok().and_then(|p| p.name.as_str().parse().ok());
+    name.unwrap_or_else(|| "registry".parse().expect("a valid host name"))
+}
+
+/// Lets in whoever has no certificate (to enrol), and those whose enrolment is in force.
+fn admission(
+    hub: Arc<Hub>,
+) -> impl Fn(Option<&PeerIdentity>, SocketAddr) -> Result<(), Rejection> + Send + Sync {
+    move |peer, _| {
+        let Some(peer) = peer else { return Ok(()) };
+        match requests::is_in_force(&hub.registry(), peer) {
+            true => Ok(()),
+            false => Err(Rejection { code: code::DENIED, reason: failure::unknown_identity().message }),
+        }
+    }
+}
+
+fn start_journal(
+    store: RegistryStore,
+    queue: tokio::sync::mpsc::Receiver<crate::edit_queue::Edit>,
+    hub: Arc<Hub>,
+    tasks: Tasks,
+) -> JoinHandle<()> {
+    let run = move || {
+        if let Err(e) = journal::run(store, queue, &hub) {
+            error!(error = %e, "What is durable is not known; the manager ends and finds out when it starts");
+            tasks.fail(Exit::Failed);
+        }
+    };
+    let thread = std::thread::Builder::new().name("journal".into());
+    thread.spawn(run).expect("a process that starts can have one thread more")
+}
+
+async fn accept(shared: Shared, tasks: Tasks) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let connection = tokio::select! {
+            connection = shared.endpoint.accept() => connection,
+            () = shared.stop.cancelled() => None,
+        };
+        let Some(connection) = connection else { return };
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            warn!(from = %connection.remote_addr(), "Too many connections: one was closed");
+            connection.close(code::FULL, "this manager has too many connections; try another, or later");
+            continue;
+        };
+        let span = info_span!("connection", from = %connection.remote_addr());
+        let (shared, requests) = (Arc::clone(&shared), tasks.clone());
+        let serve = async move {
+            serve(&shared, &connection, &requests).await;
+            drop(place);
+        };
+        tasks.spawn("connection", serve.instrument(span));
+    }
+}
+
+/// Takes the channels that a peer opens, each with one request.
+async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
+    let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let channel = tokio::select! {
+            channel = connection.accept() => channel,
+            () = shared.stop.cancelled() => return,
+        };
+        let channel = match channel {
+            Ok(channel) => channel,
+            Err(reason) => return debug!("A connection ended: {reason}"),
+        };
+        let (shared, connection) = (Arc::clone(shared), connection.clone());
+        let request = async move {
+            match requests::serve(&shared, &connection, channel).await {
+                Ok(requests::Served::Request) => {}
+                Ok(requests::Served::Session(end)) => connection.close(code::SESSION_ENDED, &end.to_string()),
+                Err(end) => debug!("A request got no answer: {end}"),
+            }
+            drop(place);
+        };
+        tasks.spawn("request", request.in_current_span());
+    }
+}
+
+async fn liveness(shared: Shared) {
+    tokio::select! {
+        () = shared.hub.push_news() => {}
+        () = shared.stop.cancelled() => {}
+    }
+}
+
+async fn silence(shared: Shared) {
+    let mut tick = tokio::time::interval(JUDGE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => shared.hub.judge(),
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Renews the manager's own certificate at half of its life, as long as the manager runs.
+async fn renewal(shared: Shared, mut credentials: Credentials, paths: Paths, host: HostId) {
+    loop {
+        let Ok(peer) = credentials.peer() else { return };
+        let wait = Duration::from_millis(peer.renew_at().0.saturating_sub(unix_now().0)).max(RENEWAL_RETRY);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.stop.cancelled() => return,
+        }
+        match renew_now(&shared, &credentials, &peer, &paths) {
+            Ok(renewed) => {
+                info!(host.id = %host, "Renewed the manager's certificate");
+                credentials = renewed;
+            }
+            Err(e) => error!(error = %e, "The manager's certificate could not be renewed"),
+        }
+    }
+}
+
+/// How long a failed renewal waits: the certificate has half of its life left.
+const RENEWAL_RETRY: Duration = Duration::from_secs(1);
+
+fn renew_now(
+    shared: &Shared,
+    credentials: &Credentials,
+    peer: &PeerIdentity,
+    paths: &Paths,
+) -> Result<Credentials, StartError> {
+    let renewed = renew(credentials, peer, &shared.issuer)?;
+    let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
+    directory.save_credentials(&renewed).map_err(identity_error)?;
+    shared.endpoint.set_identity(&renewed).map_err(identity_error)?;
+    Ok(renewed)
+}

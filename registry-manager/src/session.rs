@@ -1,0 +1,300 @@
+//! One agent's session: what it holds comes in, what it lacks goes out.
+
+use crate::fanout::Push;
+use crate::hub::Hub;
+use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
+use crate::sessions::Seat;
+use echelon_core::board::Report;
+use echelon_core::digest::Digest;
+use echelon_core::id::HostId;
+use echelon_core::limits::HEARTBEAT;
+use echelon_core::message::{
+    AgentHeartbeat, FromAgent, Hello, Holding, Liveness, ManagerHeartbeat, PROTOCOL, PROTOCOL_LOWEST,
+    SnapshotPart, ToAgent, ViewMark, Welcome,
+};
+use echelon_core::name::{HostName, Text};
+use echelon_core::project::place;
+use echelon_core::replication::CatchUp;
+use echelon_core::view::{Place, View};
+use echelon_identity::PeerIdentity;
+use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
+use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, Wire};
+use tokio::sync::broadcast::{self, error::RecvError as RingError};
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Why a session ended. Whatever the reason, the agent comes back and is brought level.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    #[error("the agent closed the session")]
+    Closed,
+    #[error("the agent could not be heard")]
+    Receive(#[from] RecvError),
+    #[error("the agent did not take what was sent")]
+    Send(#[from] SendError),
+    #[error("the agent did not take a frame within {SEND_DEADLINE:?}")]
+    Slow,
+    #[error("the agent said nothing within {REQUEST_DEADLINE:?}")]
+    NoHello,
+    #[error("the agent's message is none")]
+    Message(#[from] DecodeError),
+    #[error("the agent did not begin with a greeting, or greeted twice")]
+    Greeting,
+    #[error("the agent speaks protocols {0} to {1}, this manager {PROTOCOL_LOWEST} to {PROTOCOL}")]
+    Protocol(u32, u32),
+    #[error("the host is not in the registry, or its enrolment is denied")]
+    Unknown,
+    #[error("the host has a newer session")]
+    Replaced,
+    #[error("the manager is stopping")]
+    Stopping,
+}
+
+/// Serves a session until it ends.
+pub(crate) async fn serve(
+    hub: &Hub,
+    manager: &HostName,
+    host: HostId,
+    peer: &PeerIdentity,
+    channel: Channel,
+    stop: &CancellationToken,
+) -> SessionEnd {
+    let (sender, mut receiver) = channel.split();
+    let hello = match timeout(REQUEST_DEADLINE, receive(&mut receiver)).await {
+        Err(_) => return SessionEnd::NoHello,
+        Ok(Err(end)) => return end,
+        Ok(Ok(FromAgent::Hello(hello))) => hello,
+        Ok(Ok(_)) => return SessionEnd::Greeting,
+    };
+    let protocol = hello.protocol.1.min(PROTOCOL);
+    if protocol < hello.protocol.0.max(PROTOCOL_LOWEST) {
+        return SessionEnd::Protocol(hello.protocol.0, hello.protocol.1);
+    }
+    info!(build = %hello.build, incarnation = hello.incarnation, "An agent's session began");
+    let seat = hub.sessions.take_seat(host);
+    let session = Session {
+        hub,
+        manager,
+        host,
+        peer,
+        incarnation: hello.incarnation,
+        level: hello.holds,
+        place_held: hello.holds.map(|h| h.place),
+        sender,
+    };
+    let end = session.run(hello, protocol, &mut receiver, &seat, stop).await;
+    if seat.is_newest() {
+        hub.board().session_ended(host);
+    }
+    end
+}
+
+struct Session<'a> {
+    hub: &'a Hub,
+    manager: &'a HostName,
+    host: HostId,
+    peer: &'a PeerIdentity,
+    incarnation: u64,
+    /// What the agent holds once it has taken in all that was sent; none for nothing.
+    level: Option<Holding>,
+    /// The place it was sent, or said that it holds.
+    place_held: Option<Digest>,
+    sender: FrameSender,
+}
+
+impl Session<'_> {
+    async fn run(
+        mut self,
+        hello: Hello,
+        protocol: u32,
+        receiver: &mut FrameReceiver,
+        seat: &Seat<'_>,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        let mut pushes = match self.begin(hello, protocol).await {
+            Ok(pushes) => pushes,
+            Err(end) => return end,
+        };
+        // Sessions begin at different times, so their heartbeats are spread by themselves.
+        let mut beat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let done = tokio::select! {
+                message = receive(receiver) => match message {
+                    Ok(message) => self.take(message, &mut pushes).await,
+                    Err(end) => Err(end),
+                },
+                push = pushes.recv() => self.push(push, &mut pushes).await,
+                () = seat.look_again.notified() => self.send_place().await,
+                _ = beat.tick() => self.heartbeat().await,
+                () = seat.replaced.cancelled() => Err(SessionEnd::Replaced),
+                () = stop.cancelled() => Err(SessionEnd::Stopping),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    async fn begin(&mut self, hello: Hello, protocol: u32) -> Result<broadcast::Receiver<Push>, SessionEnd> {
+        let welcome = Welcome {
+            protocol,
+            build: Text::lossy(env!("CARGO_PKG_VERSION")),
+            manager: self.manager.clone(),
+            heartbeat: HEARTBEAT,
+        };
+        self.send(&ToAgent::Welcome(welcome)).await?;
+        if hello.holds.is_none() {
+            self.hub.metrics.empty_replicas.inc();
+        }
+        self.send_place().await?;
+        let pushes = self.catch_up().await?;
+        self.heartbeat().await?;
+        let mut complete = true;
+        for entries in echelon_wire::parts(self.hub.liveness(), MAX_PART) {
+            self.send(&ToAgent::Liveness(Liveness { complete, entries })).await?;
+            complete = false;
+        }
+        if complete {
+            self.send(&ToAgent::Liveness(Liveness { complete, entries: Vec::new() })).await?;
+        }
+        Ok(pushes)
+    }
+
+    async fn take(
+        &mut self,
+        message: FromAgent,
+        pushes: &mut broadcast::Receiver<Push>,
+    ) -> Result<(), SessionEnd> {
+        match message {
+            FromAgent::Hello(_) => Err(SessionEnd::Greeting),
+            FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using }) => {
+                let incarnation = self.incarnation;
+                self.hub.report(self.host, Report { incarnation, sequence, packages, using, holds });
+                Ok(())
+            }
+            FromAgent::Repair => {
+                self.hub.metrics.repairs.inc();
+                (self.level, self.place_held) = (None, None);
+                self.send_place().await?;
+                *pushes = self.catch_up().await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn push(
+        &mut self,
+        push: Result<Push, RingError>,
+        pushes: &mut broadcast::Receiver<Push>,
+    ) -> Result<(), SessionEnd> {
+        match push {
+            Ok(Push::Frame(frame)) => self.paced(&frame).await,
+            Ok(Push::Delta { from, mark, frame }) => match self.level {
+                Some(level) if level.view_revision == from => {
+                    self.set_level(mark);
+                    self.hub.metrics.deltas.inc();
+                    self.paced(&frame).await
+                }
+                Some(level) if level.view_revision >= mark.view_revision => Ok(()),
+                _ => {
+                    *pushes = self.catch_up().await?;
+                    Ok(())
+                }
+            },
+            Err(RingError::Lagged(missed)) => {
+                debug!(missed, "The session was too slow for the pushes and is brought level");
+                self.hub.metrics.lagged.inc();
+                *pushes = self.catch_up().await?;
+                Ok(())
+            }
+            Err(RingError::Closed) => Err(SessionEnd::Stopping),
+        }
+    }
+
+    /// Brings the agent level, from where it is, and gives the pushes that follow.
+    async fn catch_up(&mut self) -> Result<broadcast::Receiver<Push>, SessionEnd> {
+        let (catch_up, view, mark, pushes) = self.hub.subscribe(self.level.as_ref());
+        match catch_up {
+            CatchUp::Level => self.set_level(mark),
+            CatchUp::Ahead => {}
+            CatchUp::Deltas(deltas) => {
+                for delta in deltas {
+                    self.send(&ToAgent::Delta((*delta).clone())).await?;
+                }
+                self.set_level(mark);
+            }
+            CatchUp::Snapshot => {
+                self.hub.metrics.snapshots.inc();
+                self.snapshot(&view, mark).await?;
+                self.set_level(mark);
+            }
+        }
+        Ok(pushes)
+    }
+
+    async fn snapshot(&mut self, view: &View, mark: ViewMark) -> Result<(), SessionEnd> {
+        let mut first = true;
+        for rows in echelon_wire::parts(view.rows(), MAX_PART) {
+            self.send(&ToAgent::Snapshot(SnapshotPart { first, rows, last: None })).await?;
+            first = false;
+        }
+        self.send(&ToAgent::Snapshot(SnapshotPart { first, rows: Vec::new(), last: Some(mark) })).await
+    }
+
+    fn set_level(&mut self, mark: ViewMark) {
+        let ViewMark { position, view_revision, digest } = mark;
+        let place = self.place_held.unwrap_or_default();
+        self.level = Some(Holding { position, view_revision, digest, place });
+    }
+
+    /// The host's place, and whether it may still have a session at all.
+    fn place(&self) -> Result<Place, SessionEnd> {
+        let registry = self.hub.registry();
+        if !crate::requests::is_in_force(&registry, self.peer) {
+            return Err(SessionEnd::Unknown);
+        }
+        place(&registry, self.host).ok_or(SessionEnd::Unknown)
+    }
+
+    /// Sends the place where it is not what the agent holds.
+    async fn send_place(&mut self) -> Result<(), SessionEnd> {
+        let place = self.place()?;
+        let digest = place.digest();
+        if self.place_held == Some(digest) {
+            return Ok(());
+        }
+        self.place_held = Some(digest);
+        self.send(&ToAgent::Place(place)).await
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
+        let place = self.place()?.digest();
+        self.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark: self.hub.mark(), place })).await
+    }
+
+    async fn paced(&mut self, frame: &Bytes) -> Result<(), SessionEnd> {
+        self.hub.pace.turn().await;
+        self.send_frame(frame).await
+    }
+
+    async fn send(&mut self, message: &ToAgent) -> Result<(), SessionEnd> {
+        self.send_frame(&message.encode()).await
+    }
+
+    async fn send_frame(&mut self, frame: &Bytes) -> Result<(), SessionEnd> {
+        self.hub.metrics.bytes_pushed.inc_by(frame.len() as u64);
+        match timeout(SEND_DEADLINE, self.sender.send(frame)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(SessionEnd::Slow),
+        }
+    }
+}
+
+async fn receive(receiver: &mut FrameReceiver) -> Result<FromAgent, SessionEnd> {
+    match receiver.recv(MAX_AGENT_FRAME).await? {
+        Some(frame) => Ok(FromAgent::decode(&frame)?),
+        None => Err(SessionEnd::Closed),
+    }
+}
