@@ -1,5 +1,6 @@
 //! Keeping replicas level: what a manager sends an agent, and what an agent makes of it.
 
+use crate::digest::Digest;
 use crate::message::{Delta, Holding, ManagerHeartbeat, SnapshotPart, ToAgent, ViewMark};
 use crate::position::Position;
 use crate::time::Monotonic;
@@ -62,20 +63,20 @@ impl ViewLog {
     /// difference.
     ///
     /// # Errors
-    /// The changes do not fit the view, which a projection of the registry never brings about.
+    /// The changes do not fit the view, which a projection of the registry never brings about. The log is
+    /// as it was.
     pub fn push(
         &mut self,
         position: Position,
         changes: Vec<ViewChange>,
     ) -> Result<Option<Arc<Delta>>, crate::hierarchy::TreeError> {
-        self.mark.position = position;
         if changes.is_empty() {
+            self.mark.position = position;
             return Ok(None);
         }
         self.view = self.view.with(changes.iter().cloned())?;
         let from_view_revision = self.mark.view_revision;
-        self.mark.view_revision = position.revision;
-        self.mark.digest = self.view.digest();
+        self.mark = ViewMark { position, view_revision: position.revision, digest: self.view.digest() };
         let delta = Arc::new(Delta { from_view_revision, mark: self.mark, changes });
         self.deltas.push_back(Arc::clone(&delta));
         if self.deltas.len() > KEPT_DELTAS {
@@ -92,7 +93,7 @@ impl ViewLog {
         if holds.digest == self.mark.digest {
             return CatchUp::Level;
         }
-        if (holds.position.epoch, holds.view_revision) > (self.mark.position.epoch, self.mark.view_revision) {
+        if (holds.position.epoch, holds.view_revision) > number(&self.mark) {
             return CatchUp::Ahead;
         }
         match self.deltas.iter().position(|d| d.from_view_revision == holds.view_revision) {
@@ -100,6 +101,11 @@ impl ViewLog {
             None => CatchUp::Snapshot,
         }
     }
+}
+
+/// What orders the states of a view within one lineage.
+fn number(mark: &ViewMark) -> (u64, u64) {
+    (mark.position.epoch, mark.view_revision)
 }
 
 /// The agent's side.
@@ -110,8 +116,16 @@ pub struct Replica {
     place: Option<Place>,
     parts: Vec<ViewRow>,
     in_parts: bool,
+    behind: Option<Standing>,
     repaired: Option<Monotonic>,
     repairs: u64,
+}
+
+/// What a replica held at the last heartbeat that was further than it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Standing {
+    view: Option<(u64, u64)>,
+    place: Option<Digest>,
 }
 
 /// What an agent does about a message, in this order: persist, then send, then publish.
@@ -133,7 +147,8 @@ pub enum Step {
     },
     /// Write the place, then show it.
     Place(Place),
-    /// Ask for a snapshot.
+    /// Ask for a snapshot; the caller waits for a random part of a few seconds first, since many agents
+    /// may find the same fault at once.
     AskRepair,
     /// Nothing: only the position moved, which is not worth a write.
     Nothing,
@@ -152,9 +167,9 @@ pub enum ReplicaError {
     #[error("the snapshot's digest is {found}, its mark says {expected}")]
     Digest {
         /// What was announced.
-        expected: crate::digest::Digest,
+        expected: Digest,
         /// What came.
-        found: crate::digest::Digest,
+        found: Digest,
     },
     /// The domains of the snapshot are no tree.
     #[error("the domains of the snapshot are no tree: {0}")]
@@ -203,6 +218,7 @@ impl Replica {
     pub fn begin_session(&mut self) {
         self.parts.clear();
         self.in_parts = false;
+        self.behind = None;
     }
 
     /// Takes in a message. Messages that do not concern the replica do nothing.
@@ -237,6 +253,10 @@ impl Replica {
         let Some(mark) = part.last else { return Ok(Step::Nothing) };
         let rows = std::mem::take(&mut self.parts);
         self.in_parts = false;
+        // A manager that is behind this replica may serve it, but never takes it back.
+        if self.mark.is_some_and(|mine| mine.position.is_after(&mark.position) == Some(true)) {
+            return Ok(Step::Nothing);
+        }
         let view = View::from_rows(rows.iter().cloned())?;
         check_digest(&view, &mark)?;
         self.view = view;
@@ -244,11 +264,14 @@ impl Replica {
         Ok(Step::Replace { mark, rows })
     }
 
+    /// The digest alone says whether a delta fits: after a restart a manager may count revisions of the view
+    /// from elsewhere, and a replica that was level then still is.
     fn take_delta(&mut self, now: Monotonic, delta: Delta) -> Step {
-        let fits = self.mark.is_some_and(|m| {
-            m.position.lineage == delta.mark.position.lineage && m.view_revision == delta.from_view_revision
-        });
-        let next = fits.then(|| self.view.with(delta.changes.iter().cloned()).ok()).flatten();
+        let Some(mine) = self.mark_in(&delta.mark) else { return self.ask_repair(now) };
+        if number(&mine) >= number(&delta.mark) {
+            return Step::Nothing;
+        }
+        let next = self.view.with(delta.changes.iter().cloned()).ok();
         match next.filter(|view| view.digest() == delta.mark.digest) {
             Some(view) => {
                 self.view = view;
@@ -259,25 +282,40 @@ impl Replica {
         }
     }
 
-    /// Compares with what the manager says it has. Within a session everything arrives in order, so a
-    /// manager that is further, or differs at the same revision, will not make up for it by itself.
+    /// Compares with what the manager says it has. What differs at the same revision is repaired at once;
+    /// what is merely behind may be on its way, and is repaired if the next heartbeat finds it where it was.
     fn compare(&mut self, now: Monotonic, heartbeat: &ManagerHeartbeat) -> Step {
         let theirs = heartbeat.mark;
-        let place_matches = self.place.as_ref().is_some_and(|p| p.digest() == heartbeat.place);
-        let Some(mine) = self.mark.filter(|m| m.position.lineage == theirs.position.lineage) else {
-            return self.ask_repair(now);
-        };
-        let number = |m: &ViewMark| (m.position.epoch, m.view_revision);
-        if number(&mine) > number(&theirs) && mine.digest != theirs.digest {
-            return Step::Nothing;
+        let standing =
+            Standing { view: self.mark.as_ref().map(number), place: self.place.as_ref().map(Place::digest) };
+        let place_matches = standing.place == Some(heartbeat.place);
+        match self.mark_in(&theirs) {
+            // A snapshot is coming and replaces whatever differs.
+            _ if self.in_parts => Step::Nothing,
+            Some(mine) if mine.digest == theirs.digest && place_matches => {
+                self.behind = None;
+                // A manager that was restarted counts its view as changed at its start: the number is taken
+                // over too, since its deltas build on it.
+                if mine.position.is_after(&theirs.position) == Some(false) {
+                    self.mark = Some(theirs);
+                }
+                Step::Nothing
+            }
+            Some(mine) if mine.digest != theirs.digest && number(&mine) == number(&theirs) => {
+                self.ask_repair(now)
+            }
+            Some(mine) if number(&mine) > number(&theirs) => Step::Nothing,
+            _ if self.behind == Some(standing) => self.ask_repair(now),
+            _ => {
+                self.behind = Some(standing);
+                Step::Nothing
+            }
         }
-        if mine.digest != theirs.digest || !place_matches {
-            return self.ask_repair(now);
-        }
-        if theirs.position.is_after(&mine.position) == Some(true) {
-            self.mark = Some(theirs);
-        }
-        Step::Nothing
+    }
+
+    /// What the view is, where it is of the same lineage.
+    fn mark_in(&self, theirs: &ViewMark) -> Option<ViewMark> {
+        self.mark.filter(|mine| mine.position.lineage == theirs.position.lineage)
     }
 
     fn ask_repair(&mut self, now: Monotonic) -> Step {
