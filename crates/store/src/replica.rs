@@ -1,0 +1,207 @@
+//! An agent's replica of the view.
+
+use crate::database::{Database, Schema, Sync, from_sql, to_sql};
+use crate::error::{Problem, StoreError};
+use crate::registry::{decode, not_a_blob};
+use echelon_core::message::ViewMark;
+use echelon_core::view::{Place, ViewChange, ViewRow};
+use echelon_wire::Wire;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::path::Path;
+
+/// The application id is "ECHp" in ASCII.
+const SCHEMA: Schema = Schema {
+    application_id: 0x4543_4870,
+    migrations: &["
+        PRAGMA application_id = 0x45434870;
+        CREATE TABLE replica (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            mark BLOB,
+            place BLOB,
+            incarnation INTEGER NOT NULL
+        ) STRICT;
+        INSERT INTO replica (one, incarnation) VALUES (1, 0);
+        CREATE TABLE row (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    "],
+};
+
+/// An agent's file. Rows and the mark they belong to always change together. After a power loss the
+/// replica may be a little older, and its mark says so; what begins a new lineage or epoch, and the
+/// incarnation, is safe at once.
+pub struct ReplicaStore {
+    database: Database,
+    mark: Option<ViewMark>,
+}
+
+/// What an agent starts from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoadedReplica {
+    /// Which view the rows are. That they add up to its digest is for the caller to check.
+    pub mark: ViewMark,
+    /// The rows, by key.
+    pub rows: Vec<ViewRow>,
+    /// The host's place; none where no manager has told it yet.
+    pub place: Option<Place>,
+}
+
+impl ReplicaStore {
+    /// Opens a file, which is made where there is none, and checks it for damage.
+    ///
+    /// # Errors
+    /// It is damaged (see [`StoreError::is_damage`], and [`crate::set_aside`]), or a later build has
+    /// written it. It is left as it is.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::open_or_create(path, &SCHEMA, Sync::Normal)?;
+        let mark = database.read("check the replica", |connection| {
+            // A replica is small, so that all of it can be checked.
+            let found: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+            if found != "ok" {
+                return Err(Problem::Inconsistent(found));
+            }
+            column::<ViewMark>(connection, "the mark", "SELECT mark FROM replica")
+        })?;
+        Ok(Self { database, mark })
+    }
+
+    /// The view the rows are; none before the first snapshot.
+    pub fn mark(&self) -> Option<ViewMark> {
+        self.mark
+    }
+
+    /// The replica; none before the first snapshot.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn load(&self) -> Result<Option<LoadedReplica>, StoreError> {
+        let Some(mark) = self.mark else { return Ok(None) };
+        self.database.read("load the replica", |connection| {
+            let mut rows = connection
+                .prepare("SELECT value FROM row")?
+                .query_and_then([], |r| {
+                    decode::<ViewRow>("a row of the view", r.get_ref(0)?.as_blob().map_err(not_a_blob)?)
+                })?
+                .collect::<Result<Vec<_>, _>>()?;
+            rows.sort_by_cached_key(ViewRow::key);
+            let place = column::<Place>(connection, "the place", "SELECT place FROM replica")?;
+            Ok(Some(LoadedReplica { mark, rows, place }))
+        })
+    }
+
+    /// Takes a snapshot: these rows instead of all there were.
+    ///
+    /// # Errors
+    /// The replica is as before.
+    pub fn replace(&mut self, mark: &ViewMark, rows: &[ViewRow]) -> Result<(), StoreError> {
+        self.write_marked("take a snapshot", mark, |transaction| {
+            transaction.execute("DELETE FROM row", [])?;
+            rows.iter().try_for_each(|row| put(transaction, row))
+        })
+    }
+
+    /// Takes a delta: rows set and rows removed.
+    ///
+    /// # Errors
+    /// The replica is as before.
+    pub fn apply(&mut self, mark: &ViewMark, changes: &[ViewChange]) -> Result<(), StoreError> {
+        self.write_marked("take a delta", mark, |transaction| {
+            changes.iter().try_for_each(|change| match &change.row {
+                Some(row) => put(transaction, row),
+                None => remove(transaction, change),
+            })
+        })
+    }
+
+    /// Takes a new mark for the same rows: the registry went on, the view did not.
+    ///
+    /// # Errors
+    /// The replica is as before.
+    pub fn advance(&mut self, mark: &ViewMark) -> Result<(), StoreError> {
+        self.write_marked("advance", mark, |_| Ok(()))
+    }
+
+    /// Takes the host's place.
+    ///
+    /// # Errors
+    /// The replica is as before.
+    pub fn set_place(&mut self, place: &Place) -> Result<(), StoreError> {
+        self.database.write("take the place", |transaction| {
+            transaction.execute("UPDATE replica SET place = ?1", params![&place.encode()[..]])?;
+            Ok(())
+        })
+    }
+
+    /// A number for this start of the agent, larger than all that this file has given before and not
+    /// less than `at_least`. Safe from a power loss when it returns.
+    ///
+    /// Pass the wall clock in milliseconds: then the numbers go on rising even where the file was lost, and
+    /// managers do not take a new start for an old one.
+    ///
+    /// # Errors
+    /// No number was given.
+    pub fn next_incarnation(&mut self, at_least: u64) -> Result<u64, StoreError> {
+        self.write_synced("count this start", true, |transaction| {
+            let last: i64 = transaction.query_row("SELECT incarnation FROM replica", [], |r| r.get(0))?;
+            let next = from_sql(last).saturating_add(1).max(at_least);
+            let stored = to_sql("the incarnation", next)?;
+            transaction.execute("UPDATE replica SET incarnation = ?1", [stored])?;
+            Ok(next)
+        })
+    }
+
+    fn write_marked(
+        &mut self,
+        doing: &'static str,
+        mark: &ViewMark,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(), Problem>,
+    ) -> Result<(), StoreError> {
+        let writer = |mark: ViewMark| (mark.position.lineage, mark.position.epoch);
+        let new_writer = self.mark.map(writer) != Some(writer(*mark));
+        self.write_synced(doing, new_writer, |transaction| {
+            work(transaction)?;
+            transaction.execute("UPDATE replica SET mark = ?1", params![&mark.encode()[..]])?;
+            Ok(())
+        })?;
+        self.mark = Some(*mark);
+        Ok(())
+    }
+
+    /// As [`Database::write`], safe from a power loss at once where `synced` says so.
+    fn write_synced<T>(
+        &mut self,
+        doing: &'static str,
+        synced: bool,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Problem>,
+    ) -> Result<T, StoreError> {
+        if !synced {
+            return self.database.write(doing, work);
+        }
+        self.database.set_sync(Sync::Full)?;
+        let result = self.database.write(doing, work);
+        self.database.set_sync(Sync::Normal)?;
+        result
+    }
+}
+
+/// The value of the one row and column that `sql` selects; none where it is null.
+fn column<T: Wire>(connection: &Connection, what: &'static str, sql: &str) -> Result<Option<T>, Problem> {
+    let bytes: Option<Option<Vec<u8>>> = connection.query_row(sql, [], |r| r.get(0)).optional()?;
+    bytes.flatten().map(|bytes| decode(what, &bytes)).transpose()
+}
+
+fn put(transaction: &Transaction<'_>, row: &ViewRow) -> Result<(), Problem> {
+    transaction
+        .prepare_cached("INSERT INTO row (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?
+        .execute(params![&row.key().encode()[..], &row.encode()[..]])?;
+    Ok(())
+}
+
+fn remove(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Problem> {
+    transaction
+        .prepare_cached("DELETE FROM row WHERE key = ?1")?
+        .execute(params![&change.key.encode()[..]])?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;
