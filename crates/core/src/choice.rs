@@ -37,10 +37,12 @@ pub struct Memory {
 struct Track {
     wait: Wait,
     live_since: Option<Monotonic>,
+    /// Whether it came after the one in use, when last seen.
+    behind: bool,
 }
 
-/// What a candidate must sit out, once live, before connections return to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a candidate must sit out, once live, before connections return to it; the longest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
     /// Nothing: it was never away, or only slow or silent.
     Nothing,
@@ -68,19 +70,19 @@ pub fn choose(
     host: &HostName,
     now: Monotonic,
 ) -> Choice {
-    memory.keep_track(order, states, now);
     let current = memory.current.and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
+    memory.keep_track(order, states, current, host, now);
     let (chosen, next_change) = match current.filter(|&i| usable(states[i].0)) {
         Some(i) => memory.better(order, states, i, host, now),
         None => (best(states), None),
     };
-    memory.current = chosen.map(|i| order.candidates[i].manager.host);
+    memory.settle_on(order, states, chosen);
     let home = order.candidates.iter().position(|c| c.excluded.is_none() && !c.manager.withdrawn);
     let outcome = match chosen {
         None => Outcome::Unserved,
+        Some(i) if !usable(states[i].0) => Outcome::LastResort,
         Some(_) if chosen == home => Outcome::Home,
-        Some(i) if usable(states[i].0) => Outcome::Failover,
-        Some(_) => Outcome::LastResort,
+        Some(_) => Outcome::Failover,
     };
     let cause = match outcome {
         Outcome::Home => String::new(),
@@ -135,22 +137,48 @@ impl Memory {
         self.current
     }
 
-    fn keep_track(&mut self, order: &Order, states: &States, now: Monotonic) {
-        let first = self.current.is_none();
+    /// Brings every candidate's track up to date. `current` is where the one in use stands now. A candidate
+    /// that an edit has brought, or has put before the one in use, begins its wait only now, so that a
+    /// thousand hosts do not follow one edit at once.
+    fn keep_track(
+        &mut self,
+        order: &Order,
+        states: &States,
+        current: Option<usize>,
+        host: &HostName,
+        now: Monotonic,
+    ) {
         let mut tracks = BTreeMap::new();
-        for (candidate, (state, _)) in order.candidates.iter().zip(states) {
+        for (i, (candidate, (state, _))) in order.candidates.iter().zip(states).enumerate() {
             let id = candidate.manager.host;
-            let new = Track { wait: if first { Wait::Nothing } else { Wait::Jitter }, live_since: None };
-            let track = self.tracks.get(&id).copied().unwrap_or(new);
+            let track = match self.tracks.get(&id) {
+                None if self.current.is_none() => Track::new(Wait::Nothing),
+                None => Track::new(Wait::Jitter),
+                Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(order, host, now),
+                Some(t) => *t,
+            };
             tracks.insert(id, track.after(*state, now));
         }
         self.tracks = tracks;
     }
 
+    /// Remembers what is in use from now on. It has nothing left to sit out.
+    fn settle_on(&mut self, order: &Order, states: &States, chosen: Option<usize>) {
+        self.current = chosen.map(|i| order.candidates[i].manager.host);
+        for (i, candidate) in order.candidates.iter().enumerate() {
+            if let Some(track) = self.tracks.get_mut(&candidate.manager.host) {
+                track.behind = chosen.is_some_and(|c| i > c);
+                if chosen == Some(i) && usable(states[i].0) {
+                    track.wait = Wait::Nothing;
+                }
+            }
+        }
+    }
+
     /// The best candidate before `current` to which connections may return now, else `current`; and when
     /// the next one may be returned to.
     fn better(
-        &mut self,
+        &self,
         order: &Order,
         states: &States,
         current: usize,
@@ -161,10 +189,7 @@ impl Memory {
         for i in (0..current).filter(|&i| states[i].0 == CandidateState::Live) {
             let id = order.candidates[i].manager.host;
             match self.tracks.get(&id).and_then(|t| t.ready_at(order, host)) {
-                Some(ready) if ready <= now => {
-                    self.tracks.insert(id, Track { wait: Wait::Nothing, live_since: Some(now) });
-                    return (Some(i), None);
-                }
+                Some(ready) if ready <= now => return (Some(i), None),
                 Some(ready) => next_change = Some(next_change.map_or(ready, |n| n.min(ready))),
                 None => {}
             }
@@ -174,14 +199,27 @@ impl Memory {
 }
 
 impl Track {
+    fn new(wait: Wait) -> Self {
+        Self { wait, live_since: None, behind: false }
+    }
+
     fn after(self, state: CandidateState, now: Monotonic) -> Self {
         match state {
             CandidateState::Live => Self { live_since: self.live_since.or(Some(now)), ..self },
             CandidateState::Unknown | CandidateState::Suspect => Self { live_since: None, ..self },
-            CandidateState::Down => Self { wait: Wait::Hold, live_since: None },
+            CandidateState::Down => Self { wait: Wait::Hold, live_since: None, ..self },
             CandidateState::Withdrawn | CandidateState::Excluded => {
-                Self { wait: Wait::Jitter, live_since: None }
+                Self { wait: Wait::Jitter, live_since: None, ..self }
             }
+        }
+    }
+
+    /// An edit has put the candidate before the one in use: what it had to sit out before that it still has to,
+    /// and the jitter at least, from now.
+    fn put_before(self, order: &Order, host: &HostName, now: Monotonic) -> Self {
+        match self.ready_at(order, host) {
+            Some(ready) if ready <= now => Self::new(Wait::Jitter),
+            _ => Self { wait: self.wait.max(Wait::Jitter), ..self },
         }
     }
 

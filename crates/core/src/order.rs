@@ -163,7 +163,14 @@ pub fn rendezvous_score(host: &HostName, ty: &ManagerType, manager: &HostName, w
     hasher.update(manager.as_str().as_bytes());
     let hash = hasher.finalize();
     let first: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a BLAKE3 hash has 32 bytes");
-    let u = ((u64::from_be_bytes(first) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    score(u64::from_be_bytes(first) >> 11, weight)
+}
+
+/// The score for the first 53 bits of a hash.
+fn score(bits: u64, weight: u32) -> f64 {
+    let u = (bits as f64 + 0.5) / (1u64 << 53) as f64;
+    // Of all 2^53 values the highest alone is rounded up to 1, whose logarithm is no divisor.
+    let u = u.min(1.0 - f64::EPSILON / 2.0);
     -f64::from(weight) / libm::log(u)
 }
 

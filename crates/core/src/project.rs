@@ -75,7 +75,10 @@ pub fn place(registry: &Registry, host: HostId) -> Option<Place> {
 /// One row of the view, as the registry has it; none where the view has no such row.
 fn view_row(registry: &Registry, key: &ViewKey) -> Option<ViewRow> {
     match key {
-        ViewKey::Trust => Some(ViewRow::Trust(registry.meta().trust.clone())),
+        ViewKey::Trust => {
+            let trust = &registry.meta().trust;
+            (!trust.is_empty()).then(|| ViewRow::Trust(trust.clone()))
+        }
         // The root is in every view, and so needs no row.
         ViewKey::Domain(DomainId::ROOT) => None,
         ViewKey::Domain(id) => {

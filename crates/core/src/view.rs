@@ -5,12 +5,13 @@ use crate::digest::{Digest, RowHasher};
 use crate::endpoint::{Address, Endpoint};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
-use crate::name::{DomainPath, HostName, ManagerType};
+use crate::name::{DomainPath, HostName, ManagerType, Text};
 use crate::package::{CheckKind, Listens, Package, Role};
 use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A manager as every agent sees it.
@@ -112,12 +113,14 @@ impl Place {
     pub fn digest(&self) -> Digest {
         let mut h = RowHasher::default();
         h.bytes(self.host.0.as_bytes()).text(self.name.as_str()).text(&self.path.to_string());
+        h.number(self.domains.len() as u64);
         self.domains.iter().for_each(|d| {
             h.number(d.0);
         });
         h.number(self.packages.len() as u64).text(&self.address.to_string());
         self.packages.iter().for_each(|p| hash_package(&mut h, p));
-        h.number(self.denial.as_ref().map_or(0, |d| 1 + u64::from(d.up_to)));
+        optional(&mut h, self.denial.as_ref().map(|d| d.up_to.into()));
+        h.number(self.denial.as_ref().map_or(0, |d| d.until.0));
         Digest::of(h.finish())
     }
 }
@@ -143,39 +146,36 @@ impl View {
         Self::default().with(rows.into_iter().map(set))
     }
 
-    /// This view with rows set and removed, which may come in any order.
+    /// This view with rows set and removed, which may come in any order; of two changes of one row, the later
+    /// one counts.
     ///
     /// # Errors
     /// The domains would be no tree.
     pub fn with(&self, changes: impl IntoIterator<Item = ViewChange>) -> Result<Self, TreeError> {
+        let mut last = BTreeMap::new();
+        for ViewChange { key, row } in changes {
+            let key = row.as_ref().map_or(key, ViewRow::key);
+            last.insert(key, row.filter(|row| !row.says_nothing()));
+        }
         let mut next = self.clone();
-        let mut domains = None;
-        for change in changes {
-            if let Some(old) = self.row(&change.key) {
+        let mut domains = Vec::new();
+        for (key, row) in last {
+            if let Some(old) = self.row(&key) {
                 next.digest.remove(old.digest());
             }
-            if let Some(row) = &change.row {
+            if let Some(row) = &row {
                 next.digest.add(row.digest());
             }
-            match change.key {
-                ViewKey::Domain(id) => {
-                    let all = domains.get_or_insert_with(|| self.domains_by_id());
-                    match change.row {
-                        Some(ViewRow::Domain(domain)) => all.insert(id, domain),
-                        _ => all.remove(&id),
-                    };
-                }
-                key => next.put(key, change.row),
+            match (key, row) {
+                (_, Some(ViewRow::Domain(domain))) => domains.push((domain.id, Some(domain))),
+                (ViewKey::Domain(id), _) => domains.push((id, None)),
+                (key, row) => next.put(key, row),
             }
         }
-        if let Some(domains) = domains {
-            next.hierarchy = Arc::new(Hierarchy::from_domains(domains.into_values())?);
+        if !domains.is_empty() {
+            next.hierarchy = Arc::new(self.hierarchy.with(domains)?);
         }
         Ok(next)
-    }
-
-    fn domains_by_id(&self) -> std::collections::BTreeMap<DomainId, Domain> {
-        self.hierarchy.iter().map(|d| (d.id, d.clone())).collect()
     }
 
     fn put(&mut self, key: ViewKey, row: Option<ViewRow>) {
@@ -220,6 +220,11 @@ impl View {
         self.managers.range(least..).take_while(move |((t, _), _)| t == ty).map(|(_, m)| m)
     }
 
+    /// The manager of a type on a host.
+    pub fn manager(&self, ty: &ManagerType, host: HostId) -> Option<&Arc<Manager>> {
+        self.managers.get(&(ty.clone(), host))
+    }
+
     /// All managers, by type and host id.
     pub fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
         self.managers.values()
@@ -241,11 +246,12 @@ impl View {
     }
 
     /// What a domain sets for a type: the settings for the type over those for `*`. A boundary for `*`
-    /// never fences the type `registry`, without which a host could not be told anything.
+    /// never fences the type `registry`, without which a host could not be told anything; it may lift a
+    /// fence, as for any other type.
     fn settings(&self, domain: DomainId, ty: &ManagerType) -> Option<PolicySettings> {
         let one = self.policies.get(&(domain, TypeSelector::One(ty.clone())));
         let all = self.policies.get(&(domain, TypeSelector::All)).map(|all| match ty.is_registry() {
-            true => PolicySettings { boundary: None, ..PolicySettings::clone(all) },
+            true => PolicySettings { boundary: all.boundary.filter(|b| !b), ..PolicySettings::clone(all) },
             false => PolicySettings::clone(all),
         });
         match (one, all) {
@@ -289,6 +295,16 @@ impl View {
 }
 
 impl ViewRow {
+    /// Whether a view is the same without this row: it has the root domain in any case, and knows no
+    /// difference between an empty trust bundle and none.
+    fn says_nothing(&self) -> bool {
+        match self {
+            Self::Trust(roots) => roots.is_empty(),
+            Self::Domain(domain) => domain.id == DomainId::ROOT && domain.place.is_none(),
+            _ => false,
+        }
+    }
+
     /// The row's part in the digest of a view.
     pub fn digest(&self) -> Digest {
         let mut h = RowHasher::default();
@@ -318,8 +334,8 @@ impl ViewRow {
             Self::Denial(d) => {
                 h.number(5).number(d.up_to.into()).number(d.until.0);
                 match &d.subject {
-                    Subject::Host(id) => h.bytes(id.0.as_bytes()),
-                    Subject::Console(name) => h.text(name.as_str()),
+                    Subject::Host(id) => h.number(1).bytes(id.0.as_bytes()),
+                    Subject::Console(name) => h.number(2).text(name.as_str()),
                 };
             }
         }
@@ -333,6 +349,11 @@ fn optional(h: &mut RowHasher, value: Option<u64>) {
         None => h.number(0),
         Some(v) => h.number(1).number(v),
     };
+}
+
+fn optional_text(h: &mut RowHasher, text: Option<&Text>) {
+    optional(h, text.map(|t| t.as_str().len() as u64));
+    h.text(text.map_or("", Text::as_str));
 }
 
 fn hash_settings(h: &mut RowHasher, s: &PolicySettings) {
@@ -359,10 +380,10 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
         Listens::Port(port) => h.number(1).number(port.get().into()),
         Listens::At(endpoint) => h.number(2).text(&endpoint.to_string()),
     };
-    optional(h, p.withdrawn.is_some().then_some(1));
-    h.text(p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()).map_or("", |r| r.as_str()));
+    h.number(u64::from(p.withdrawn.is_some()));
+    optional_text(h, p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()));
     optional(h, p.role.map(|r| r as u64));
-    h.text(p.version.as_ref().map_or("", |v| v.as_str()));
+    optional_text(h, p.version.as_ref());
     match &p.check.kind {
         CheckKind::Connect => h.number(0),
         CheckKind::Exchange { send, expect } => h.number(1).text(send.as_str()).text(expect.as_str()),
