@@ -9,6 +9,10 @@ use echelon_transport::{BindError, ConnectProblem};
 use std::error::Error;
 use std::path::PathBuf;
 
+/// Code with which a manager closes the connection of an identity that it does not know, or that is
+/// denied. With any other code it is the manager that cannot serve.
+const DENIED: u32 = 1;
+
 /// One address that was tried in vain.
 #[derive(Debug)]
 pub struct Attempt {
@@ -22,7 +26,10 @@ pub struct Attempt {
 
 impl Attempt {
     pub(crate) fn failed(endpoint: &Endpoint, error: echelon_transport::ConnectError) -> Self {
-        let refused = matches!(error.problem, ConnectProblem::Refused(_) | ConnectProblem::Rejected { .. });
+        let refused = matches!(
+            error.problem,
+            ConnectProblem::Refused(_) | ConnectProblem::Rejected { code: DENIED, .. }
+        );
         Self { endpoint: endpoint.clone(), problem: error.problem.to_string(), refused }
     }
 

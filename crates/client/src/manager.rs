@@ -54,7 +54,7 @@ impl ManagerClient {
         };
         let client = Self::connect_with(&credentials, &trust, &addresses).await?;
         // A renewal that fails leaves the identity as good as it was; the next call tries again.
-        let _ = client.renew_if_due(identity, &credentials).await;
+        let _ = client.renew_if_due(identity, &credentials, &trust).await;
         Ok(client)
     }
 
@@ -156,6 +156,7 @@ impl ManagerClient {
         &self,
         identity: &IdentityDirectory,
         credentials: &Credentials,
+        trust: &TrustBundle,
     ) -> Result<(), CallError> {
         if credentials.peer().is_ok_and(|peer| now() < peer.renew_at()) {
             return Ok(());
@@ -169,6 +170,7 @@ impl ManagerClient {
             other => return Err(CallError::Lost(Lost::Unexpected(kind(&other)))),
         };
         let chain = CertificateChain::new(chain).map_err(|e| refused(e.to_string()))?;
+        chain.verify(trust, now()).map_err(|e| refused(e.to_string()))?;
         let renewed = Credentials::new(credentials.key().clone(), chain);
         let renewed = renewed.map_err(|e| refused(e.to_string()))?;
         identity.save_credentials(&renewed).map_err(|e| refused(e.to_string()))

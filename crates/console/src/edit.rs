@@ -3,9 +3,9 @@
 use crate::console::Console;
 use crate::describe::{Changed, describe};
 use crate::names::are_complete;
-use crate::problem::{Problem, failed};
+use crate::problem::Problem;
 use crate::style;
-use echelon_client::{CallError, ManagerClient};
+use echelon_client::ManagerClient;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::id::{Lineage, RequestId};
 use echelon_core::message::{EditAnswer, FailureClass};
@@ -67,17 +67,19 @@ pub(crate) async fn submit(
     dry_run: bool,
 ) -> Result<EditAnswer, Problem> {
     let request = set.request;
-    manager.edit(set, dry_run).await.map_err(|error| match error {
-        CallError::OutcomeUnknown { .. } if !dry_run => unknown(&error, request),
-        error => error.failure().into(),
+    manager.edit(set, dry_run).await.map_err(|error| {
+        let failure = error.failure();
+        match failure.class {
+            FailureClass::Unknown if dry_run => Problem::from(failure).class(FailureClass::Unreachable),
+            FailureClass::Unknown => Problem::from(failure).remedy(repeat(request)),
+            _ => failure.into(),
+        }
     })
 }
 
-fn unknown(error: &CallError, request: RequestId) -> Problem {
-    let typed = std::env::args().collect::<Vec<_>>();
-    failed("outcome-unknown", crate::problem::with_sources(error))
-        .remedy(format!("repeat it, which has no second effect: {}", command_again(&typed, request)))
-        .class(FailureClass::Unknown)
+fn repeat(request: RequestId) -> String {
+    let typed: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    format!("repeat it, which has no second effect: {}", command_again(&typed, request))
 }
 
 /// The command as it was typed, with its request id.

@@ -1,5 +1,7 @@
 //! The commands that work on a topology file alone, run as a user runs them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -107,6 +109,15 @@ fn the_reference_case_routes_as_the_contract_says() {
 }
 
 #[test]
+fn the_shipped_example_is_the_reference_case() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/reference/topology.toml");
+    let file = file(&std::fs::read_to_string(shipped).unwrap());
+    assert_eq!(served(&file, ""), ["agent1", "agent1", "agent3", "agent3"]);
+    assert_eq!(served(&file, "--down agent3:command-control"), ["agent1"; 4]);
+    assert_eq!(served(&file, "--down agent3 --down agent1"), ["framework-manager"; 4]);
+}
+
+#[test]
 fn a_withdrawn_manager_serves_nobody() {
     let text = REFERENCE.replacen("packages = [\"command-control:7000\"]\n", WITHDRAWN, 1);
     let file = file(&text);
@@ -176,8 +187,8 @@ fn candidates_can_be_limited() {
 }
 
 #[test]
-fn nobody_serves_an_unknown_type() {
-    let reports = file(REFERENCE).json("route --host agent1 --type backup-service");
+fn nobody_serves_a_type_that_is_inventory_only() {
+    let reports = file(REFERENCE).json("route --host agent1 --type audit");
     assert_eq!((&reports[0]["outcome"], &reports[0]["chosen"]), (&"unserved".into(), &Value::Null));
 }
 
@@ -256,6 +267,7 @@ fn unknown_names_are_answered_with_what_to_do() {
         ("host list --domain /nowhere", "unknown-domain"),
         ("route --host agent9 --type command-control", "unknown-host"),
         ("route --all --type command-control --down agent9", "unknown-host"),
+        ("route --all --type command-contol", "unknown-type"),
     ] {
         let output = file.run(&format!("{line} --output json"));
         let error = error(&output);

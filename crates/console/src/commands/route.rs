@@ -2,7 +2,7 @@
 
 use crate::console::Console;
 use crate::inventory::{From, Inventory};
-use crate::problem::Problem;
+use crate::problem::{Problem, failed};
 use crate::style;
 use crate::table::{self, NOTHING, Table, cell, maybe};
 use clap::ArgGroup;
@@ -76,6 +76,10 @@ async fn ask(args: &Route, console: &Console) -> Result<Vec<RouteReport>, Proble
 
 /// The same from a file: by the functions that managers and agents use.
 fn preview(args: &Route, inventory: &Inventory) -> Result<Vec<RouteReport>, Problem> {
+    if inventory.registry.packages_of(&args.ty).next().is_none() {
+        let unknown = failed("unknown-type", format!("no package is of type {}", args.ty));
+        return Err(unknown.remedy("see which there are: echelon package list").pointless());
+    }
     for down in &args.down {
         inventory.host(&down.host)?;
     }
