@@ -312,7 +312,9 @@ proptest! {
         let registry = to_registry(&file);
         let written = export(&registry);
         let read = parse("export", written.as_bytes()).map_err(|e| TestCaseError::fail(format!("{e}\n{written}")))?;
-        prop_assert_eq!(export(&to_registry(&read)), written.clone());
+        let again = to_registry(&read);
+        prop_assert_eq!(export(&again), written.clone());
+        prop_assert!(again.rows().eq(registry.rows()), "{written}");
         let plan = plan(&read, &registry, PRUNE);
         prop_assert!(plan.is_empty(), "{written}\n{:?}", plan.lines);
     }
