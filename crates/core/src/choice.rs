@@ -1,5 +1,6 @@
 //! Which candidate the next connection goes to, and why.
 
+use crate::evidence::Verdict;
 use crate::id::HostId;
 use crate::name::HostName;
 use crate::order::Order;
@@ -9,8 +10,8 @@ use crate::time::Monotonic;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The state of each candidate and the reason for it, in the order of [`Order::candidates`].
-pub type States = [(CandidateState, String)];
+/// What is known of each candidate, in the order of [`Order::candidates`], which has as many.
+pub type States = [Verdict];
 
 /// A choice.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +73,7 @@ pub fn choose(
 ) -> Choice {
     let current = memory.current.and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
     memory.keep_track(order, states, current, host, now);
-    let (chosen, next_change) = match current.filter(|&i| usable(states[i].0)) {
+    let (chosen, next_change) = match current.filter(|&i| usable(states[i].state)) {
         Some(i) => memory.better(order, states, i, host, now),
         None => (best(states), None),
     };
@@ -80,7 +81,7 @@ pub fn choose(
     let home = order.candidates.iter().position(|c| c.excluded.is_none() && !c.manager.withdrawn);
     let outcome = match chosen {
         None => Outcome::Unserved,
-        Some(i) if !usable(states[i].0) => Outcome::LastResort,
+        Some(i) if !usable(states[i].state) => Outcome::LastResort,
         Some(_) if chosen == home => Outcome::Home,
         Some(_) => Outcome::Failover,
     };
@@ -95,7 +96,7 @@ pub fn choose(
 /// The candidates in the order in which a connection tries them: the chosen one, the other usable ones,
 /// the suspects, those that are down.
 pub fn attempts(states: &States, chosen: Option<usize>) -> Vec<usize> {
-    let rank = |i: usize| match states[i].0 {
+    let rank = |i: usize| match states[i].state {
         _ if Some(i) == chosen => Some(0),
         CandidateState::Live | CandidateState::Unknown => Some(1),
         CandidateState::Suspect => Some(2),
@@ -116,10 +117,10 @@ fn best(states: &States) -> Option<usize> {
 }
 
 fn cause(order: &Order, states: &States, i: usize) -> String {
-    let (name, (state, reason)) = (&order.candidates[i].manager.name, &states[i]);
-    match state {
+    let (name, verdict) = (&order.candidates[i].manager.name, &states[i]);
+    match verdict.state {
         CandidateState::Live => format!("{name}: live again, held back"),
-        _ => format!("{name}: {reason}"),
+        _ => format!("{name}: {}", verdict.reason),
     }
 }
 
@@ -149,7 +150,7 @@ impl Memory {
         now: Monotonic,
     ) {
         let mut tracks = BTreeMap::new();
-        for (i, (candidate, (state, _))) in order.candidates.iter().zip(states).enumerate() {
+        for (i, (candidate, verdict)) in order.candidates.iter().zip(states).enumerate() {
             let id = candidate.manager.host;
             let track = match self.tracks.get(&id) {
                 None if self.current.is_none() => Track::new(Wait::Nothing),
@@ -157,7 +158,7 @@ impl Memory {
                 Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(order, host, now),
                 Some(t) => *t,
             };
-            tracks.insert(id, track.after(*state, now));
+            tracks.insert(id, track.after(verdict.state, now));
         }
         self.tracks = tracks;
     }
@@ -168,7 +169,7 @@ impl Memory {
         for (i, candidate) in order.candidates.iter().enumerate() {
             if let Some(track) = self.tracks.get_mut(&candidate.manager.host) {
                 track.behind = chosen.is_some_and(|c| i > c);
-                if chosen == Some(i) && usable(states[i].0) {
+                if chosen == Some(i) && usable(states[i].state) {
                     track.wait = Wait::Nothing;
                 }
             }
@@ -186,7 +187,7 @@ impl Memory {
         now: Monotonic,
     ) -> (Option<usize>, Option<Monotonic>) {
         let mut next_change: Option<Monotonic> = None;
-        for i in (0..current).filter(|&i| states[i].0 == CandidateState::Live) {
+        for i in (0..current).filter(|&i| states[i].state == CandidateState::Live) {
             let id = order.candidates[i].manager.host;
             match self.tracks.get(&id).and_then(|t| t.ready_at(order, host)) {
                 Some(ready) if ready <= now => return (Some(i), None),

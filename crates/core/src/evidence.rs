@@ -50,19 +50,52 @@ pub struct Circumstances {
     pub now: Monotonic,
     /// How long an own observation outranks hearsay.
     pub ttl: Duration,
-    /// Whether a registry manager is connected.
-    pub session: bool,
+    /// Since when no registry manager is connected; none while one is.
+    pub alone_since: Option<Monotonic>,
     /// When this host will probe the candidate next, where it means to.
     pub next_probe: Option<Monotonic>,
+}
+
+/// What the evidence on one candidate comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Its state.
+    pub state: CandidateState,
+    /// Why; empty where there is nothing to say.
+    pub reason: String,
+    /// When that was seen or heard; none where time plays no part.
+    pub at: Option<Monotonic>,
+}
+
+impl Verdict {
+    /// A verdict in which time plays no part.
+    pub fn new(state: CandidateState, reason: impl Into<String>) -> Self {
+        Self { state, reason: reason.into(), at: None }
+    }
+
+    fn at(self, at: Monotonic) -> Self {
+        Self { at: Some(at), ..self }
+    }
+}
+
+impl From<(CandidateState, String)> for Verdict {
+    fn from((state, reason): (CandidateState, String)) -> Self {
+        Self::new(state, reason)
+    }
 }
 
 /// A probe this much late is overdue: its task did not get to run, and nothing newer is known.
 const PROBE_SLACK: Duration = Duration::from_secs(2);
 
 impl Evidence {
-    /// Takes in what this host saw.
-    pub fn saw(&mut self, now: Monotonic, seen: Seen) {
+    /// Takes in what this host saw. Says whether the verdict may be another one now, which it is not for one
+    /// more connection to a manager that nothing speaks against.
+    pub fn saw(&mut self, now: Monotonic, seen: Seen) -> bool {
+        let again = seen == Seen::Connected && self.own.as_ref().is_some_and(|o| o.seen == seen);
+        let against = |r: &Report| r.silent || matches!(r.health, Health::Failing { .. });
+        let settled = again && !self.report.as_ref().is_some_and(against);
         self.own = Some(Own { at: now, seen });
+        !settled
     }
 
     /// Takes in what a registry manager reports. Says whether it says anything new.
@@ -79,8 +112,8 @@ impl Evidence {
         matches!(&self.own, Some(Own { seen: Seen::Failed(_), .. }))
     }
 
-    /// What the evidence comes to: one of live, unknown, suspect and down, and why.
-    pub fn judge(&self, c: &Circumstances) -> (CandidateState, String) {
+    /// What the evidence comes to: live, unknown, suspect or down.
+    pub fn judge(&self, c: &Circumstances) -> Verdict {
         self.failed_check(c)
             .or_else(|| self.own_attempt(c))
             .or_else(|| self.silence(c))
@@ -100,63 +133,56 @@ impl Evidence {
     }
 
     /// A failed check outranks everything, except that a later connection of one's own disproves a check
-    /// that only connects; and, with no registry manager left to say more, casts doubt on any other.
-    fn failed_check(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+    /// that only connects; and, made since there is no registry manager left to say more, casts doubt on any
+    /// other.
+    fn failed_check(&self, c: &Circumstances) -> Option<Verdict> {
         let report = self.report.as_ref()?;
         let Health::Failing { demands_answer, reason } = &report.health else { return None };
-        let reached = self.own.as_ref().is_some_and(|o| o.seen == Seen::Connected && o.at > report.at);
-        let text = format!("check failed: {reason}");
-        match (reached, demands_answer) {
-            (true, false) => None,
-            (true, true) if !c.session => Some((CandidateState::Suspect, format!("{text}; reached since"))),
-            _ => Some((CandidateState::Down, text)),
+        let own = self.own.as_ref().filter(|o| o.seen == Seen::Connected && o.at > report.at);
+        match own {
+            Some(_) if !demands_answer => None,
+            Some(own) if c.alone_since.is_some_and(|lost| own.at > lost) => {
+                let reason = format!("check failed: {reason}; connected since");
+                Some(Verdict::new(CandidateState::Suspect, reason).at(own.at))
+            }
+            _ => Some(Verdict::new(CandidateState::Down, format!("check failed: {reason}")).at(report.at)),
         }
     }
 
-    fn own_attempt(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+    fn own_attempt(&self, c: &Circumstances) -> Option<Verdict> {
         let own = self.own.as_ref()?;
-        let ago = ago(c.now.since(own.at));
-        match &own.seen {
-            Seen::Connected => None,
-            Seen::Overtaken => Some((CandidateState::Suspect, format!("slow to connect {ago}"))),
+        let verdict = match &own.seen {
+            Seen::Connected => return None,
+            Seen::Overtaken => Verdict::new(CandidateState::Suspect, "slow to connect"),
             Seen::Failed(reason) => {
-                let old = c.now.since(own.at) > c.ttl;
-                let overdue = c.next_probe.is_none_or(|at| c.now > at + PROBE_SLACK);
+                let old = c.now.since(own.at) >= c.ttl;
+                let overdue = c.next_probe.is_none_or(|at| c.now >= at + PROBE_SLACK);
                 let state = if old && overdue { CandidateState::Suspect } else { CandidateState::Down };
-                Some((state, format!("{reason} {ago}")))
+                Verdict::new(state, reason.as_str())
             }
-        }
+        };
+        Some(verdict.at(own.at))
     }
 
     /// Silence of its host's agent, unless this host reached the candidate itself not long ago.
-    fn silence(&self, c: &Circumstances) -> Option<(CandidateState, String)> {
+    fn silence(&self, c: &Circumstances) -> Option<Verdict> {
         let report = self.report.as_ref().filter(|r| r.silent)?;
-        let recent = |o: &&Own| o.seen == Seen::Connected && c.now.since(o.at) <= c.ttl;
-        match self.own.as_ref().filter(recent) {
-            Some(_) => None,
-            None => {
-                let since = ago(c.now.since(report.at));
-                Some((CandidateState::Suspect, format!("its host's agent fell silent {since}")))
+        let recent = |o: &Own| o.seen == Seen::Connected && c.now.since(o.at) < c.ttl;
+        match self.own.as_ref().is_some_and(recent) {
+            true => None,
+            false => {
+                Some(Verdict::new(CandidateState::Suspect, "its host's agent fell silent").at(report.at))
             }
         }
     }
 
-    fn nothing_against(&self) -> (CandidateState, String) {
+    fn nothing_against(&self) -> Verdict {
         let reached = self.own.as_ref().is_some_and(|o| o.seen == Seen::Connected);
         let passing = self.report.as_ref().is_some_and(|r| r.health == Health::Passing);
         match reached || passing {
-            true => (CandidateState::Live, String::new()),
-            false => (CandidateState::Unknown, "nothing heard of it yet".into()),
+            true => Verdict::new(CandidateState::Live, ""),
+            false => Verdict::new(CandidateState::Unknown, "nothing heard of it yet"),
         }
-    }
-}
-
-/// A time ago, for people.
-fn ago(d: Duration) -> String {
-    match d.as_secs() {
-        0 => "just now".into(),
-        s @ 1..=119 => format!("{s} s ago"),
-        s => format!("{} min ago", s / 60),
     }
 }
 
@@ -171,7 +197,7 @@ mod tests {
     }
 
     fn circumstances(now: u64) -> Circumstances {
-        Circumstances { now: at(now), ttl: TTL, session: true, next_probe: Some(at(now + 1)) }
+        Circumstances { now: at(now), ttl: TTL, alone_since: None, next_probe: Some(at(now + 1)) }
     }
 
     fn failing(demands_answer: bool) -> Health {
@@ -179,7 +205,7 @@ mod tests {
     }
 
     fn state(e: &Evidence, c: &Circumstances) -> CandidateState {
-        e.judge(c).0
+        e.judge(c).state
     }
 
     #[test]
@@ -188,10 +214,21 @@ mod tests {
         e.heard(at(1), false, failing(true));
         e.saw(at(2), Seen::Connected);
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
-        let alone = Circumstances { session: false, ..circumstances(3) };
-        assert_eq!(state(&e, &alone), CandidateState::Suspect);
         e.heard(at(4), false, Health::Passing);
         assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
+    }
+
+    #[test]
+    fn without_a_registry_manager_a_later_connect_casts_doubt_on_a_failed_check_and_the_loss_alone_does_not()
+    {
+        let mut e = Evidence::default();
+        e.heard(at(1), false, failing(true));
+        e.saw(at(2), Seen::Connected);
+        let alone = Circumstances { alone_since: Some(at(3)), ..circumstances(5) };
+        assert_eq!(state(&e, &alone), CandidateState::Down);
+        e.saw(at(4), Seen::Connected);
+        assert_eq!(state(&e, &alone), CandidateState::Suspect);
+        assert_eq!(state(&e, &circumstances(5)), CandidateState::Down);
     }
 
     #[test]
@@ -209,9 +246,10 @@ mod tests {
         let mut e = Evidence::default();
         e.heard(at(0), true, Health::Passing);
         e.saw(at(1), Seen::Connected);
-        assert_eq!(state(&e, &circumstances(16)), CandidateState::Live);
+        assert_eq!(state(&e, &circumstances(15)), CandidateState::Live);
         assert_eq!(e.next_change(&circumstances(2)), Some(at(16)));
-        assert_eq!(state(&e, &circumstances(17)), CandidateState::Suspect);
+        assert_eq!(state(&e, &circumstances(16)), CandidateState::Suspect);
+        assert_eq!(e.next_change(&circumstances(16)), None);
     }
 
     #[test]
@@ -219,10 +257,10 @@ mod tests {
         let mut e = Evidence::default();
         e.heard(at(0), false, Health::Passing);
         e.saw(at(1), Seen::Failed(Text::lossy("connection refused")));
-        for later in [2, 100, 10_000] {
+        for later in [2, 15, 16, 10_000] {
             assert_eq!(state(&e, &circumstances(later)), CandidateState::Down);
             let overdue = Circumstances { next_probe: Some(at(1)), ..circumstances(later) };
-            let expected = if later > 16 { CandidateState::Suspect } else { CandidateState::Down };
+            let expected = if later >= 16 { CandidateState::Suspect } else { CandidateState::Down };
             assert_eq!(state(&e, &overdue), expected);
         }
     }
@@ -231,7 +269,7 @@ mod tests {
     fn hearsay_stays_as_it_was_when_the_registry_is_gone() {
         let mut e = Evidence::default();
         e.heard(at(0), false, Health::Passing);
-        let alone = Circumstances { session: false, ..circumstances(100_000) };
+        let alone = Circumstances { alone_since: Some(at(1)), ..circumstances(100_000) };
         assert_eq!(state(&e, &alone), CandidateState::Live);
         e.heard(at(0), false, failing(false));
         assert_eq!(state(&e, &alone), CandidateState::Down);

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod edit;
 pub mod endpoint;
 pub mod evidence;
+mod hearsay;
 pub mod hierarchy;
 pub mod id;
 pub mod limits;

@@ -52,6 +52,11 @@ impl Probes {
         self.0.get(&host).map(|p| p.at)
     }
 
+    /// Forgets a candidate: if it is wanted still, it begins anew.
+    pub fn forget(&mut self, host: HostId) {
+        self.0.remove(&host);
+    }
+
     /// Probes a candidate at once and starts its doubling anew.
     pub fn hurry(&mut self, host: HostId, now: Monotonic) {
         self.0.insert(host, Probe { at: now, made: 0 });

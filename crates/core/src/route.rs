@@ -1,10 +1,11 @@
 //! A route as it is shown: to forwarders, which connect along it, and to people and programs, who read it.
 
 use crate::endpoint::Endpoint;
+use crate::evidence::Verdict;
 use crate::id::HostId;
 use crate::message::Using;
 use crate::name::{DomainPath, HostName, ManagerType, Text};
-use crate::order::Candidate;
+use crate::order::{Candidate, Order};
 use crate::policy::Effective;
 use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, RouteReport};
 use crate::time::Monotonic;
@@ -42,6 +43,8 @@ pub struct Entry {
     pub state: CandidateState,
     /// Why; empty where there is nothing to say.
     pub reason: String,
+    /// When that was seen or heard first; none where time plays no part.
+    pub at: Option<Monotonic>,
 }
 
 /// Where to connect.
@@ -64,15 +67,17 @@ impl Target {
 }
 
 impl Route {
-    /// Whether this route says something else than `other`, apart from how long ago things were.
+    /// Whether this route says something else than `other`. Not counted is when something was seen again that
+    /// was seen before.
     pub fn differs(&self, other: &Self) -> bool {
-        let states = |r: &Self| r.entries.iter().map(|e| e.state).collect::<Vec<_>>();
-        let candidates = |r: &Self| r.entries.iter().map(|e| e.candidate.clone()).collect::<Vec<_>>();
-        (self.chosen, self.outcome, self.since, &self.targets)
-            != (other.chosen, other.outcome, other.since, &other.targets)
-            || (&self.policy, &self.asker) != (&other.policy, &other.asker)
-            || states(self) != states(other)
-            || candidates(self) != candidates(other)
+        let same = |(a, b): (&Entry, &Entry)| {
+            (a.state, &a.reason, &a.candidate) == (b.state, &b.reason, &b.candidate)
+        };
+        (self.chosen, self.outcome, self.since) != (other.chosen, other.outcome, other.since)
+            || (&self.cause, &self.policy, &self.asker) != (&other.cause, &other.policy, &other.asker)
+            || self.entries.len() != other.entries.len()
+            || !self.entries.iter().zip(&other.entries).all(same)
+            || self.targets != other.targets
     }
 
     /// The first candidate that is neither withdrawn nor excluded.
@@ -111,18 +116,30 @@ impl Route {
             home: self.home().map(|e| e.candidate.manager.name.clone()),
             isolated: false,
             chosen: chosen.map(|m| Chosen { host: m.name.clone(), endpoint: m.endpoint.clone() }),
-            candidates: self.entries.iter().map(|e| e.report(view, &mut rank)).collect(),
+            candidates: self.entries.iter().map(|e| e.report(view, now, &mut rank)).collect(),
             source: None,
         }
     }
 }
 
 impl Entry {
-    fn report(&self, view: &View, rank: &mut u32) -> CandidateReport {
+    /// All candidates with what is known of them.
+    pub(crate) fn all(order: &Order, verdicts: Vec<Verdict>) -> Vec<Self> {
+        let entry = |(c, v): (&Candidate, Verdict)| Self {
+            candidate: c.clone(),
+            state: v.state,
+            reason: v.reason,
+            at: v.at,
+        };
+        order.candidates.iter().zip(verdicts).map(entry).collect()
+    }
+
+    fn report(&self, view: &View, now: Monotonic, rank: &mut u32) -> CandidateReport {
         let (c, m) = (&self.candidate, &self.candidate.manager);
         *rank += u32::from(c.excluded.is_none());
+        let ago = self.at.map(|at| format!(" {}", ago(now.since(at)))).unwrap_or_default();
         let place = place_in_words(c);
-        let reason = if self.reason.is_empty() { place } else { format!("{place}; {}", self.reason) };
+        let reason = if self.reason.is_empty() { place } else { format!("{place}; {}{ago}", self.reason) };
         CandidateReport {
             rank: c.excluded.is_none().then_some(*rank),
             host: m.name.clone(),
@@ -148,6 +165,15 @@ fn place_in_words(c: &Candidate) -> String {
         (_, up, 0) => format!("ancestor domain, {up} up"),
         (_, 0, down) => format!("subdomain, {down} down"),
         (_, up, down) => format!("other branch, {up} up and {down} down"),
+    }
+}
+
+/// A time ago, for people.
+fn ago(d: std::time::Duration) -> String {
+    match d.as_secs() {
+        0 => "just now".into(),
+        s @ 1..=119 => format!("{s} s ago"),
+        s => format!("{} min ago", s / 60),
     }
 }
 

@@ -4,14 +4,14 @@
 //! asks for, and calls again at the deadline it names.
 
 use crate::choice::{Choice, Memory, attempts, choose};
-use crate::evidence::{Circumstances, Evidence, Seen};
+use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
+use crate::hearsay::Hearsay;
 use crate::id::HostId;
 use crate::limits::MAX_WANTED_TYPES;
 use crate::message::{Health, LivenessEntry, Using};
 use crate::name::{ManagerType, Text};
 use crate::order::{Candidate, Order, order};
 use crate::probe::Probes;
-use crate::replication::MAX_SNAPSHOT_ROWS;
 use crate::report::CandidateState;
 use crate::route::{Entry, Route, Since, Target};
 use crate::settled::standing;
@@ -24,7 +24,8 @@ use std::time::Duration;
 /// What happens to a host.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Somebody asks for managers of this type; from now on there is a route for it.
+    /// Somebody asks for managers of this type; from now on there is a route for it. Beyond
+    /// [`MAX_WANTED_TYPES`] types nothing happens.
     Want(ManagerType),
     /// The replica has a new view.
     View(View),
@@ -37,7 +38,8 @@ pub enum Input {
         /// The entries.
         entries: Vec<LivenessEntry>,
     },
-    /// This host's own checks report, which counts as hearsay here too.
+    /// This host's own checks report on all its packages. For these they speak instead of the registry,
+    /// which knows of them from here only.
     OwnHealth(BTreeMap<ManagerType, Health>),
     /// A session with a registry manager began or ended.
     Session(bool),
@@ -75,8 +77,8 @@ pub enum Output {
 pub struct Router {
     view: View,
     place: Place,
-    session: bool,
-    heard: BTreeMap<HostId, LivenessEntry>,
+    alone_since: Option<Monotonic>,
+    hearsay: Hearsay,
     types: BTreeMap<ManagerType, TypeState>,
 }
 
@@ -91,47 +93,65 @@ struct TypeState {
     next_change: Option<Monotonic>,
 }
 
+/// For which types an input may change something.
+enum Touched {
+    Nothing,
+    One(ManagerType),
+    All,
+}
+
 impl Router {
-    /// The routing of the host at `place`.
+    /// The routing of the host at `place`, as yet without a registry manager.
     pub fn new(view: View, place: Place) -> Self {
-        Self { view, place, session: false, heard: BTreeMap::new(), types: BTreeMap::new() }
+        let alone_since = Some(Monotonic::default());
+        Self { view, place, alone_since, hearsay: Hearsay::default(), types: BTreeMap::new() }
     }
 
     /// Takes in what happened at `now` and appends what is to be done.
     pub fn handle(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
         let touched = self.take_in(now, input);
-        let (place, session) = (&self.place, self.session);
-        let touched = |ty: &ManagerType| touched.as_ref().is_none_or(|t| t == ty);
+        let (place, alone_since) = (&self.place, self.alone_since);
+        let touched = |ty: &ManagerType| match &touched {
+            Touched::Nothing => false,
+            Touched::One(one) => one == ty,
+            Touched::All => true,
+        };
         for (ty, state) in self.types.iter_mut().filter(|(ty, _)| touched(ty)) {
-            state.decide(now, place, session, ty, out);
+            state.decide(now, place, alone_since, ty, out);
         }
     }
 
-    /// Says which type alone is touched; none where all may be.
-    fn take_in(&mut self, now: Monotonic, input: Input) -> Option<ManagerType> {
+    fn take_in(&mut self, now: Monotonic, input: Input) -> Touched {
         match input {
-            Input::Want(ty) => {
-                self.want(now, &ty);
-                return Some(ty);
-            }
-            Input::Saw { ty, host, seen } => {
-                self.saw(now, &ty, host, seen);
-                return Some(ty);
-            }
+            Input::Want(ty) => return self.want(now, ty),
+            Input::Saw { ty, host, seen } => return self.saw(now, ty, host, seen),
             Input::View(view) => {
-                self.view = view;
-                self.reorder();
+                let old = std::mem::replace(&mut self.view, view);
+                self.forget_what_changed(&old);
+                self.reorder(now);
             }
             Input::Place(place) => {
                 self.place = place;
-                self.reorder();
+                self.reorder(now);
             }
-            Input::Liveness { complete, entries } => self.hear(now, complete, entries),
-            Input::OwnHealth(packages) => self.hear_own(now, packages),
-            Input::Session(session) => self.session = session,
+            Input::Liveness { complete, entries } => {
+                let told = self.hearsay.hear(complete, entries);
+                self.tell(now, told);
+            }
+            Input::OwnHealth(packages) => {
+                self.hearsay.hear_own(packages);
+                self.tell(now, [self.place.host]);
+            }
+            Input::Session(true) => self.alone_since = None,
+            Input::Session(false) => self.alone_since = self.alone_since.or(Some(now)),
             Input::Tick => {}
         }
-        None
+        Touched::All
+    }
+
+    /// The route for a type, once it has been asked for.
+    pub fn route(&self, ty: &ManagerType) -> Option<&Arc<Route>> {
+        self.types.get(ty)?.published.as_ref()
     }
 
     /// When to call again though nothing happens; none if that need not be.
@@ -145,12 +165,12 @@ impl Router {
         routes.filter_map(|r| r.using(now)).collect()
     }
 
-    fn want(&mut self, now: Monotonic, ty: &ManagerType) {
-        if self.types.contains_key(ty) || self.types.len() >= MAX_WANTED_TYPES {
-            return;
+    fn want(&mut self, now: Monotonic, ty: ManagerType) -> Touched {
+        if self.types.contains_key(&ty) || self.types.len() >= MAX_WANTED_TYPES {
+            return Touched::Nothing;
         }
-        let state = TypeState {
-            order: order(&self.view, (&self.place).into(), ty),
+        let mut state = TypeState {
+            order: order(&self.view, (&self.place).into(), &ty),
             evidence: BTreeMap::new(),
             memory: Memory::default(),
             probes: Probes::default(),
@@ -158,94 +178,83 @@ impl Router {
             published: None,
             next_change: None,
         };
+        state.hear_all(now, self.place.host, &ty, &self.hearsay);
         self.types.insert(ty.clone(), state);
-        let entries: Vec<_> = self.heard.values().cloned().collect();
-        entries.iter().for_each(|entry| self.apply_report(now, entry));
+        Touched::One(ty)
     }
 
-    fn reorder(&mut self) {
+    /// Drops evidence on managers that are no longer there, or listen elsewhere now.
+    fn forget_what_changed(&mut self, old: &View) {
+        for (ty, state) in &mut self.types {
+            let endpoint = |view: &View, host| view.manager(ty, host).map(|m| m.endpoint.clone());
+            let same = |host| endpoint(&self.view, host).is_some_and(|e| endpoint(old, host) == Some(e));
+            let changed: Vec<_> = state.evidence.keys().copied().filter(|host| !same(*host)).collect();
+            for host in changed {
+                state.evidence.remove(&host);
+                state.probes.forget(host);
+            }
+        }
         let there: BTreeSet<_> = self.view.managers().map(|m| m.host).collect();
-        self.heard.retain(|host, _| there.contains(host));
+        self.hearsay.retain(&there);
+    }
+
+    fn reorder(&mut self, now: Monotonic) {
         for (ty, state) in &mut self.types {
             state.order = order(&self.view, (&self.place).into(), ty);
-            let there = &state.order.candidates;
-            state.evidence.retain(|host, _| there.iter().any(|c| c.manager.host == *host));
+            state.hear_all(now, self.place.host, ty, &self.hearsay);
         }
     }
 
-    /// The newest report of an agent wins. What is not named stays as last known, but for its silence: only
-    /// the manager that had an agent's last session judges that, and a complete report is of a session
-    /// that has just begun.
-    fn hear(&mut self, now: Monotonic, complete: bool, entries: Vec<LivenessEntry>) {
-        let mut news = entries;
-        if complete {
-            let named: BTreeSet<_> = news.iter().map(|e| e.host).collect();
-            let mut judged: Vec<_> = self.heard.values().filter(|e| e.silent).cloned().collect();
-            judged.retain(|e| !named.contains(&e.host));
-            news.extend(judged.into_iter().map(|e| LivenessEntry { silent: false, ..e }));
-        }
-        for entry in news {
-            let known = self.heard.get(&entry.host);
-            let entry = match known {
-                // Never heard by that manager: it can speak of silence only.
-                Some(known) if entry.incarnation == 0 => {
-                    LivenessEntry { silent: entry.silent, ..known.clone() }
-                }
-                Some(known) if (known.incarnation, known.sequence) > (entry.incarnation, entry.sequence) => {
-                    continue;
-                }
-                None if self.heard.len() >= MAX_SNAPSHOT_ROWS => continue,
-                _ => entry,
-            };
-            self.apply_report(now, &entry);
-            self.heard.insert(entry.host, entry);
-        }
-    }
-
-    fn hear_own(&mut self, now: Monotonic, packages: BTreeMap<ManagerType, Health>) {
-        let host = self.place.host;
-        let sequence = self.heard.get(&host).map_or(0, |e| e.sequence);
-        let incarnation = self.heard.get(&host).map_or(0, |e| e.incarnation);
-        let entry = LivenessEntry { host, incarnation, sequence, silent: false, packages };
-        self.apply_report(now, &entry);
-    }
-
-    fn apply_report(&mut self, now: Monotonic, entry: &LivenessEntry) {
-        for (ty, state) in &mut self.types {
-            let health = entry.packages.get(ty).cloned().unwrap_or(Health::Unchecked);
-            if !state.order.candidates.iter().any(|c| c.manager.host == entry.host) {
-                continue;
-            }
-            let passing = health == Health::Passing;
-            let evidence = state.evidence.entry(entry.host).or_default();
-            if evidence.heard(now, entry.silent, health) && passing && evidence.own_failure() {
-                // Its host says that it works again: look at once instead of waiting out a backoff.
-                state.probes.hurry(entry.host, now);
+    /// Hands on what is reported of these hosts to the types that have managers there.
+    fn tell(&mut self, now: Monotonic, hosts: impl IntoIterator<Item = HostId>) {
+        let here = self.place.host;
+        for host in hosts {
+            for (ty, state) in self.types.iter_mut().filter(|(ty, _)| self.view.manager(ty, host).is_some()) {
+                state.hear(now, host, self.hearsay.of(here, host, ty));
             }
         }
     }
 
-    fn saw(&mut self, now: Monotonic, ty: &ManagerType, host: HostId, seen: Seen) {
-        let Some(state) = self.types.get_mut(ty) else { return };
-        if state.order.candidates.iter().any(|c| c.manager.host == host) {
-            state.evidence.entry(host).or_default().saw(now, seen);
+    fn saw(&mut self, now: Monotonic, ty: ManagerType, host: HostId, seen: Seen) -> Touched {
+        let Some(state) = self.types.get_mut(&ty).filter(|_| self.view.manager(&ty, host).is_some()) else {
+            return Touched::Nothing;
+        };
+        match state.evidence.entry(host).or_default().saw(now, seen) {
+            true => Touched::One(ty),
+            false => Touched::Nothing,
         }
     }
 }
 
 impl TypeState {
+    /// Takes in what is reported of all candidates.
+    fn hear_all(&mut self, now: Monotonic, here: HostId, ty: &ManagerType, hearsay: &Hearsay) {
+        let hosts: Vec<_> = self.order.candidates.iter().map(|c| c.manager.host).collect();
+        hosts.into_iter().for_each(|host| self.hear(now, host, hearsay.of(here, host, ty)));
+    }
+
+    fn hear(&mut self, now: Monotonic, host: HostId, report: Option<(bool, Health)>) {
+        let Some((silent, health)) = report else { return };
+        let passing = health == Health::Passing;
+        let evidence = self.evidence.entry(host).or_default();
+        if evidence.heard(now, silent, health) && passing && evidence.own_failure() {
+            // Its host says that it works again: look at once instead of waiting out a backoff.
+            self.probes.hurry(host, now);
+        }
+    }
+
     fn decide(
         &mut self,
         now: Monotonic,
         place: &Place,
-        session: bool,
+        alone_since: Option<Monotonic>,
         ty: &ManagerType,
         out: &mut Vec<Output>,
     ) {
-        let states = self.states(now, session);
+        let states = self.states(now, alone_since);
         let choice = choose(&self.order, &states, &mut self.memory, &place.name, now);
         self.plan_probes(now, place, &states, choice.chosen, ty, out);
-        let circumstances = |host: &HostId| self.circumstances(now, session, *host);
+        let circumstances = |host: &HostId| self.circumstances(now, alone_since, *host);
         let judged = self.evidence.iter().filter_map(|(host, e)| e.next_change(&circumstances(host)));
         self.next_change = judged.chain(choice.next_change).chain(self.probes.next()).min();
         let route = self.route(now, place, ty, states, &choice);
@@ -256,16 +265,17 @@ impl TypeState {
         }
     }
 
-    fn circumstances(&self, now: Monotonic, session: bool, host: HostId) -> Circumstances {
-        Circumstances { now, ttl: self.order.policy.evidence_ttl, session, next_probe: self.probes.at(host) }
+    fn circumstances(&self, now: Monotonic, alone_since: Option<Monotonic>, host: HostId) -> Circumstances {
+        let ttl = self.order.policy.evidence_ttl;
+        Circumstances { now, ttl, alone_since, next_probe: self.probes.at(host) }
     }
 
-    fn states(&self, now: Monotonic, session: bool) -> Vec<(CandidateState, String)> {
+    fn states(&self, now: Monotonic, alone_since: Option<Monotonic>) -> Vec<Verdict> {
+        let nothing = Evidence::default();
         let state = |c: &Candidate| {
             standing(&c.manager, c.excluded).unwrap_or_else(|| {
-                let circumstances = self.circumstances(now, session, c.manager.host);
-                let evidence = self.evidence.get(&c.manager.host);
-                evidence.unwrap_or(&Evidence::default()).judge(&circumstances)
+                let evidence = self.evidence.get(&c.manager.host).unwrap_or(&nothing);
+                evidence.judge(&self.circumstances(now, alone_since, c.manager.host))
             })
         };
         self.order.candidates.iter().map(state).collect()
@@ -277,7 +287,7 @@ impl TypeState {
         &mut self,
         now: Monotonic,
         place: &Place,
-        states: &[(CandidateState, String)],
+        states: &[Verdict],
         chosen: Option<usize>,
         ty: &ManagerType,
         out: &mut Vec<Output>,
@@ -286,7 +296,7 @@ impl TypeState {
             let own_failure = self.evidence.get(&c.manager.host).is_some_and(Evidence::own_failure);
             let better = chosen.is_none_or(|chosen| *i < chosen);
             let open = matches!(
-                states[*i].0,
+                states[*i].state,
                 CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down
             );
             open && (better || own_failure)
@@ -309,19 +319,17 @@ impl TypeState {
         now: Monotonic,
         place: &Place,
         ty: &ManagerType,
-        states: Vec<(CandidateState, String)>,
+        states: Vec<Verdict>,
         choice: &Choice,
     ) -> Route {
         let chosen = choice.chosen.map(|i| self.order.candidates[i].manager.host);
         self.since.update(now, chosen);
         let attempts = attempts(&states, choice.chosen);
         let targets = attempts.iter().map(|&i| Target::of(&self.order.candidates[i])).collect();
-        let entries = self.order.candidates.iter().zip(states);
-        let entries = entries.map(|(c, (state, reason))| Entry { candidate: c.clone(), state, reason });
         Route {
             asker: place.name.clone(),
             ty: ty.clone(),
-            entries: entries.collect(),
+            entries: Entry::all(&self.order, states),
             targets,
             chosen: choice.chosen,
             outcome: choice.outcome,

@@ -4,6 +4,7 @@
 //! `order` and `choose` as an agent does, with a fresh memory.
 
 use crate::choice::{Memory, attempts, choose};
+use crate::evidence::Verdict;
 use crate::id::HostId;
 use crate::name::{ManagerType, Text};
 use crate::order::{Asker, Exclusion, order};
@@ -43,14 +44,11 @@ impl Settled<'_> {
         let states: Vec<_> = order.candidates.iter().map(|c| self.state(&c.manager, c.excluded)).collect();
         let choice = choose(&order, &states, &mut Memory::default(), &host.name, Monotonic::default());
         let attempts = attempts(&states, choice.chosen);
-        let entries = order.candidates.iter().zip(states);
         Route {
             asker: host.name.clone(),
             ty: ty.clone(),
             targets: attempts.iter().map(|&i| Target::of(&order.candidates[i])).collect(),
-            entries: entries
-                .map(|(c, (state, reason))| Entry { candidate: c.clone(), state, reason })
-                .collect(),
+            entries: Entry::all(&order, states),
             chosen: choice.chosen,
             outcome: choice.outcome,
             cause: Text::lossy(&choice.cause),
@@ -59,22 +57,23 @@ impl Settled<'_> {
         }
     }
 
-    fn state(&self, manager: &Manager, excluded: Option<Exclusion>) -> (CandidateState, String) {
+    fn state(&self, manager: &Manager, excluded: Option<Exclusion>) -> Verdict {
         standing(manager, excluded).unwrap_or_else(|| {
             match self.down.iter().any(|d| d.covers(&manager.name, &manager.ty)) {
-                true => (CandidateState::Down, "taken as down".into()),
-                false => (self.state_of)(manager.host, &manager.ty),
+                true => Verdict::new(CandidateState::Down, "taken as down"),
+                false => (self.state_of)(manager.host, &manager.ty).into(),
             }
         })
     }
 }
 
 /// The state of a manager that configuration takes out of use; none for the others.
-pub(crate) fn standing(manager: &Manager, excluded: Option<Exclusion>) -> Option<(CandidateState, String)> {
-    match excluded {
-        Some(Exclusion::Boundary) => Some((CandidateState::Excluded, "outside this host's boundary".into())),
-        Some(Exclusion::Denied) => Some((CandidateState::Excluded, "its host's identity is denied".into())),
-        None if manager.withdrawn => Some((CandidateState::Withdrawn, "withdrawn by the operator".into())),
-        None => None,
-    }
+pub(crate) fn standing(manager: &Manager, excluded: Option<Exclusion>) -> Option<Verdict> {
+    let (state, reason) = match excluded {
+        Some(Exclusion::Boundary) => (CandidateState::Excluded, "outside this host's boundary"),
+        Some(Exclusion::Denied) => (CandidateState::Excluded, "its host's identity is denied"),
+        None if manager.withdrawn => (CandidateState::Withdrawn, "withdrawn by the operator"),
+        None => return None,
+    };
+    Some(Verdict::new(state, reason))
 }
