@@ -35,6 +35,13 @@ pub(crate) fn not_stored(why: &dyn std::fmt::Display) -> Failure {
     failure("not-stored", FailureClass::Failed, message, remedy, Retry::Safe)
 }
 
+/// The edit changes more than one answer can tell.
+pub(crate) fn too_large(rows: usize) -> Failure {
+    let message =
+        format!("the edit changes {rows} objects, more than one answer can tell; nothing was changed");
+    failure("too-large", FailureClass::Failed, message, "make it in several edits", Retry::Pointless)
+}
+
 /// The manager stopped with the edit in its hands.
 pub(crate) fn outcome_unknown() -> Failure {
     let message = "the manager stopped before it could tell whether the edit is durable".to_owned();

@@ -9,10 +9,17 @@ use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::registry::Registry;
 use echelon_core::row::Commit;
 use echelon_store::{Problem, RegistryStore, StoreError};
+use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tracing::{error, info};
+
+/// Bytes around a row in a list.
+const ROW_OVERHEAD: usize = 8;
+
+/// Bytes of an edit's answer besides its rows, generously.
+const ANSWER_OVERHEAD: usize = 1024;
 
 type Answer = (oneshot::Sender<Result<EditAnswer, Failure>>, EditAnswer);
 
@@ -73,6 +80,9 @@ impl Group {
                 send(answer, Err((&refusal).into()));
             }
             Ok(Edited::Repeated(revision)) => self.repeated.push((answer, revision)),
+            Ok(Edited::Done(_, commit)) if !answer_fits(&commit) => {
+                send(answer, Err(failure::too_large(commit.rows.len())));
+            }
             Ok(Edited::Done(registry, commit)) => {
                 let (position, request, rows) = (commit.position, commit.request, commit.rows.clone());
                 let reply = EditAnswer { position, request, rows, repeated: false };
@@ -95,6 +105,12 @@ impl Group {
         let commits: Vec<_> = self.states.iter().map(|(_, commit)| commit.clone()).collect();
         store.append(&commits)
     }
+}
+
+/// Whether the answer to an edit fits into one frame: an edit that could not be answered is not carried out.
+fn answer_fits(commit: &Commit) -> bool {
+    commit.rows.iter().map(|row| row.encoded_len() + ROW_OVERHEAD).sum::<usize>()
+        < MAX_EDIT_FRAME - ANSWER_OVERHEAD
 }
 
 /// The answer that an edit committed earlier was given.

@@ -18,7 +18,7 @@ use echelon_core::replication::CatchUp;
 use echelon_core::view::{Place, View};
 use echelon_identity::PeerIdentity;
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
-use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, Wire};
+use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
 use tokio::sync::broadcast::{self, error::RecvError as RingError};
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -192,7 +192,7 @@ impl Session<'_> {
         match push {
             Ok(Push::Frame(frame)) => self.paced(&frame).await,
             Ok(Push::Delta { from, mark, frame }) => match self.level {
-                Some(level) if level.view_revision == from => {
+                Some(level) if level.view_revision == from && fits(&frame) => {
                     self.set_level(mark);
                     self.hub.metrics.deltas.inc();
                     self.paced(&frame).await
@@ -220,13 +220,14 @@ impl Session<'_> {
             CatchUp::Level => self.set_level(mark),
             CatchUp::Ahead => {}
             CatchUp::Deltas(deltas) => {
-                for delta in deltas {
-                    self.send(&ToAgent::Delta((*delta).clone())).await?;
+                let frames: Vec<_> = deltas.iter().map(|d| ToAgent::Delta((**d).clone()).encode()).collect();
+                match frames.iter().all(fits) {
+                    true => self.send_all(&frames).await?,
+                    false => self.snapshot(&view, mark).await?,
                 }
                 self.set_level(mark);
             }
             CatchUp::Snapshot => {
-                self.hub.metrics.snapshots.inc();
                 self.snapshot(&view, mark).await?;
                 self.set_level(mark);
             }
@@ -234,7 +235,16 @@ impl Session<'_> {
         Ok(pushes)
     }
 
+    async fn send_all(&mut self, frames: &[Bytes]) -> Result<(), SessionEnd> {
+        for frame in frames {
+            self.hub.metrics.deltas.inc();
+            self.send_frame(frame).await?;
+        }
+        Ok(())
+    }
+
     async fn snapshot(&mut self, view: &View, mark: ViewMark) -> Result<(), SessionEnd> {
+        self.hub.metrics.snapshots.inc();
         let mut first = true;
         for rows in echelon_wire::parts(view.rows(), MAX_PART) {
             self.send(&ToAgent::Snapshot(SnapshotPart { first, rows, last: None })).await?;
@@ -290,6 +300,11 @@ impl Session<'_> {
             Err(_) => Err(SessionEnd::Slow),
         }
     }
+}
+
+/// A delta larger than a frame may be is not sent: the view, which is sent in parts, takes its place.
+fn fits(frame: &Bytes) -> bool {
+    frame.len() <= MAX_SESSION_FRAME
 }
 
 async fn receive(receiver: &mut FrameReceiver) -> Result<FromAgent, SessionEnd> {

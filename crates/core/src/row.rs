@@ -50,7 +50,11 @@ pub struct Host {
 impl Host {
     /// Where others reach it.
     pub fn reached_at(&self) -> Address {
-        self.address.clone().unwrap_or_else(|| Address::Name(self.name.clone()))
+        let by_name = || match self.name.as_str().parse() {
+            Ok(ip) => Address::Ip(ip),
+            Err(_) => Address::Name(self.name.clone()),
+        };
+        self.address.clone().unwrap_or_else(by_name)
     }
 }
 

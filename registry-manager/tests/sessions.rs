@@ -1,0 +1,451 @@
+//! A manager as agents and consoles meet it: real QUIC on loopback, real certificates, real SQLite.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use echelon_client::ManagerClient;
+use echelon_core::access::{Access, Token};
+use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::id::{DomainId, HostId, RequestId};
+use echelon_core::limits::HEARTBEAT;
+use echelon_core::message::{
+    AgentHeartbeat, Enrol, Enrolled, FromAgent, Health, Hello, Holding, Query, Request, Response, ToAgent,
+};
+use echelon_core::package::Listens;
+use echelon_core::replication::{Replica, Step};
+use echelon_core::report::{CandidateState, RouteReport, StatusReport};
+use echelon_core::time::{Monotonic, UnixMillis};
+use echelon_daemon::{StateDir, Tasks};
+use echelon_identity::{
+    CertificateChain, CertificateRequest, Credentials, IdentityDirectory, JoinToken, KeyPair, TrustBundle,
+};
+use echelon_transport::{Channel, CloseReason, Connection, Endpoint, Settings, Target};
+use echelon_wire::Wire;
+use registry_manager::Manager;
+use registry_manager::config::Config;
+use registry_manager::init::{Init, init};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+use uuid::Uuid;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Site {
+    manager: Manager,
+    console: ManagerClient,
+    config: Config,
+    state: StateDir,
+    _dir: tempfile::TempDir,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("manager"), true).unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let wish = Init {
+            state: state.path().to_owned(),
+            framework: "test".parse().unwrap(),
+            host: "registry".parse().unwrap(),
+            listen,
+            advertise: "127.0.0.1:1".parse().unwrap(),
+        };
+        init(&wish).unwrap();
+        let mut config = Config::new(state.path(), listen);
+        let manager = Manager::start(&config, Tasks::new()).await.unwrap();
+        config.listen = manager.local_addr();
+        let console = console(&config).await;
+        Self { manager, console, config, state, _dir: dir }
+    }
+
+    /// Stops the manager and starts it again at the same address.
+    async fn restart(self) -> Self {
+        let Self { manager, config, state, _dir, .. } = self;
+        manager.stop().await.unwrap();
+        let manager = Manager::start(&config, Tasks::new()).await.unwrap();
+        let console = console(&config).await;
+        Self { manager, console, config, state, _dir }
+    }
+
+    async fn edit(&self, changes: Vec<Change>) -> u64 {
+        self.console.edit(set(changes), false).await.unwrap().position.revision
+    }
+
+    fn trust(&self) -> TrustBundle {
+        IdentityDirectory::open(&self.state.path().join("console")).unwrap().load_trust().unwrap()
+    }
+
+    async fn token(&self, uses: u32) -> JoinToken {
+        let token = JoinToken::generate(self.trust().root_hash()).unwrap();
+        let row = Token {
+            id: token.id,
+            secret_hash: token.secret.hash(),
+            access: Access::Agent,
+            host: None,
+            domain: DomainId::ROOT,
+            allow_types: Default::default(),
+            replace: false,
+            expires: unix_now() + Duration::from_secs(600),
+            uses_left: uses,
+        };
+        self.edit(vec![Change::CreateToken { token: row, domain: "/".parse().unwrap() }]).await;
+        token
+    }
+
+    async fn enrol(&self, host: &str) -> Identity {
+        let token = self.token(1).await;
+        let key = KeyPair::generate().unwrap();
+        let wish = enrolment(&token, host, &key, new_request());
+        match self.ask_anonymously(&token, Request::Enrol(wish)).await {
+            Response::Enrolled(enrolled) => Identity::new(&enrolled, key),
+            other => panic!("not enrolled: {other:?}"),
+        }
+    }
+
+    async fn ask_anonymously(&self, token: &JoinToken, request: Request) -> Response {
+        let endpoint = Endpoint::bind_client(None, None, Settings::client()).unwrap();
+        let connection = endpoint.connect(self.config.listen, &Target::Pinned(token.pin)).await.unwrap();
+        ask(&connection, &request).await
+    }
+
+    async fn connect(&self, identity: &Identity) -> Connection {
+        let endpoint =
+            Endpoint::bind_client(Some(&identity.credentials), Some(&self.trust()), Settings::client());
+        endpoint.unwrap().connect(self.config.listen, &Target::AnyManager).await.unwrap()
+    }
+}
+
+async fn console(config: &Config) -> ManagerClient {
+    let directory = IdentityDirectory::open(&config.state.join("console")).unwrap();
+    ManagerClient::connect(&directory, &[config.listen.into()]).await.unwrap()
+}
+
+struct Identity {
+    credentials: Credentials,
+    host: HostId,
+}
+
+impl Identity {
+    fn new(enrolled: &Enrolled, key: KeyPair) -> Self {
+        let chain = CertificateChain::new(enrolled.chain.clone()).unwrap();
+        Self { credentials: Credentials::new(key, chain).unwrap(), host: enrolled.host }
+    }
+}
+
+/// An agent reduced to its replica.
+struct Agent {
+    connection: Connection,
+    channel: Channel,
+    replica: Replica,
+    received: Vec<&'static str>,
+}
+
+impl Agent {
+    async fn begin(site: &Site, identity: &Identity, replica: Replica) -> Self {
+        let connection = site.connect(identity).await;
+        let mut channel = connection.open().await.unwrap();
+        channel.send(&Request::Session.encode()).await.unwrap();
+        let hello = Hello {
+            protocol: (1, 1),
+            build: "test".parse().unwrap(),
+            incarnation: 1,
+            holds: replica.holding(),
+        };
+        channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
+        let mut agent = Self { connection, channel, replica, received: Vec::new() };
+        agent.take_until("the first heartbeat and liveness", |a| a.received.contains(&"liveness")).await;
+        agent
+    }
+
+    async fn take(&mut self) -> Option<ToAgent> {
+        let frame = self.channel.recv(echelon_wire::MAX_SESSION_FRAME).await.ok()??;
+        let message = ToAgent::decode(&frame).unwrap();
+        self.received.push(match &message {
+            ToAgent::Welcome(_) => "welcome",
+            ToAgent::Snapshot(_) => "snapshot",
+            ToAgent::Delta(_) => "delta",
+            ToAgent::Place(_) => "place",
+            ToAgent::Heartbeat(_) => "heartbeat",
+            ToAgent::Liveness(_) => "liveness",
+        });
+        let step = self.replica.receive(Monotonic::default(), message.clone()).unwrap();
+        assert_ne!(step, Step::AskRepair, "{:?}", self.received);
+        Some(message)
+    }
+
+    async fn take_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !done(self) {
+            let taken = tokio::time::timeout_at(end.into(), self.take()).await;
+            assert!(matches!(taken, Ok(Some(_))), "waiting for {what}, got {:?}", self.received);
+        }
+    }
+
+    async fn take_revision(&mut self, revision: u64) {
+        let level = |a: &Self| a.replica.mark().is_some_and(|m| m.position.revision >= revision);
+        self.take_until("the revision", level).await;
+    }
+
+    async fn report(&mut self, sequence: u64, packages: BTreeMap<echelon_core::name::ManagerType, Health>) {
+        let holds = self.replica.holding();
+        let beat = AgentHeartbeat { holds, sequence, packages, using: Vec::new() };
+        self.channel.send(&FromAgent::Heartbeat(beat).encode()).await.unwrap();
+    }
+}
+
+fn unix_now() -> UnixMillis {
+    UnixMillis(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64)
+}
+
+fn new_request() -> RequestId {
+    RequestId(Uuid::now_v7())
+}
+
+fn set(changes: Vec<Change>) -> ChangeSet {
+    ChangeSet { request: new_request(), if_revision: None, changes }
+}
+
+fn add_host(name: &str, domain: &str) -> Change {
+    let (id, name) = (HostId(Uuid::now_v7()), name.parse().unwrap());
+    Change::AddHost { id, name, domain: domain.parse().unwrap(), address: None }
+}
+
+fn add_manager(host: &str, ty: &str) -> Change {
+    let listens = Listens::At("127.0.0.1:9".parse().unwrap());
+    let spec = PackageSpec { listens, ..PackageSpec::default() };
+    Change::AddPackage { host: host.parse().unwrap(), ty: ty.parse().unwrap(), spec }
+}
+
+fn enrolment(token: &JoinToken, host: &str, key: &KeyPair, request: RequestId) -> Enrol {
+    Enrol {
+        token: token.id,
+        secret: *token.secret.expose(),
+        request,
+        host: host.parse().unwrap(),
+        domain: None,
+        csr: CertificateRequest::new(key).unwrap().der().to_vec(),
+    }
+}
+
+async fn ask(connection: &Connection, request: &Request) -> Response {
+    let mut channel = connection.open().await.unwrap();
+    channel.send(&request.encode()).await.unwrap();
+    let frame = channel.recv(echelon_wire::MAX_EDIT_FRAME).await.unwrap().expect("an answer");
+    Response::decode(&frame).unwrap()
+}
+
+fn error_of(response: Response) -> String {
+    match response {
+        Response::Failed(failure) => failure.error,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Protects: an agent gets a snapshot first, deltas of what concerns routing, and nothing but heartbeats for
+/// edits of hosts without managers; its replica's digest stays the manager's.
+#[tokio::test]
+async fn a_session_carries_what_routing_needs_and_nothing_else() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let mut agent = Agent::begin(&site, &identity, Replica::default()).await;
+    assert_eq!(agent.received[..2], ["welcome", "place"], "{:?}", agent.received);
+    assert!(agent.received.contains(&"snapshot"));
+    agent.received.clear();
+
+    let plain = site.edit(vec![Change::AddDomain { path: "/x".parse().unwrap() }, add_host("b", "/x")]).await;
+    agent.take_revision(plain).await;
+    assert!(agent.received.iter().all(|m| *m == "heartbeat"), "{:?}", agent.received);
+
+    let routed = site.edit(vec![add_manager("b", "audit")]).await;
+    agent.take_revision(routed).await;
+    assert_eq!(agent.received.iter().filter(|m| **m == "delta").count(), 1, "{:?}", agent.received);
+    assert_eq!(agent.replica.view().manager_count(), 2);
+    assert!(!agent.received.contains(&"snapshot"));
+}
+
+/// Protects: an agent that comes back with what it holds is sent only what it misses, across a restart of the
+/// manager too.
+#[tokio::test]
+async fn an_agent_that_comes_back_is_sent_only_what_it_misses() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let agent = Agent::begin(&site, &identity, Replica::default()).await;
+    let held = agent.replica;
+    site.edit(vec![add_host("b", "/"), add_manager("b", "audit")]).await;
+    let mut agent = Agent::begin(&site, &identity, held).await;
+    assert!(agent.received.contains(&"delta"), "{:?}", agent.received);
+    assert!(
+        !agent.received.contains(&"snapshot") && !agent.received.contains(&"place"),
+        "{:?}",
+        agent.received
+    );
+
+    let site = site.restart().await;
+    agent = Agent::begin(&site, &identity, agent.replica).await;
+    assert_eq!(agent.received, ["welcome", "heartbeat", "liveness"]);
+    let next = site.edit(vec![add_manager("a", "audit")]).await;
+    agent.take_revision(next).await;
+    assert!(
+        agent.received.contains(&"delta") && !agent.received.contains(&"snapshot"),
+        "{:?}",
+        agent.received
+    );
+}
+
+/// Protects: health that an agent reports reaches other agents and previews; silence makes a suspect, not a
+/// failure.
+#[tokio::test]
+async fn reported_health_reaches_other_agents_and_silence_makes_a_suspect() {
+    let site = Site::start().await;
+    let (first, second) = (site.enrol("a").await, site.enrol("b").await);
+    site.edit(vec![add_manager("b", "audit")]).await;
+    let mut listener = Agent::begin(&site, &first, Replica::default()).await;
+    let mut speaker = Agent::begin(&site, &second, Replica::default()).await;
+    let ty: echelon_core::name::ManagerType = "audit".parse().unwrap();
+    for (sequence, health) in [(1, Health::Passing), (2, failing())] {
+        speaker.report(sequence, BTreeMap::from([(ty.clone(), health.clone())])).await;
+        let heard = async {
+            loop {
+                if let Some(ToAgent::Liveness(l)) = listener.take().await {
+                    let of_b = l.entries.iter().find(|e| e.host == second.host);
+                    if of_b.is_some_and(|e| e.packages.get(&ty) == Some(&health)) {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, heard).await.expect("the other agent hears of it");
+    }
+    assert_eq!(state_of(&site, &ty).await, CandidateState::Down);
+    speaker.report(3, BTreeMap::from([(ty.clone(), Health::Passing)])).await;
+    let end = Instant::now() + DEADLINE;
+    while state_of(&site, &ty).await != CandidateState::Live {
+        assert!(Instant::now() < end, "the manager never showed the health");
+    }
+    drop(speaker);
+    while state_of(&site, &ty).await != CandidateState::Suspect {
+        assert!(Instant::now() < end, "silence of {:?} was never noticed", 3 * HEARTBEAT);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn failing() -> Health {
+    Health::Failing { demands_answer: false, reason: "connection refused".parse().unwrap() }
+}
+
+async fn state_of(site: &Site, ty: &echelon_core::name::ManagerType) -> CandidateState {
+    let query =
+        Query::Route { host: Some("a".parse().unwrap()), ty: ty.clone(), down: Vec::new(), candidates: None };
+    let routes: Vec<RouteReport> = site.console.query(query).await.unwrap();
+    routes[0].candidates[0].state
+}
+
+/// Protects: an agent's certificate lets it neither edit nor read, and without one nothing but enrolling works.
+#[tokio::test]
+async fn agents_and_strangers_may_do_nothing_that_a_console_does() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let edit = || Request::Edit { set: set(vec![add_host("evil", "/")]), dry_run: false };
+    let query = || Request::Query(Query::Status);
+    let connection = site.connect(&identity).await;
+    for request in [edit(), Request::Read, query()] {
+        assert_eq!(error_of(ask(&connection, &request).await), "not-allowed");
+    }
+    let token = site.token(1).await;
+    for request in [edit(), Request::Read, query(), Request::Session, Request::Renew { csr: Vec::new() }] {
+        assert_eq!(error_of(site.ask_anonymously(&token, request).await), "not-allowed");
+    }
+    assert!(site.manager.registry().host_named(&"evil".parse().unwrap()).is_none());
+}
+
+/// Protects: a join token works as often as it says, wrong ones get one and the same answer, and a host whose
+/// answer was lost gets it again without using the token up twice.
+#[tokio::test]
+async fn a_token_enrols_as_often_as_it_says_and_a_lost_answer_is_given_again() {
+    let site = Site::start().await;
+    let token = site.token(1).await;
+    let (key, request) = (KeyPair::generate().unwrap(), new_request());
+    let wish = || Request::Enrol(enrolment(&token, "a", &key, request));
+    let first = site.ask_anonymously(&token, wish()).await;
+    let again = site.ask_anonymously(&token, wish()).await;
+    let (Response::Enrolled(first), Response::Enrolled(again)) = (first, again) else {
+        panic!("not enrolled")
+    };
+    assert_eq!((first.host, first.enrolment), (again.host, again.enrolment));
+
+    let used_up = enrolment(&token, "b", &KeyPair::generate().unwrap(), new_request());
+    let stolen = enrolment(&token, "a", &KeyPair::generate().unwrap(), request);
+    let mut wrong = enrolment(&site.token(1).await, "b", &key, new_request());
+    wrong.secret = [7; 32];
+    let mut answers = Vec::new();
+    for wish in [used_up, wrong] {
+        answers.push(site.ask_anonymously(&token, Request::Enrol(wish)).await);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(error_of(answers.remove(0)), "token-refused");
+    assert_ne!(error_of(site.ask_anonymously(&token, Request::Enrol(stolen)).await), "");
+}
+
+/// Protects: removing a host denies it: its session ends and it is not let in again.
+#[tokio::test]
+async fn a_removed_host_is_put_out_at_once_and_not_let_in_again() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let agent = Agent::begin(&site, &identity, Replica::default()).await;
+    site.edit(vec![Change::RemoveHost { host: "a".parse().unwrap(), with_packages: true }]).await;
+    let begun = Instant::now();
+    let reason = tokio::time::timeout(DEADLINE, agent.connection.closed()).await.expect("it is put out");
+    assert!(matches!(reason, CloseReason::Peer { .. }), "{reason}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let endpoint =
+        Endpoint::bind_client(Some(&identity.credentials), Some(&site.trust()), Settings::client());
+    let refused = endpoint.unwrap().connect(site.config.listen, &Target::AnyManager).await;
+    assert!(refused.is_err(), "a denied host was let in");
+}
+
+/// Protects: many edits at once all take effect, each once, and a repeated one is answered as the first time.
+#[tokio::test]
+async fn edits_at_once_take_effect_once_each_and_repeated_ones_not_again() {
+    let site = Site::start().await;
+    let sets: Vec<_> = (0..64).map(|i| set(vec![add_host(&format!("h{i}"), "/")])).collect();
+    let all = sets.iter().map(|s| site.console.edit(s.clone(), false));
+    let mut first = Vec::new();
+    for edit in all.map(Box::pin) {
+        first.push(edit.await.unwrap());
+    }
+    let site = site.restart().await;
+    for (set, first) in sets.iter().zip(&first) {
+        let again = site.console.edit(set.clone(), false).await.unwrap();
+        assert!(again.repeated && again.position == first.position && again.rows == first.rows);
+    }
+    let mut other = sets[0].clone();
+    other.changes = vec![add_host("other", "/")];
+    let refused = site.console.edit(other, false).await.unwrap_err();
+    assert!(refused.to_string().contains("belongs to another edit"), "{refused}");
+    assert_eq!(site.manager.registry().host_count(), 65);
+    let dry = site.console.edit(set(vec![add_host("dry", "/")]), true).await.unwrap();
+    assert!(!dry.rows.is_empty() && dry.position == site.manager.registry().position());
+    let status: Vec<StatusReport> = site.console.query(Query::Status).await.unwrap();
+    assert_eq!((status[0].hosts, status[0].at.revision), (65, 64));
+}
+
+/// Protects: what an agent holds counts as level only with the very digest; a wrong one is sent the whole view.
+#[tokio::test]
+async fn a_replica_that_differs_is_sent_the_whole_view() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let connection = site.connect(&identity).await;
+    let mut channel = connection.open().await.unwrap();
+    channel.send(&Request::Session.encode()).await.unwrap();
+    let position = site.manager.registry().position();
+    let wrong = Holding {
+        position,
+        view_revision: 0,
+        digest: Default::default(),
+        place: Default::default(),
+    };
+    let hello = Hello { protocol: (1, 1), build: "t".parse().unwrap(), incarnation: 1, holds: Some(wrong) };
+    channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
+    let mut agent = Agent { connection, channel, replica: Replica::default(), received: Vec::new() };
+    agent.take_until("the view", |a| a.replica.mark().is_some()).await;
+    assert_eq!(agent.replica.view().manager_count(), 1);
+}
