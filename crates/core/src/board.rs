@@ -9,8 +9,11 @@ use crate::message::{Health, Holding, LivenessEntry, Using};
 use crate::name::ManagerType;
 use crate::report::CandidateState;
 use crate::time::Monotonic;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// An agent that was not heard for longer than this is silent.
+const SILENCE: Duration = HEARTBEAT.saturating_mul(SILENT_AFTER);
 
 /// How long after its start a board judges no agent that it has not heard: agents need time to come back.
 pub const WARMING: Duration = Duration::from_secs(30);
@@ -84,6 +87,8 @@ impl Agent {
 #[derive(Debug)]
 pub struct Board {
     started: Monotonic,
+    /// The latest time it was told.
+    latest: Monotonic,
     agents: BTreeMap<HostId, Agent>,
     doubting_since: Option<Monotonic>,
 }
@@ -91,12 +96,13 @@ pub struct Board {
 impl Board {
     /// An empty board.
     pub fn new(now: Monotonic) -> Self {
-        Self { started: now, agents: BTreeMap::new(), doubting_since: None }
+        Self { started: now, latest: now, agents: BTreeMap::new(), doubting_since: None }
     }
 
     /// Takes in an agent's report. Gives the entry that others must hear, where something in it is news to
     /// them.
     pub fn heard(&mut self, now: Monotonic, host: HostId, report: Report) -> Option<LivenessEntry> {
+        self.latest = self.latest.max(now);
         let old = self.agents.get(&host);
         let number = |r: &Report| (r.incarnation, r.sequence);
         if old.is_some_and(|o| number(&o.report) > number(&report)) {
@@ -109,10 +115,10 @@ impl Board {
         entry
     }
 
-    /// Notes that a host is enrolled, so that its agent ought to be heard. Where it is not, its silence is
-    /// judged once the board is warm.
+    /// Notes that a host is enrolled, so that its agent ought to be heard. Where it is not within
+    /// [`WARMING`], its silence is judged.
     pub fn expect(&mut self, host: HostId) {
-        let heard = self.started + (WARMING - HEARTBEAT * SILENT_AFTER);
+        let heard = self.latest + (WARMING - SILENCE);
         let report = Report::default();
         self.agents.entry(host).or_insert(Agent { heard, connected: false, silent: false, report });
     }
@@ -136,38 +142,32 @@ impl Board {
 
     /// Judges silence. Gives the entries that others must hear.
     pub fn judge(&mut self, now: Monotonic) -> Vec<LivenessEntry> {
-        let quiet: BTreeSet<_> =
-            self.agents.iter().filter(|(_, a)| a.is_quiet(now)).map(|(h, _)| *h).collect();
-        let new = quiet.iter().filter(|h| self.agents.get(h).is_some_and(|a| !a.silent)).count();
-        if self.doubts(now, quiet.len(), new) {
+        self.latest = self.latest.max(now);
+        if self.doubts(now) {
             return Vec::new();
         }
         let mut entries = Vec::new();
-        for (host, agent) in self.agents.iter_mut().filter(|(host, _)| quiet.contains(host)) {
-            if !agent.silent {
-                agent.silent = true;
-                entries.push(agent.entry(*host));
-            }
+        for (host, agent) in self.agents.iter_mut().filter(|(_, a)| a.is_quiet(now) && !a.silent) {
+            agent.silent = true;
+            entries.push(agent.entry(*host));
         }
         entries
     }
 
-    /// Whether so many agents fell silent at once that the fault is probably here: it then makes no new
-    /// suspects, until fewer are silent or a minute has passed.
-    fn doubts(&mut self, now: Monotonic, quiet: usize, new: usize) -> bool {
-        let many = |n: usize| n >= DOUBT_LEAST && n * 100 > self.agents.len() * DOUBT_PERCENT;
-        match self.doubting_since {
-            None if many(new) => {
-                self.doubting_since = Some(now);
-                true
-            }
-            None => false,
-            Some(since) if many(quiet) && now.since(since) < DOUBT_LASTS => true,
-            Some(_) => {
-                self.doubting_since = None;
-                false
-            }
-        }
+    /// Whether so many agents fell silent within three heartbeats that the fault is probably here: it then
+    /// makes no new suspects, until fewer are silent or a minute has passed.
+    fn doubts(&mut self, now: Monotonic) -> bool {
+        let count = |is: &dyn Fn(&Agent) -> bool| self.agents.values().filter(|a| is(a)).count();
+        let quiet = count(&|a| a.is_quiet(now));
+        let lately = count(&|a| a.is_quiet(now) && !a.is_quiet(now - SILENCE));
+        let share = |n: usize| n * 100;
+        let most = self.agents.len() * DOUBT_PERCENT;
+        self.doubting_since = match self.doubting_since {
+            None if lately >= DOUBT_LEAST && share(lately) > most => Some(now),
+            None => None,
+            Some(since) => (share(quiet) >= most && now.since(since) < DOUBT_LASTS).then_some(since),
+        };
+        self.doubting_since.is_some()
     }
 
     /// Whether it doubts itself.
@@ -222,6 +222,6 @@ impl Agent {
     }
 
     fn is_quiet(&self, now: Monotonic) -> bool {
-        now.since(self.heard) > HEARTBEAT * SILENT_AFTER
+        now.since(self.heard) > SILENCE
     }
 }
