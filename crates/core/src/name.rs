@@ -115,10 +115,18 @@ fn check_text(value: &str) -> Result<(), NameProblem> {
     if value.len() > MAX_TEXT {
         return Err(NameProblem::TooLong { length: value.len(), most: MAX_TEXT });
     }
-    match value.char_indices().find(|(_, c)| c.is_control()) {
+    match value.char_indices().find(|(_, c)| steers(*c)) {
         Some((at, _)) => Err(NameProblem::Control(at)),
         None => Ok(()),
     }
+}
+
+/// Whether a character steers a terminal instead of being shown: control characters, separators of lines
+/// and paragraphs, and those that turn the direction of writing (Unicode's Bidi_Control), with which a
+/// text can pose as another.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A validated, cheaply cloned string type whose constructor is the only door.
@@ -232,7 +240,7 @@ impl ManagerType {
 impl Text {
     /// The nearest text to `value`: control characters become spaces, the end is cut at the limit.
     pub fn lossy(value: &str) -> Self {
-        let clean: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean: String = value.chars().map(|c| if steers(c) { ' ' } else { c }).collect();
         Self(clean[..floor_char_boundary(&clean, MAX_TEXT)].into())
     }
 }
@@ -370,8 +378,10 @@ mod tests {
             let error = bad.parse::<HostName>().unwrap_err().to_string();
             assert!(!error.chars().any(|c| c.is_control() || c == '\u{202e}'), "{error:?}");
         }
-        assert!("a\u{7}".parse::<Text>().is_err());
-        assert_eq!(Text::lossy("a\u{7}b").as_str(), "a b");
+        for bad in ["a\u{7}b", "a\u{202e}b", "a\u{2028}b"] {
+            assert!(bad.parse::<Text>().is_err(), "{bad:?} was taken");
+            assert_eq!(Text::lossy(bad).as_str(), "a b");
+        }
     }
 
     #[test]
