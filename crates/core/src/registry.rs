@@ -8,7 +8,7 @@ use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
 use crate::limits::REQUEST_TTL;
 use crate::name::{DomainPath, HostName, ManagerType};
-use crate::package::Package;
+use crate::package::{Package, Role};
 use crate::policy::{Policy, TypeSelector};
 use crate::position::Position;
 use crate::row::{Commit, Domain, Host, Meta, Row, RowChange, RowKey};
@@ -36,6 +36,7 @@ pub struct Registry {
     packages: RedBlackTreeMapSync<(HostId, ManagerType), Arc<Package>>,
     packages_of: RedBlackTreeSetSync<(ManagerType, HostId)>,
     managers_in: RedBlackTreeSetSync<(DomainId, HostId, ManagerType)>,
+    primaries: RedBlackTreeMapSync<ManagerType, HostId>,
     policies: RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<Policy>>,
     identities: RedBlackTreeMapSync<Subject, Arc<Identity>>,
     denials: RedBlackTreeMapSync<Subject, Arc<Denial>>,
@@ -73,6 +74,7 @@ impl Registry {
             packages: Default::default(),
             packages_of: Default::default(),
             managers_in: Default::default(),
+            primaries: Default::default(),
             policies: Default::default(),
             identities: Default::default(),
             denials: Default::default(),
@@ -207,8 +209,8 @@ impl Registry {
     }
 
     /// The primary manager of a type.
-    pub fn primary_of<'a>(&'a self, ty: &'a ManagerType) -> Option<&'a Arc<Package>> {
-        self.packages_of(ty).find(|p| p.role == Some(crate::package::Role::Primary))
+    pub fn primary_of(&self, ty: &ManagerType) -> Option<&Arc<Package>> {
+        self.package(*self.primaries.get(ty)?, ty)
     }
 
     /// Whether a manager or a policy is right in this domain, not in its subdomains.
@@ -358,6 +360,9 @@ impl Registry {
             let entry = (host.domain, host.id, package.ty.clone());
             self.managers_in.insert_mut(entry);
         }
+        if package.role == Some(Role::Primary) {
+            self.primaries.insert_mut(package.ty.clone(), package.host);
+        }
         self.packages_of.insert_mut((package.ty.clone(), package.host));
         self.packages.insert_mut((package.host, package.ty.clone()), Arc::new(package));
     }
@@ -366,6 +371,9 @@ impl Registry {
         if let Some(h) = self.hosts.get(&host) {
             let entry = (h.domain, host, ty.clone());
             self.managers_in.remove_mut(&entry);
+        }
+        if self.primaries.get(ty) == Some(&host) {
+            self.primaries.remove_mut(ty);
         }
         self.packages_of.remove_mut(&(ty.clone(), host));
         self.packages.remove_mut(&(host, ty.clone()));

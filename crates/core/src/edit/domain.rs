@@ -65,6 +65,11 @@ impl Draft {
             for ty in policies {
                 self.unset(RowKey::Policy(domain, ty))?;
             }
+            // A token for a domain that is gone could enrol nobody any more.
+            let tokens: Vec<_> = self.next.tokens().filter(|t| t.domain == domain).map(|t| t.id).collect();
+            for id in tokens {
+                self.unset(RowKey::Token(id))?;
+            }
             let removed = self.unset(RowKey::Domain(domain));
             removed.map_err(|cause| Refusal::Tree { path: path.clone(), cause })?;
         }
