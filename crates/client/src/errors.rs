@@ -57,11 +57,22 @@ pub enum ConnectError {
     #[error("no socket could be opened")]
     Socket(#[source] BindError),
     /// None of them let us in.
-    #[error("no manager lets us in: {}", listed(tried))]
+    #[error("{}: {}", verdict(tried), listed(tried))]
     Unreachable {
         /// What was tried, in order.
         tried: Vec<Attempt>,
     },
+}
+
+fn verdict(tried: &[Attempt]) -> &'static str {
+    match is_refused(tried) {
+        true => "no manager lets this identity in",
+        false => "no manager can be reached",
+    }
+}
+
+fn is_refused(tried: &[Attempt]) -> bool {
+    tried.iter().any(|attempt| attempt.refused)
 }
 
 fn listed(tried: &[Attempt]) -> String {
@@ -72,14 +83,13 @@ fn listed(tried: &[Attempt]) -> String {
 impl ConnectError {
     /// The same for a person or a program.
     pub fn failure(&self) -> Failure {
-        let refused = |tried: &[Attempt]| tried.iter().any(|attempt| attempt.refused);
         let (error, class, remedy) = match self {
             Self::Identity { .. } => {
                 ("bad-identity", FailureClass::Failed, "name another with --identity DIR")
             }
             Self::NoAddress => ("no-address", FailureClass::Unreachable, "name one with --manager ADDR:PORT"),
             Self::Socket(_) => ("no-socket", FailureClass::Unreachable, ""),
-            Self::Unreachable { tried } if refused(tried) => {
+            Self::Unreachable { tried } if is_refused(tried) => {
                 ("not-allowed", FailureClass::NotAllowed, "use an identity of this framework: --identity DIR")
             }
             Self::Unreachable { .. } => (

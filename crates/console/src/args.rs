@@ -17,8 +17,8 @@ use std::path::PathBuf;
   echelon route --host agent4 --type command-control
   echelon route --file topology.toml --all --type command-control --down agent3
 
-Exit codes: 0 done; 1 failed; 2 command line; 3 the registry's state forbids it; 4 no manager reachable;
-5 not allowed; 6 outcome unknown (repeating is safe).")]
+Exit codes: 0 done, 1 failed, 2 command line, 3 the registry's state forbids it,
+4 no manager reachable, 5 not allowed, 6 outcome unknown (repeating is safe)")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -34,6 +34,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "ECHELON_IDENTITY",
+        hide_env_values = true,
         value_name = "DIR",
         help_heading = "Global options"
     )]
@@ -43,12 +44,13 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "ECHELON_MANAGER",
+        hide_env_values = true,
         value_name = "ADDR:PORT",
         value_delimiter = ',',
         help_heading = "Global options"
     )]
     pub(crate) manager: Vec<Endpoint>,
-    /// Tables for people or JSON for programs
+    /// Tables for people, or JSON for programs: one object, or one object a line
     #[arg(long, global = true, value_enum, default_value = "table", help_heading = "Global options")]
     pub(crate) output: Output,
 }
@@ -56,9 +58,8 @@ pub(crate) struct Global {
 /// For whom the output is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    // No comments for the documentation here: they would make every help text twice as long.
     Table,
-    /// For programs: one object, or one object a line.
     Json,
 }
 

@@ -161,7 +161,7 @@ fn summary(answer: &EditAnswer, dry_run: bool) -> String {
             format!("{dim}done before as revision {revision}; this repetition changed nothing{dim:#}")
         }
         (true, false) => {
-            format!("{dim}dry run: this would be revision {revision}; nothing was changed{dim:#}")
+            format!("{dim}dry run: nothing was changed; the registry is at revision {revision}{dim:#}")
         }
         (false, false) => format!("{dim}revision {revision}{dim:#}"),
     }

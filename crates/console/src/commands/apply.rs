@@ -19,6 +19,9 @@ use uuid::Uuid;
 /// more often than that should look at what is going on.
 const MAX_TRIES: u32 = 4;
 
+/// What to do when that was not enough.
+const CONTENDED: &str = "others are editing the registry; look at what they do, then apply again";
+
 /// From how many changes on a wait is long enough to be told about.
 const MANY: usize = 1000;
 
@@ -55,28 +58,35 @@ async fn apply(
 ) -> Result<(), Problem> {
     // One id for all tries: what is refused is not remembered, and what is done is done once.
     let set = args.edit.set(Vec::new());
-    let mut tries = MAX_TRIES;
+    let mut shown = Vec::new();
+    let mut tries = 0;
     loop {
-        tries -= 1;
+        tries += 1;
         let reading = manager.read().await.map_err(|error| error.failure())?;
         let plan = plan(topology, &reading, args.prune)?;
-        show_plan(&plan, console)?;
+        if plan.lines != shown || plan.is_empty() {
+            show_plan(&plan, console)?;
+        }
         if plan.is_empty() {
             return show_nothing(&set, &reading, &plan, console);
         }
         let if_revision = set.if_revision.or(Some(reading.registry.position().revision));
         let attempt = ChangeSet { if_revision, changes: plan.changes.clone(), ..set.clone() };
         match send(manager, attempt, args.edit.dry_run).await {
-            Err(problem) if moved_on(&problem) && set.if_revision.is_none() && tries > 0 => {
-                console.out.note("the registry has moved on meanwhile; the difference to it is now:")?;
+            Err(problem) if problem.name() != "revision-moved" || set.if_revision.is_some() => {
+                return Err(problem);
             }
-            Err(problem) => return Err(problem),
+            Err(problem) if tries == MAX_TRIES => return Err(problem.remedy(CONTENDED)),
+            Err(_) => {
+                console.out.note("the registry has moved on meanwhile; looking at the difference again")?
+            }
             Ok(answer) => {
                 let changed =
                     if console.out.is_json() { explain(manager, &answer).await } else { Vec::new() };
                 return show_applied(console, &answer, &changed, &plan.warnings, args.edit.dry_run);
             }
         }
+        shown = plan.lines;
     }
 }
 
@@ -84,10 +94,6 @@ fn plan(topology: &Topology, reading: &Reading, prune: bool) -> Result<Plan, Pro
     let mut new_id = || HostId(Uuid::now_v7());
     let plan = echelon_topology::diff(topology, &reading.registry, Options { prune }, &mut new_id);
     plan.map_err(|error| Failure::from(&error).into())
-}
-
-fn moved_on(problem: &Problem) -> bool {
-    problem.name() == "revision-moved"
 }
 
 async fn send(manager: &ManagerClient, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, Problem> {

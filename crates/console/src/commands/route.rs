@@ -108,7 +108,20 @@ fn show_one(report: &RouteReport, explain: bool, console: &mut Console) -> Resul
         return Ok(());
     }
     console.out.line("")?;
-    console.out.table(&candidates(&report.candidates, explain))
+    console.out.table(&candidates(&report.candidates, explain))?;
+    if explain {
+        console.out.line("")?;
+        reasons(&report.candidates).try_for_each(|line| console.out.line(line))?;
+    }
+    Ok(())
+}
+
+/// Why each candidate stands where it does, a line each.
+fn reasons(candidates: &[CandidateReport]) -> impl Iterator<Item = String> {
+    candidates.iter().map(|c| {
+        let rank = c.rank.map_or_else(|| NOTHING.to_owned(), |rank| rank.to_string());
+        format!("{rank} {}: {}", c.host, c.reason)
+    })
 }
 
 /// `agent4 → agent1 (127.0.0.11:7000), failover: agent3: connection refused`.
@@ -141,19 +154,14 @@ fn style_of(outcome: Outcome) -> anstyle::Style {
 
 fn candidates(candidates: &[CandidateReport], explain: bool) -> Table {
     let mut table = match explain {
-        true => Table::new([
-            "RANK", "MANAGER", "DOMAIN", "ENDPOINT", "UP", "DOWN", "PRIO", "WEIGHT", "ROLE", "STATE",
-            "REASON",
-        ]),
+        true => Table::new(["RANK", "MANAGER", "DOMAIN", "ENDPOINT", "STATE", "PRIO", "WEIGHT", "ROLE"]),
         false => Table::new(["RANK", "MANAGER", "DOMAIN", "ENDPOINT", "STATE"]),
     };
     for c in candidates {
         let place = [maybe(c.rank), cell(&c.host), cell(&c.domain), cell(&c.endpoint)];
-        let keys = [cell(c.up), cell(c.down), cell(c.priority), cell(c.weight), cell(c.role)];
-        let end = [table::state(Some(c.state)), cell(&c.reason)];
-        let shown = if explain { 2 } else { 1 };
-        let row = place.into_iter().chain(keys.into_iter().filter(|_| explain));
-        table.row(row.chain(end.into_iter().take(shown)));
+        let state = table::state(Some(c.state));
+        let more = [cell(c.priority), cell(c.weight), cell(c.role)];
+        table.row(place.into_iter().chain([state]).chain(more.into_iter().filter(|_| explain)));
     }
     table
 }
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_listed_with_reasons_if_asked() {
+    fn candidates_are_listed_and_have_reasons() {
         let plain =
             |explain| candidates(&report().candidates, explain).lines().map(plain).collect::<Vec<_>>();
         assert_eq!(
@@ -232,7 +240,8 @@ mod tests {
             ["1", "agent3", "/sub1/sub1a", "127.0.0.13:7000", "down"]
         );
         assert!(plain(false)[2].starts_with(NOTHING));
-        assert!(plain(true)[2].contains("outside this host's boundary"));
+        let reasons: Vec<_> = reasons(&report().candidates).collect();
+        assert_eq!(reasons[1], "- agent9: outside this host's boundary");
     }
 
     #[test]
