@@ -1,1 +1,53 @@
 //! Routes one host's callers to the nearest live manager, with or without a registry.
+//!
+//! An agent keeps a replica of the registry's view on disk, works out from it and from what it sees
+//! itself which manager of each type its host uses, and leads callers there: through forwarders, and by
+//! answering on a local HTTP API. [`Agent::start`] runs one inside any process; nothing here is
+//! process-wide. [`enroll`] gives a host its identity first.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let config = AgentConfig {
+//!     state: "/var/lib/echelon/agent".into(),
+//!     managers: vec![],
+//!     api: vec!["unix:/run/echelon/agent.sock".parse()?],
+//!     forwards: vec!["command-control=127.0.0.1:7400".parse()?],
+//!     stop_grace: DEFAULT_STOP_GRACE,
+//! };
+//! let agent = Agent::start(config, &CancellationToken::new()).await?;
+//! let route = agent.routes().want(&"command-control".parse()?).await?;
+//! println!("{:?}", route.targets.first());
+//! agent.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod agent;
+mod api;
+mod check;
+mod clock;
+mod connect;
+mod enrol;
+mod forward;
+mod listen;
+mod metrics;
+mod prober;
+mod race;
+mod record;
+mod registry;
+mod router_task;
+mod routes;
+mod status;
+#[cfg(test)]
+mod testing;
+
+pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError};
+pub use enrol::{EnrolError, EnrolOptions, Enrolment, enroll, system_host_name};
+pub use forward::{ForwarderStatus, raise_descriptor_limit};
+pub use listen::{BindError, Forward, Listen, ListenError};
+pub use record::{EnrolledAs, RecordError};
+pub use routes::{RouteWatch, Routes, Snapshot, WantError};
+pub use status::{AgentStatus, RouteLine, SessionStatus};

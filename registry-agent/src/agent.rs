@@ -1,0 +1,281 @@
+//! One agent: what it is started with, what it consists of, how it ends.
+
+use crate::api;
+use crate::check::Supervisor;
+use crate::clock::Clock;
+use crate::forward::{Forwarder, Parts};
+use crate::listen::{BindError, Forward, Listen, Listener};
+use crate::metrics::Metrics;
+use crate::prober::Prober;
+use crate::record::{EnrolledAs, IDENTITY, RecordError};
+use crate::registry::{
+    Identity, IdentityError, Keeper, KeeperError, Link, ManagerProbe, Opened, Uplink, UplinkParts,
+};
+use crate::router_task::RouterTask;
+use crate::routes::Routes;
+use crate::status::{AgentStatus, Subject};
+use echelon_core::endpoint::Endpoint;
+use echelon_core::name::ManagerType;
+use echelon_daemon::{DrainError, Exit, StateDir, StateDirError, Tasks};
+use echelon_identity::IdentityDirectory;
+use echelon_identity::directory::DirectoryError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span};
+
+/// How long an agent that ends leaves open connections, where nobody says otherwise.
+pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What an agent is started with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentConfig {
+    /// Its state directory, as enrolment made it.
+    pub state: PathBuf,
+    /// Addresses of first contact; where there is none, those that enrolment kept.
+    pub managers: Vec<Endpoint>,
+    /// Where its local API listens.
+    pub api: Vec<Listen>,
+    /// Its forwarders.
+    pub forwards: Vec<Forward>,
+    /// How long open connections are left when it ends.
+    pub stop_grace: Duration,
+}
+
+/// Why an agent did not start. Nothing of it is running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// Nobody has enrolled this host.
+    #[error("{} holds no identity; enrol this host first: registry-agent enroll --manager ADDR:PORT", .0.display())]
+    NotEnrolled(PathBuf),
+    /// What enrolment left.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The identity.
+    #[error("the identity in {} cannot be used", path.display())]
+    Identity {
+        /// The state directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The replica.
+    #[error("the replica in {} cannot be used", path.display())]
+    Replica {
+        /// The state directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A forwarder or the API cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Starts agents.
+#[derive(Debug)]
+pub struct Agent;
+
+/// A running agent. Dropping it does not stop it; [`Handle::stop`] and the token it was started with do.
+pub struct Handle {
+    subject: Arc<Subject>,
+    forwards: Vec<Forward>,
+    apis: Vec<Listen>,
+    tasks: Tasks,
+    grace: Duration,
+    /// Kept locked until all has ended.
+    _state: StateDir,
+}
+
+impl Agent {
+    /// Starts the agent of the host whose state directory `config` names. It routes at once with the
+    /// replica that it finds there, and looks for a registry manager. It ends when `shutdown` is
+    /// cancelled, or with [`Handle::stop`]. Several can run in one process.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: AgentConfig, shutdown: &CancellationToken) -> Result<Handle, StartError> {
+        let state = StateDir::open(&config.state, false)?;
+        let enrolled = enrolled(&config.state)?;
+        let span = info_span!("agent", host.name = %enrolled.host);
+        let tasks = span.in_scope(|| Tasks::below(shutdown));
+        let started = start(&config, enrolled, &tasks).instrument(span).await;
+        match started {
+            Ok((subject, apis)) => {
+                let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
+                let forwards = subject.forwarders.iter().map(forward).collect();
+                Ok(Handle { subject, forwards, apis, tasks, grace: config.stop_grace, _state: state })
+            }
+            Err(error) => {
+                // What had begun has nothing to finish.
+                let _ = tasks.drain(Duration::ZERO).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// The routes.
+    pub fn routes(&self) -> &Routes {
+        &self.subject.routes
+    }
+
+    /// The forwarders, with the ports that were given for 0.
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
+    }
+
+    /// Where callers of this type connect; none without such a forwarder.
+    pub fn forward(&self, ty: &ManagerType) -> Option<&Listen> {
+        self.forwards.iter().find(|f| f.ty == *ty).map(|f| &f.listen)
+    }
+
+    /// Where the local API listens, with the ports that were given for 0.
+    pub fn apis(&self) -> &[Listen] {
+        &self.apis
+    }
+
+    /// How the agent is.
+    pub fn status(&self) -> AgentStatus {
+        self.subject.status()
+    }
+
+    /// Cancelled once the agent is to end: because it was told to, or because one of its tasks panicked.
+    pub fn ending(&self) -> CancellationToken {
+        self.tasks.shutdown()
+    }
+
+    /// Ends the agent: no new callers at once, the open connections are given the grace of its
+    /// configuration. The exit code tells whether any of its tasks panicked.
+    ///
+    /// # Errors
+    /// Names what had to be cut off. The agent has ended all the same.
+    pub async fn stop(self) -> Result<Exit, DrainError> {
+        self.tasks.drain(self.grace).await?;
+        Ok(self.tasks.exit())
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("forwards", &self.forwards)
+            .field("tasks", &self.tasks)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn start(
+    config: &AgentConfig,
+    enrolled: EnrolledAs,
+    tasks: &Tasks,
+) -> Result<(Arc<Subject>, Vec<Listen>), StartError> {
+    let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
+    let (routes, inputs) = Routes::new(clock);
+    let (identity, first) = identity(config)?;
+    let opened = open_replica(&config.state, clock, &routes, &metrics).await?;
+    let Opened { mut keeper, incarnation, written } = opened;
+    let link = Arc::new(Link::new(clock, written));
+
+    let probe = ManagerProbe { identity: Arc::clone(&identity), link: Arc::clone(&link) };
+    let prober = Prober::new(routes.clone(), tasks.clone(), Some(probe));
+    let router = RouterTask::new(clock, routes.clone(), prober);
+    tasks.spawn("router", router.run(inputs, tasks.shutdown()));
+
+    let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone());
+    tasks.spawn("checks", supervisor.run(tasks.shutdown()));
+
+    // What is on disk is routed with from the first caller on; the answer says that it has been taken in.
+    keeper.publish().await;
+    if let Err(error) = routes.want(&ManagerType::registry()).await {
+        info!("No routes yet: {error}");
+    }
+
+    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
+    let mut forwarders = Vec::new();
+    for forward in &config.forwards {
+        forwarders.push(Forwarder::start(forward, parts.clone()).await?);
+    }
+    let uplink = UplinkParts {
+        clock,
+        routes: routes.clone(),
+        identity: Arc::clone(&identity),
+        link: Arc::clone(&link),
+        metrics: Arc::clone(&metrics),
+        health: health.clone(),
+        name: enrolled.host.clone(),
+        incarnation,
+        first,
+    };
+    let subject = Arc::new(Subject {
+        clock,
+        started: clock.now(),
+        incarnation,
+        enrolled,
+        routes,
+        link,
+        identity,
+        health,
+        forwarders,
+        metrics,
+        tasks: tasks.clone(),
+    });
+    let listeners = config.api.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+    let apis = listeners.iter().map(|l| l.at().clone()).collect();
+    for listener in listeners {
+        tasks.spawn("api-listener", api::serve(listener, api::router(Arc::clone(&subject)), tasks.clone()));
+    }
+    tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
+    info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
+    Ok((subject, apis))
+}
+
+fn enrolled(state: &Path) -> Result<EnrolledAs, StartError> {
+    EnrolledAs::load(state)?.ok_or_else(|| StartError::NotEnrolled(state.to_owned()))
+}
+
+/// The identity, and the addresses of first contact.
+fn identity(config: &AgentConfig) -> Result<(Arc<Identity>, Vec<Endpoint>), StartError> {
+    let path = config.state.join(IDENTITY);
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| match () {
+        () if !path.exists() => StartError::NotEnrolled(config.state.clone()),
+        () => StartError::Identity { path: config.state.clone(), source },
+    };
+    let open = |path: &Path| -> Result<_, DirectoryError> {
+        let directory = IdentityDirectory::open(path)?;
+        let managers = match directory.load_managers() {
+            Err(error) if error.is_not_found() => Vec::new(),
+            managers => managers?,
+        };
+        Ok((directory, managers))
+    };
+    let (directory, kept) = open(&path).map_err(|e| fail(e.into()))?;
+    let identity = Identity::open(directory).map_err(|e: IdentityError| fail(e.into()))?;
+    let first = if config.managers.is_empty() { kept } else { config.managers.clone() };
+    Ok((Arc::new(identity), first))
+}
+
+async fn open_replica(
+    state: &Path,
+    clock: Clock,
+    routes: &Routes,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, StartError> {
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Replica {
+        path: state.to_owned(),
+        source,
+    };
+    let (path, routes, metrics) = (state.to_owned(), routes.clone(), Arc::clone(metrics));
+    let opening = tokio::task::spawn_blocking(move || Keeper::open(&path, clock, routes, metrics));
+    match opening.await {
+        Ok(opened) => opened.map_err(|e: KeeperError| fail(e.into())),
+        Err(stopped) => Err(fail(stopped.into())),
+    }
+}

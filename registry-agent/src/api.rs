@@ -1,0 +1,7 @@
+//! The local HTTP API: read-only, for programs on this host.
+
+mod answers;
+mod server;
+
+pub(crate) use answers::router;
+pub(crate) use server::serve;

@@ -1,0 +1,75 @@
+//! HTTP/1.1 on a local socket or port.
+
+use crate::listen::{Caller, Listener};
+use axum::Router;
+use echelon_daemon::Tasks;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections open at a time on one socket: a host's programs, each with one or two. Past it they wait
+/// in the kernel's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long a request's head may take to arrive, and an idle connection is kept.
+const HEADER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Most bytes of a request's head that are held. Types have 63 bytes, so that this is ample.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Pause after the system refused to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `app` on `listener` until the tasks are shut down.
+pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks) {
+    let (stop, places) = (tasks.shutdown(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    loop {
+        let accept = async {
+            // Never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok(caller) => {
+                let (app, stop) = (app.clone(), stop.clone());
+                tasks.spawn("api", async move {
+                    converse(caller.without_delay(), app, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "The API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers requests on one connection; at a stop, the one under way is still answered.
+async fn converse(caller: Caller, app: Router, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(caller), TowerToHyperService::new(app));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "A connection to the API broke");
+    }
+}

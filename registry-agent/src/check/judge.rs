@@ -1,0 +1,99 @@
+//! What a row of checks comes to.
+
+use echelon_core::message::Health;
+use echelon_core::name::Text;
+use echelon_core::package::Check;
+use std::time::Duration;
+
+/// Counts the misses of one package.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    misses_allowed: u32,
+    demands_answer: bool,
+    interval: Duration,
+    timeout: Duration,
+    misses: u32,
+}
+
+/// One check that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    /// By how much it began too late.
+    pub(crate) late: Duration,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// What came of it.
+    pub(crate) result: Result<(), Text>,
+}
+
+impl Judge {
+    pub(crate) fn new(check: &Check) -> Self {
+        Self {
+            misses_allowed: check.misses.max(1),
+            demands_answer: check.kind.demands_answer(),
+            interval: check.interval,
+            timeout: check.timeout,
+            misses: 0,
+        }
+    }
+
+    /// The package's health after this check; none where it says nothing new: a first miss, or a failure
+    /// on a machine too busy to have made the check properly.
+    pub(crate) fn conclude(&mut self, made: Made) -> Option<Health> {
+        let reason = match made.result {
+            Ok(()) => {
+                self.misses = 0;
+                return Some(Health::Passing);
+            }
+            Err(reason) => reason,
+        };
+        let busy = made.late > self.interval || made.took > self.timeout.saturating_add(self.interval);
+        if busy {
+            return None;
+        }
+        self.misses = self.misses.saturating_add(1);
+        let failed = self.misses >= self.misses_allowed;
+        failed.then_some(Health::Failing { demands_answer: self.demands_answer, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::package::CheckKind;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn made(ok: bool) -> Made {
+        let result = if ok { Ok(()) } else { Err(Text::lossy("connection refused")) };
+        Made { late: MS, took: MS, result }
+    }
+
+    fn is_failing(health: Option<Health>) -> bool {
+        matches!(health, Some(Health::Failing { demands_answer: false, .. }))
+    }
+
+    #[test]
+    fn as_many_misses_in_a_row_as_the_check_says_and_one_pass_makes_up_for_all() {
+        let mut judge = Judge::new(&Check { misses: 3, ..Check::of(CheckKind::Connect) });
+        assert_eq!(judge.conclude(made(false)), None);
+        assert_eq!(judge.conclude(made(false)), None);
+        assert_eq!(judge.conclude(made(true)), Some(Health::Passing));
+        assert_eq!(judge.conclude(made(false)), None);
+        assert_eq!(judge.conclude(made(false)), None);
+        assert!(is_failing(judge.conclude(made(false))));
+        assert!(is_failing(judge.conclude(made(false))));
+    }
+
+    #[test]
+    fn a_busy_machine_concludes_nothing_but_a_pass_is_a_pass() {
+        let check = Check { misses: 1, ..Check::default() };
+        let mut judge = Judge::new(&check);
+        let late = check.interval + MS;
+        assert_eq!(judge.conclude(Made { late, ..made(false) }), None);
+        let took = check.interval + check.timeout + MS;
+        assert_eq!(judge.conclude(Made { took, ..made(false) }), None);
+        assert_eq!(judge.conclude(Made { late, ..made(true) }), Some(Health::Passing));
+        assert!(is_failing(judge.conclude(made(false))));
+    }
+}

@@ -1,0 +1,112 @@
+//! `registry-agent run`.
+
+use crate::cli::settings::{API_IN_STATE, DEFAULT_API, DEFAULT_FILE, File};
+use crate::cli::{DEFAULT_STATE, Failed};
+use anyhow::Context;
+use clap::Args;
+use echelon_core::endpoint::Endpoint;
+use echelon_daemon::config::{ConfigError, layered, layered_list, load_or_default};
+use echelon_daemon::{Exit, LogArgs, Tasks, notify, shutdown};
+use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Listen};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// How long what is not the agent's own may take to end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Arguments of `run`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  registry-agent run --forward command-control=127.0.0.1:7400 \
+    --forward audit=unix:/run/echelon/audit.sock")]
+pub(crate) struct RunArgs {
+    /// State directory [default: /var/lib/echelon/agent]
+    #[arg(long, value_name = "DIR", env = "ECHELON_AGENT_STATE")]
+    state: Option<PathBuf>,
+    /// Settings file [default: /etc/echelon/agent.toml, where it exists]
+    #[arg(long, value_name = "FILE", env = "ECHELON_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the local API listens; may be given several times [default: agent.sock in DIR, or
+    /// unix:/run/echelon/agent.sock]
+    #[arg(long, value_name = "unix:PATH|ADDR:PORT", env = "ECHELON_AGENT_API", value_delimiter = ',')]
+    api: Vec<Listen>,
+    /// A forwarder to managers of a type; may be given several times
+    #[arg(
+        long,
+        value_name = "TYPE=ADDR:PORT|TYPE=unix:PATH",
+        env = "ECHELON_AGENT_FORWARD",
+        value_delimiter = ','
+    )]
+    forward: Vec<Forward>,
+    /// A registry manager to contact first; may be given several times [default: those of the enrolment]
+    #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_AGENT_MANAGER", value_delimiter = ',')]
+    manager: Vec<Endpoint>,
+}
+
+/// Runs the agent until it is told to stop.
+pub(crate) fn run(args: RunArgs, log: &LogArgs) -> Result<Exit, Failed> {
+    let file = settings(&args)?;
+    log.start(&file.log)?;
+    let config = resolve(&args, file);
+    if let Err(error) = registry_agent::raise_descriptor_limit() {
+        warn!(%error, "The limit of open files stays as it is");
+    }
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(serve(&args, config))
+}
+
+async fn serve(args: &RunArgs, config: AgentConfig) -> Result<Exit, Failed> {
+    let tasks = Tasks::new();
+    let mut hangups = shutdown::on_signals(&tasks)?;
+    let agent = Agent::start(config.clone(), &tasks.shutdown()).await?;
+    notify::watchdog(&tasks);
+    notify::ready();
+    let ending = agent.ending();
+    loop {
+        tokio::select! {
+            () = ending.cancelled() => break,
+            () = hangups.next() => reload(args, &config),
+        }
+    }
+    notify::stopping();
+    let exit = match agent.stop().await {
+        Ok(exit) => exit,
+        Err(cut_off) => {
+            warn!("{cut_off}");
+            Exit::Done
+        }
+    };
+    tasks.drain(DRAIN).await?;
+    Ok(exit)
+}
+
+fn settings(args: &RunArgs) -> Result<File, ConfigError> {
+    load_or_default(args.config.as_deref(), Path::new(DEFAULT_FILE))
+}
+
+/// The settings in force.
+fn resolve(args: &RunArgs, file: File) -> AgentConfig {
+    let named = args.state.clone().or(file.state);
+    let api = match &named {
+        Some(state) => state.join(API_IN_STATE),
+        None => DEFAULT_API.into(),
+    };
+    AgentConfig {
+        state: named.unwrap_or_else(|| DEFAULT_STATE.into()),
+        managers: layered_list(args.manager.clone(), file.managers, Vec::new()),
+        api: layered_list(args.api.clone(), file.api, vec![Listen::Unix(api)]),
+        forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
+        stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
+    }
+}
+
+/// Reads the settings again. A bad file changes nothing; a good one is taken at the next start.
+fn reload(args: &RunArgs, config: &AgentConfig) {
+    match settings(args).map(|file| resolve(args, file)) {
+        Ok(read) if read == *config => {
+            info!("The settings file says what is in force already");
+        }
+        Ok(_) => warn!("The settings file says something else than is in force; restart the agent to use it"),
+        Err(error) => error!("The old settings stay in force: {error}"),
+    }
+}

@@ -1,0 +1,92 @@
+//! The settings file.
+
+use echelon_core::endpoint::Endpoint;
+use echelon_daemon::{HumanDuration, LogConfig};
+use registry_agent::{Forward, Listen};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// Where settings are that nobody said otherwise of.
+pub(crate) const DEFAULT_FILE: &str = "/etc/echelon/agent.toml";
+
+/// Where the API listens that nobody said otherwise of.
+pub(crate) const DEFAULT_API: &str = "/run/echelon/agent.sock";
+
+/// The API's socket in a state directory that somebody named.
+pub(crate) const API_IN_STATE: &str = "agent.sock";
+
+/// Every key with its comment and default, as `config --default` prints them.
+pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and environment variables go over this file. Every key may be left out.
+
+# State directory: identity and replica.
+#state = "/var/lib/echelon/agent"
+
+# Registry managers to contact first; later the registry itself says where they are.
+# Default: those that the host was enrolled with.
+#managers = ["10.0.0.5:29120"]
+
+# Where the local HTTP API listens: "unix:PATH" or a loopback "ADDR:PORT".
+# With a state directory of your own the default is agent.sock in it.
+#api = ["unix:/run/echelon/agent.sock"]
+
+# Forwarders: whoever connects there is led to the nearest live manager of the type.
+#forward = ["command-control=127.0.0.1:7400"]
+
+# How long open connections are left when the agent ends.
+#stop_grace = "10s"
+
+[log]
+# error, warn, info, debug or trace, or TARGET=LEVEL, separated by commas.
+#filter = "info"
+# text or json.
+#format = "text"
+"#;
+
+/// The settings file; what is none is left to the default.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) managers: Option<Vec<Endpoint>>,
+    pub(crate) api: Option<Vec<Listen>>,
+    pub(crate) forward: Option<Vec<Forward>>,
+    pub(crate) stop_grace: Option<HumanDuration>,
+    pub(crate) log: LogConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_daemon::config::parse;
+    use std::path::Path;
+
+    fn read(text: &str) -> Result<File, String> {
+        parse(Path::new("agent.toml"), text.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_printed_defaults_are_a_settings_file_with_and_without_their_comment_signs() {
+        assert_eq!(read(DEFAULTS).unwrap(), File::default());
+        let all: String = DEFAULTS
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let file = read(&all).unwrap();
+        assert_eq!(file.stop_grace.unwrap().get(), registry_agent::DEFAULT_STOP_GRACE);
+        assert_eq!(file.api.unwrap(), [Listen::Unix(DEFAULT_API.into())]);
+        assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
+        assert!(file.managers.is_some() && file.forward.is_some());
+        assert!(file.log.filter.is_some() && file.log.format.is_some());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let error = read("api = [\"0.0.0.0:1\"]").unwrap_err();
+        assert!(error.starts_with("agent.toml:1:7: other hosts could reach 0.0.0.0:1"), "{error}");
+        let error = read("\nforwards = []").unwrap_err();
+        assert!(error.starts_with("agent.toml:2:1: unknown key `forwards`"), "{error}");
+    }
+}

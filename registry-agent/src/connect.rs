@@ -1,0 +1,110 @@
+//! One TCP connect to a manager.
+
+use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::name::Text;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// Addresses of one name that are tried, in the resolver's order: a host with two networks in both
+/// families has four.
+const MAX_ADDRESSES: usize = 4;
+
+/// Connects within `limit`, which covers resolving a name as well. Small writes are sent at once.
+///
+/// # Errors
+/// Says why, for people.
+pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, Text> {
+    match timeout(limit, connect(endpoint)).await {
+        Ok(done) => done,
+        Err(_) => Err(Text::lossy(&format!("no answer within {limit:?}"))),
+    }
+}
+
+/// The addresses of an endpoint. A name is resolved anew each time.
+///
+/// # Errors
+/// Says why, for people.
+pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Text> {
+    let name = match &endpoint.address {
+        Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, endpoint.port.get())]),
+        Address::Name(name) => name,
+    };
+    let found = lookup_host((name.as_str(), endpoint.port.get())).await;
+    let found: Vec<_> = found.map_err(|e| cannot_resolve(name.as_str(), &e))?.take(MAX_ADDRESSES).collect();
+    if found.is_empty() { Err(Text::lossy(&format!("{name} has no address"))) } else { Ok(found) }
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Text> {
+    let mut why = None;
+    for addr in resolve(endpoint).await? {
+        match one(addr).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = Some(in_words(&error)),
+        }
+    }
+    Err(why.unwrap_or_else(|| Text::lossy("no address")))
+}
+
+async fn one(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr).await?;
+    // A connect to a port of this host that nobody listens on may be given that very port as its own
+    // and so meet itself (simultaneous open, RFC 9293, section 3.5).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn cannot_resolve(name: &str, error: &io::Error) -> Text {
+    Text::lossy(&format!("cannot resolve {name}: {error}"))
+}
+
+/// What the system said, without its numbers.
+fn in_words(error: &io::Error) -> Text {
+    use io::ErrorKind as K;
+    Text::lossy(match error.kind() {
+        K::ConnectionRefused => "connection refused",
+        K::ConnectionReset => "connection reset",
+        K::ConnectionAborted => "connection aborted",
+        K::HostUnreachable => "host unreachable",
+        K::NetworkUnreachable => "network unreachable",
+        K::TimedOut => "no answer",
+        K::PermissionDenied => "forbidden by this host's firewall",
+        _ => return Text::lossy(&error.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::silent_listener;
+    use std::net::TcpListener;
+
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_said_at_once_and_silence_after_the_limit() {
+        let limit = Duration::from_secs(5);
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let why = tcp(&closed.into(), limit).await.unwrap_err();
+        assert_eq!(why.as_str(), "connection refused");
+        let silent = silent_listener();
+        let why = tcp(&silent.addr.into(), Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(why.as_str(), "no answer within 50ms");
+    }
+
+    #[tokio::test]
+    async fn names_are_resolved_and_unknown_ones_are_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tcp(&endpoint(&format!("localhost:{port}")), Duration::from_secs(5)).await.unwrap();
+        let why = tcp(&endpoint("no-such-host.invalid:1"), Duration::from_secs(20)).await.unwrap_err();
+        assert!(why.as_str().contains("no-such-host.invalid") || why.as_str().contains("no answer"), "{why}");
+    }
+}

@@ -1,0 +1,290 @@
+//! Where the agent listens, as it is written, and as it is bound.
+
+use echelon_core::name::{ManagerType, NameError, quoted};
+use echelon_daemon::{BindUnixError, bind_unix};
+use serde::Deserialize;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: u32 = 1024;
+
+/// Callers of the same user or group only.
+const SOCKET_MODE: u32 = 0o660;
+
+/// What a unix socket is written with.
+const UNIX: &str = "unix:";
+
+/// Where callers on this host connect: `ADDR:PORT`, where ADDR is a loopback address, or `unix:PATH`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Listen {
+    /// A loopback TCP address; port 0 takes any that is free.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// A forwarder: callers who connect there are led to the manager of this type. `TYPE=ADDR:PORT` or
+/// `TYPE=unix:PATH`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Forward {
+    /// The type.
+    pub ty: ManagerType,
+    /// Where its callers connect.
+    pub listen: Listen,
+}
+
+/// Why a text says no place to listen at. Nothing was opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenError {
+    /// Neither form.
+    #[error("{} is no place to listen at: write ADDR:PORT, as in 127.0.0.1:7000, or unix:PATH", quoted(.0))]
+    Form(String),
+    /// An address that other hosts could reach.
+    #[error("other hosts could reach {0}: write a loopback address, such as 127.0.0.1:{port}, or unix:PATH", port = .0.port())]
+    NotLoopback(SocketAddr),
+    /// Not `TYPE=…`.
+    #[error("{} names no type: write TYPE=ADDR:PORT or TYPE=unix:PATH", quoted(.0))]
+    NoType(String),
+    /// Not a type.
+    #[error(transparent)]
+    Type(#[from] NameError),
+}
+
+/// Why nothing listens at a place. Nothing was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address.
+    #[error("cannot listen at {addr}; check that nothing else does, and that it is this host's address")]
+    Tcp {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A unix socket.
+    #[error(transparent)]
+    Unix(#[from] BindUnixError),
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let form = || ListenError::Form(text.chars().take(256).collect());
+        match text.strip_prefix(UNIX) {
+            Some("") => Err(form()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => match text.parse::<SocketAddr>().map_err(|_| form())? {
+                addr if addr.ip().to_canonical().is_loopback() => Ok(Self::Tcp(addr)),
+                addr => Err(ListenError::NotLoopback(addr)),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.to_string_lossy().escape_debug()),
+        }
+    }
+}
+
+impl FromStr for Forward {
+    type Err = ListenError;
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let no_type = || ListenError::NoType(text.chars().take(256).collect());
+        let (ty, listen) = text.split_once('=').ok_or_else(no_type)?;
+        Ok(Self { ty: ty.parse()?, listen: listen.parse()? })
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.ty, self.listen)
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = ListenError;
+    fn try_from(text: String) -> Result<Self, ListenError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Forward {
+    type Error = ListenError;
+    fn try_from(text: String) -> Result<Self, ListenError> {
+        text.parse()
+    }
+}
+
+/// An open place to listen at. Dropping it closes it, and removes the socket's file.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    kind: Kind,
+    at: Listen,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection that somebody on this host made.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Listens at `listen`. Must run inside a tokio runtime.
+    pub(crate) fn bind(listen: &Listen) -> Result<Self, BindError> {
+        match listen {
+            Listen::Unix(path) => {
+                let kind = Kind::Unix(bind_unix(path, SOCKET_MODE)?);
+                Ok(Self { kind, at: listen.clone() })
+            }
+            Listen::Tcp(addr) => {
+                let addr = *addr;
+                let (listener, at) = bind_tcp(addr).map_err(|source| BindError::Tcp { addr, source })?;
+                Ok(Self { kind: Kind::Tcp(listener), at: Listen::Tcp(at) })
+            }
+        }
+    }
+
+    /// Where it listens, with the port that was given for 0.
+    pub(crate) fn at(&self) -> &Listen {
+        &self.at
+    }
+
+    /// The next caller. Dropping the future loses nobody.
+    pub(crate) async fn accept(&self) -> io::Result<Caller> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.accept().await.map(|(stream, _)| Caller::Tcp(stream)),
+            Kind::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listen::Unix(path) = &self.at {
+            // One that stays is found stale, and removed, by the next who listens there.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Caller {
+    /// Small writes leave at once, as they would without a forwarder between.
+    pub(crate) fn without_delay(self) -> Self {
+        if let Self::Tcp(stream) = &self {
+            // Refused only for a connection that is gone already.
+            let _ = stream.set_nodelay(true);
+        }
+        self
+    }
+
+    /// Closes the connection so that the caller sees an error, not an empty answer: over TCP it is reset.
+    pub(crate) fn refuse(self) {
+        if let Self::Tcp(stream) = &self {
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
+fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // An agent that restarts takes its port over from connections that are still winding down.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    let listener = socket.listen(BACKLOG)?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+impl AsyncRead for Caller {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Caller {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_print_as_they_are_written() {
+        for text in ["127.0.0.1:7000", "127.9.8.7:0", "[::1]:80", "unix:/run/a.sock"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+        }
+        let forward: Forward = "audit=unix:x=y".parse().unwrap();
+        assert_eq!((forward.ty.as_str(), forward.listen), ("audit", Listen::Unix("x=y".into())));
+    }
+
+    #[test]
+    fn what_other_hosts_could_reach_is_refused_with_a_way_out() {
+        for text in ["0.0.0.0:7000", "10.0.0.1:7000", "[::]:7000", "[2001:db8::1]:7000"] {
+            let error = text.parse::<Listen>().unwrap_err();
+            assert!(matches!(error, ListenError::NotLoopback(_)), "{error}");
+            assert!(error.to_string().contains("127.0.0.1:7000"), "{error}");
+        }
+        for text in ["", "7000", "localhost:7000", "unix:", "127.0.0.1", "127.0.0.1:70000"] {
+            assert!(matches!(text.parse::<Listen>(), Err(ListenError::Form(_))), "{text:?}");
+        }
+        assert!(matches!("127.0.0.1:1".parse::<Forward>(), Err(ListenError::NoType(_))));
+        assert!(matches!("UP=127.0.0.1:1".parse::<Forward>(), Err(ListenError::Type(_))));
+    }
+
+    #[tokio::test]
+    async fn a_port_of_0_becomes_a_real_one_and_sockets_leave_no_file() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(matches!(listener.at(), Listen::Tcp(addr) if addr.port() != 0));
+        let taken = Listener::bind(listener.at()).unwrap_err();
+        assert!(matches!(taken, BindError::Tcp { .. }), "{taken}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        drop(Listener::bind(&Listen::Unix(path.clone())).unwrap());
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,80 @@
+//! Background probes: so that no caller is the one to find out that a manager is back.
+
+use crate::connect;
+use crate::registry::ManagerProbe;
+use crate::routes::Routes;
+use echelon_core::evidence::Seen;
+use echelon_core::id::HostId;
+use echelon_core::name::ManagerType;
+use echelon_core::route::Target;
+use echelon_daemon::Tasks;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Probes under way at a time. Each is one connect; more would be a burst on the network, and at a
+/// second each this many look at a large type within seconds.
+const MAX_AT_ONCE: usize = 64;
+
+/// Probes that may wait or be under way; those past it are left to the next round.
+const MAX_WAITING: usize = 1024;
+
+/// Makes probes and hands in what came of them.
+#[derive(Clone)]
+pub(crate) struct Prober(Arc<Inner>);
+
+struct Inner {
+    routes: Routes,
+    tasks: Tasks,
+    places: Semaphore,
+    under_way: Mutex<BTreeSet<(ManagerType, HostId)>>,
+    /// How registry managers are probed, which do not speak TCP; none for an agent without a registry.
+    registry: Option<ManagerProbe>,
+}
+
+impl Prober {
+    pub(crate) fn new(routes: Routes, tasks: Tasks, registry: Option<ManagerProbe>) -> Self {
+        let places = Semaphore::new(MAX_AT_ONCE);
+        Self(Arc::new(Inner { routes, tasks, places, under_way: Mutex::default(), registry }))
+    }
+
+    /// Probes a manager, unless a probe of it is under way.
+    pub(crate) fn probe(&self, ty: ManagerType, target: Target, timeout: Duration) {
+        let key = (ty.clone(), target.host);
+        if !self.0.enter(key.clone()) {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        self.0.tasks.spawn("probe", async move {
+            if let Some(seen) = inner.look(&ty, &target, timeout).await {
+                inner.routes.saw(&ty, target.host, seen);
+            }
+            inner.leave(&key);
+        });
+    }
+}
+
+impl Inner {
+    /// What a connect comes to; none where nothing can be said.
+    async fn look(&self, ty: &ManagerType, target: &Target, timeout: Duration) -> Option<Seen> {
+        // Never closed, so that a place comes up sooner or later.
+        let _place = self.places.acquire().await.ok()?;
+        if ty.is_registry() {
+            return self.registry.as_ref()?.probe(target).await;
+        }
+        Some(match connect::tcp(&target.endpoint, timeout).await {
+            Ok(_) => Seen::Connected,
+            Err(why) => Seen::Failed(why),
+        })
+    }
+
+    fn enter(&self, key: (ManagerType, HostId)) -> bool {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.len() < MAX_WAITING && under_way.insert(key)
+    }
+
+    fn leave(&self, key: &(ManagerType, HostId)) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}

@@ -1,0 +1,252 @@
+//! Candidates tried in order: one that fails is passed over at once, one that is silent is overtaken.
+//!
+//! See docs/routing.md, "Trying candidates".
+
+use echelon_core::evidence::Seen;
+use echelon_core::name::Text;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Candidates tried for one connection. Whoever has waited for so many failures is better told; those
+/// further down come into play as soon as the failures have become evidence.
+pub(crate) const MAX_TRIED: usize = 64;
+
+/// Attempts under way beside each other. A silent network must not turn each caller into a flood.
+const MAX_BESIDE: usize = 8;
+
+/// What our own timer may be late by before it says anything about the machine: timers here count whole
+/// milliseconds, so that one for a very short hedge is always late by a quarter of it.
+const TIMER_GRAIN: Duration = Duration::from_millis(2);
+
+/// An attempt that is not over.
+pub(crate) type Attempt<S> = Pin<Box<dyn Future<Output = Result<S, Text>> + Send>>;
+
+/// What a race came to.
+pub(crate) enum Race<S> {
+    /// Somebody answered.
+    Won {
+        /// The connection.
+        stream: S,
+        /// Which candidate.
+        winner: usize,
+        /// Better candidates that were silent; their attempts may go on.
+        overtaken: Vec<(usize, Attempt<S>)>,
+    },
+    /// Nobody did: each candidate that was tried, and why it failed.
+    Lost(Vec<(usize, Text)>),
+}
+
+struct Running<S> {
+    candidate: usize,
+    /// Our own timer was late for it: its silence says nothing.
+    doubtful: bool,
+    attempt: Attempt<S>,
+}
+
+/// Tries `candidates` (their number) in order; each attempt must end by itself. One that fails is
+/// followed by the next at once, one that is silent for `hedge` is joined by the next. The first to
+/// connect wins; `saw` hears what that says about each.
+pub(crate) async fn race<S>(
+    candidates: usize,
+    hedge: Duration,
+    connect: impl Fn(usize) -> Attempt<S>,
+    saw: impl Fn(usize, Seen),
+) -> Race<S> {
+    let last = candidates.min(MAX_TRIED);
+    let mut next = 0;
+    let mut running: Vec<Running<S>> = Vec::new();
+    let mut failures = Vec::new();
+    let mut due = Instant::now();
+    loop {
+        // At first, after a failure, and after a hedge.
+        if next < last {
+            running.push(Running { candidate: next, doubtful: false, attempt: connect(next) });
+            next += 1;
+            due = Instant::now() + hedge;
+        }
+        if running.is_empty() {
+            return Race::Lost(failures);
+        }
+        let more = next < last && running.len() < MAX_BESIDE;
+        tokio::select! {
+            // What has already answered counts before any timer, however late this task gets to look.
+            biased;
+            (candidate, result) = first(&mut running) => match result {
+                Ok(stream) => {
+                    saw(candidate, Seen::Connected);
+                    let overtaken = overtaken(running, candidate, &saw);
+                    return Race::Won { stream, winner: candidate, overtaken };
+                }
+                Err(why) => {
+                    saw(candidate, Seen::Failed(why.clone()));
+                    failures.push((candidate, why));
+                }
+            },
+            () = sleep_until(due), if more => {
+                let late = Instant::now().saturating_duration_since(due);
+                if late > (hedge / 4).max(TIMER_GRAIN) {
+                    running.iter_mut().for_each(|r| r.doubtful = true);
+                }
+            }
+        }
+    }
+}
+
+/// The first attempt that ends, taken out of `running`.
+async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Result<S, Text>) {
+    poll_fn(|cx| {
+        for at in 0..running.len() {
+            if let Poll::Ready(result) = running[at].attempt.as_mut().poll(cx) {
+                return Poll::Ready((running.remove(at).candidate, result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Better candidates than the winner that are still silent. Worse ones are given up: they were begun only
+/// because the winner was slow.
+fn overtaken<S>(
+    running: Vec<Running<S>>,
+    winner: usize,
+    saw: &impl Fn(usize, Seen),
+) -> Vec<(usize, Attempt<S>)> {
+    let better = running.into_iter().filter(|r| r.candidate < winner);
+    let told = better.inspect(|r| {
+        if !r.doubtful {
+            saw(r.candidate, Seen::Overtaken);
+        }
+    });
+    told.map(|r| (r.candidate, r.attempt)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tokio::time::sleep;
+
+    const HEDGE: Duration = Duration::from_millis(50);
+
+    /// What a candidate does: after how many milliseconds, and whether it connects.
+    type Script = &'static [(u64, bool)];
+
+    struct Told {
+        race: Race<usize>,
+        seen: Vec<(usize, Seen)>,
+        took: Duration,
+    }
+
+    /// Runs a race in virtual time, in which our own timers are late only by what the clock is moved.
+    async fn run(script: Script) -> Told {
+        let seen = Mutex::new(Vec::new());
+        let start = Instant::now();
+        let connect = |i: usize| -> Attempt<usize> {
+            Box::pin(async move {
+                let (after, connects) = script[i];
+                sleep(Duration::from_millis(after)).await;
+                if connects { Ok(i) } else { Err(Text::lossy("refused")) }
+            })
+        };
+        let race = race(script.len(), HEDGE, connect, |i, s| seen.lock().unwrap().push((i, s))).await;
+        Told { race, seen: seen.into_inner().unwrap(), took: start.elapsed() }
+    }
+
+    fn winner(race: &Race<usize>) -> Option<usize> {
+        match race {
+            Race::Won { winner, stream, .. } => {
+                assert_eq!(winner, stream);
+                Some(*winner)
+            }
+            Race::Lost(_) => None,
+        }
+    }
+
+    fn failed() -> Seen {
+        Seen::Failed(Text::lossy("refused"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_refuses_is_passed_over_at_once() {
+        let told = run(&[(0, false), (0, false), (1, true)]).await;
+        assert_eq!(winner(&told.race), Some(2));
+        assert_eq!(told.seen, [(0, failed()), (1, failed()), (2, Seen::Connected)]);
+        assert!(told.took < HEDGE / 2, "{:?}", told.took);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_silent_is_overtaken_and_its_attempt_goes_on() {
+        let told = run(&[(900, false), (1, true)]).await;
+        assert_eq!(told.seen, [(1, Seen::Connected), (0, Seen::Overtaken)]);
+        assert!((50..60).contains(&told.took.as_millis()), "{:?}", told.took);
+        let Race::Won { mut overtaken, .. } = told.race else { panic!("nobody won") };
+        let (candidate, attempt) = overtaken.pop().unwrap();
+        assert_eq!((candidate, attempt.await.unwrap_err().as_str()), (0, "refused"));
+        assert!(overtaken.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_one_that_still_comes_first_wins_and_nobody_is_blamed() {
+        let told = run(&[(70, true), (100, true)]).await;
+        assert_eq!(winner(&told.race), Some(0));
+        assert_eq!(told.seen, [(0, Seen::Connected)]);
+        assert!(matches!(told.race, Race::Won { overtaken, .. } if overtaken.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_silent_ones_are_overtaken_one_hedge_after_the_other() {
+        let told = run(&[(900, true), (900, true), (1, true)]).await;
+        assert_eq!(told.seen, [(2, Seen::Connected), (0, Seen::Overtaken), (1, Seen::Overtaken)]);
+        assert!((100..115).contains(&told.took.as_millis()), "{:?}", told.took);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_fail_each_failure_is_told() {
+        let told = run(&[(900, false), (5, false)]).await;
+        let Race::Lost(failures) = told.race else { panic!("somebody won") };
+        assert_eq!(failures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(told.seen, [(1, failed()), (0, failed())]);
+        assert!(matches!(run(&[]).await.race, Race::Lost(failures) if failures.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_machine_blames_nobody() {
+        let seen = Mutex::new(Vec::new());
+        let connect = |i: usize| -> Attempt<usize> {
+            Box::pin(async move {
+                sleep(Duration::from_millis(if i == 0 { 900 } else { 1 })).await;
+                Ok(i)
+            })
+        };
+        let race = race(2, HEDGE, connect, |i, s| seen.lock().unwrap().push((i, s)));
+        let busy = async {
+            sleep(Duration::from_millis(10)).await;
+            // The whole process stands still for 200 ms, well past the hedge.
+            tokio::time::advance(Duration::from_millis(200)).await;
+        };
+        let (race, ()) = tokio::join!(race, busy);
+        assert_eq!(winner(&race), Some(1));
+        assert_eq!(seen.into_inner().unwrap(), [(1, Seen::Connected)]);
+        assert!(matches!(race, Race::Won { overtaken, .. } if overtaken.len() == 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_network_is_not_flooded() {
+        const SILENT: [(u64, bool); 40] = [(1_000_000, false); 40];
+        let begun = Mutex::new(0_usize);
+        let connect = |i: usize| -> Attempt<usize> {
+            *begun.lock().unwrap() += 1;
+            Box::pin(async move {
+                sleep(Duration::from_millis(SILENT[i].0)).await;
+                Err(Text::lossy("silent"))
+            })
+        };
+        let race = race(SILENT.len(), HEDGE, connect, |_, _| {});
+        let _ = tokio::time::timeout(Duration::from_secs(60), race).await;
+        assert_eq!(*begun.lock().unwrap(), MAX_BESIDE);
+    }
+}

@@ -1,0 +1,16 @@
+//! The agent's side of the registry: who it is, whom it asks, what it is told.
+
+mod contacts;
+mod identity;
+mod keeper;
+mod link;
+mod probe;
+mod renewal;
+mod session;
+mod uplink;
+
+pub(crate) use identity::{Identity, IdentityError};
+pub(crate) use keeper::{Keeper, KeeperError, Opened};
+pub(crate) use link::{Link, SessionInfo};
+pub(crate) use probe::ManagerProbe;
+pub(crate) use uplink::{Uplink, UplinkParts};

@@ -1,0 +1,108 @@
+//! Where registry managers may be found, and connecting to one of them.
+
+use crate::connect::resolve;
+use crate::race::{Attempt, Race, race};
+use crate::registry::Identity;
+use crate::routes::Routes;
+use echelon_core::endpoint::Endpoint;
+use echelon_core::evidence::Seen;
+use echelon_core::id::HostId;
+use echelon_core::name::{ManagerType, Text};
+use echelon_identity::Spiffe;
+use echelon_transport::{Connection, Target};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a silent registry manager is waited for before the next is tried beside it. A handshake is
+/// computed by a machine that may be serving thousands at the moment, so this is more than callers get.
+const HEDGE: Duration = Duration::from_secs(1);
+
+/// Where to look for a registry manager, in order: along the route to the type `registry`, then at the
+/// addresses of first contact.
+#[derive(Clone)]
+pub(crate) struct Contacts {
+    routes: Routes,
+    identity: Arc<Identity>,
+    first: Vec<Endpoint>,
+}
+
+/// One place to look.
+#[derive(Clone, PartialEq, Debug)]
+struct Contact {
+    endpoint: Endpoint,
+    /// Which manager should be there; any, at an address of first contact.
+    host: Option<HostId>,
+}
+
+impl Contacts {
+    pub(crate) fn new(routes: Routes, identity: Arc<Identity>, first: Vec<Endpoint>) -> Self {
+        Self { routes, identity, first }
+    }
+
+    /// A connection to the first registry manager that answers.
+    ///
+    /// # Errors
+    /// Says for each place why there is none.
+    pub(crate) async fn connect(&self) -> Result<Connection, String> {
+        let contacts = self.list();
+        let attempt = |i: usize| -> Attempt<Connection> {
+            let (contact, identity) = (contacts.get(i).cloned(), Arc::clone(&self.identity));
+            Box::pin(async move {
+                let contact = contact.ok_or_else(|| Text::lossy("no such place"))?;
+                connect(&identity, &contact).await
+            })
+        };
+        let saw = |i: usize, seen: Seen| {
+            if let Some(host) = contacts.get(i).and_then(|c| c.host) {
+                self.routes.saw(&ManagerType::registry(), host, seen);
+            }
+        };
+        match race(contacts.len(), HEDGE, attempt, saw).await {
+            Race::Won { stream, .. } => {
+                self.reached(&stream);
+                Ok(stream)
+            }
+            Race::Lost(failures) if failures.is_empty() => {
+                Err("no address of a registry manager is known; give one with --manager".into())
+            }
+            Race::Lost(failures) => {
+                let why = |(i, why): &(usize, Text)| {
+                    contacts.get(*i).map(|contact| format!("{}: {why}", contact.endpoint))
+                };
+                Err(failures.iter().filter_map(why).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    /// What was seen of the manager that a connection has reached, whatever address led there.
+    fn reached(&self, connection: &Connection) {
+        if let Some(Spiffe::Manager(host)) = connection.peer().map(|peer| &peer.subject) {
+            self.routes.saw(&ManagerType::registry(), *host, Seen::Connected);
+        }
+    }
+
+    fn list(&self) -> Vec<Contact> {
+        let route = self.routes.get(&ManagerType::registry());
+        let targets = route.iter().flat_map(|route| route.targets.iter());
+        let mut contacts: Vec<_> =
+            targets.map(|t| Contact { endpoint: t.endpoint.clone(), host: Some(t.host) }).collect();
+        for endpoint in &self.first {
+            if !contacts.iter().any(|c| c.endpoint == *endpoint) {
+                contacts.push(Contact { endpoint: endpoint.clone(), host: None });
+            }
+        }
+        contacts
+    }
+}
+
+async fn connect(identity: &Identity, contact: &Contact) -> Result<Connection, Text> {
+    let target = contact.host.map_or(Target::AnyManager, Target::Manager);
+    let mut why = Text::lossy("no address");
+    for addr in resolve(&contact.endpoint).await? {
+        match identity.endpoint().connect(addr, &target).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => why = Text::lossy(&error.problem.to_string()),
+        }
+    }
+    Err(why)
+}

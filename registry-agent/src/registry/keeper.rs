@@ -1,0 +1,243 @@
+//! Keeps the replica: on disk first, then for everybody to see.
+
+use crate::clock::{Clock, unix_now};
+use crate::metrics::Metrics;
+use crate::routes::{RouterInput, Routes, Snapshot};
+use echelon_core::message::{Holding, ToAgent, ViewMark};
+use echelon_core::replication::{Replica, ReplicaError, Step};
+use echelon_core::time::{Monotonic, UnixMillis};
+use echelon_core::view::{Place, ViewRow};
+use echelon_store::{ReplicaStore, StoreError, set_aside};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+use tracing::{error, info, warn};
+
+/// The replica's file in the state directory.
+const FILE: &str = "replica.db";
+
+/// Time between two tries to write a replica after a write has failed, as on a full disk.
+const REPAIR_PAUSE: Duration = Duration::from_secs(30);
+
+/// Time between two writes of a position that moved without the view: a replica that is so much older
+/// after a restart is brought level without a delta.
+const ADVANCE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why there is no replica to work with. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// The file.
+    #[error("the replica cannot be opened")]
+    Store(#[from] StoreError),
+}
+
+/// The replica and its file. Owned by one task; what waits for the disk runs on a thread of its own.
+pub(crate) struct Keeper {
+    clock: Clock,
+    routes: Routes,
+    metrics: Arc<Metrics>,
+    replica: Replica,
+    store: Arc<Mutex<ReplicaStore>>,
+    /// What is on disk and shown, and so may be told to a manager.
+    held: Option<Holding>,
+    /// When a write failed last: the file is behind, and the next write is of everything.
+    behind: Option<Monotonic>,
+    advanced: Monotonic,
+}
+
+/// A replica as it was found.
+pub(crate) struct Opened {
+    pub(crate) keeper: Keeper,
+    /// Larger at every start.
+    pub(crate) incarnation: u64,
+    /// When the file was written last; none for a new one.
+    pub(crate) written: Option<UnixMillis>,
+}
+
+enum Write {
+    Replace(ViewMark, Vec<ViewRow>),
+    Apply(ViewMark, Vec<echelon_core::view::ViewChange>),
+    Advance(ViewMark),
+    Place(Place),
+    /// Everything, after a write has failed.
+    All(ViewMark, Vec<ViewRow>, Option<Place>),
+}
+
+impl Keeper {
+    /// Opens the replica in the state directory, waiting for the disk. One that is damaged is set aside,
+    /// and the agent begins with an empty one.
+    pub(crate) fn open(
+        state: &Path,
+        clock: Clock,
+        routes: Routes,
+        metrics: Arc<Metrics>,
+    ) -> Result<Opened, KeeperError> {
+        let path = state.join(FILE);
+        let written = written(&path);
+        let (mut store, replica) = match open(&path) {
+            Err(Fault::Store(error)) if !error.is_damage() => return Err(error.into()),
+            Err(fault) => {
+                let kept = set_aside(&path)?;
+                warn!(
+                    kept = %kept.display(),
+                    "The replica was damaged and is set aside; this host routes nothing until a registry \
+                     manager sends a new one: {fault}"
+                );
+                (ReplicaStore::open(&path)?, Replica::default())
+            }
+            Ok(opened) => opened,
+        };
+        let incarnation = store.next_incarnation(unix_now().0)?;
+        let (held, advanced) = (replica.holding(), clock.now());
+        let store = Arc::new(Mutex::new(store));
+        let keeper = Self { clock, routes, metrics, replica, store, held, behind: None, advanced };
+        Ok(Opened { keeper, incarnation, written })
+    }
+
+    /// What is on disk and shown.
+    pub(crate) fn held(&self) -> Option<Holding> {
+        self.held
+    }
+
+    /// How often a difference from a manager had to be repaired.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.replica.repairs()
+    }
+
+    /// The roots that the view says are to be trusted.
+    pub(crate) fn trust(&self) -> &[Vec<u8>] {
+        self.replica.view().trust()
+    }
+
+    /// Begins a session.
+    pub(crate) fn begin_session(&mut self) {
+        self.replica.begin_session();
+    }
+
+    /// Takes in a manager's message: decides, persists, publishes. Says whether to ask for a repair.
+    ///
+    /// # Errors
+    /// The message is one that no manager sends; the replica is as it was.
+    pub(crate) async fn receive(&mut self, message: ToAgent) -> Result<bool, ReplicaError> {
+        let before = self.replica.mark();
+        let step = self.replica.receive(self.clock.now(), message)?;
+        let moved = self.replica.mark().filter(|mark| Some(*mark) != before);
+        match step {
+            Step::AskRepair => return Ok(true),
+            Step::Replace { mark, rows } => self.write(Write::Replace(mark, rows)).await,
+            Step::Apply { mark, changes } => self.write(Write::Apply(mark, changes)).await,
+            Step::Place(place) => self.write(Write::Place(place)).await,
+            Step::Nothing => match (self.behind, moved) {
+                (Some(failed), _) if self.has_passed(failed, REPAIR_PAUSE) => {
+                    self.write_all().await;
+                }
+                (None, Some(mark)) if self.has_passed(self.advanced, ADVANCE_PAUSE) => {
+                    self.advanced = self.clock.now();
+                    self.write(Write::Advance(mark)).await;
+                }
+                (_, Some(_)) => {}
+                (_, None) => return Ok(false),
+            },
+        }
+        self.publish().await;
+        Ok(false)
+    }
+
+    /// Shows the replica to the router, and through it to everybody.
+    pub(crate) async fn publish(&mut self) {
+        self.held = self.replica.holding();
+        let (Some(mark), Some(place)) = (self.replica.mark(), self.replica.place()) else { return };
+        let snapshot = Snapshot { view: self.replica.view().clone(), place: place.clone(), mark };
+        self.routes.send(RouterInput::Replica(Arc::new(snapshot))).await;
+    }
+
+    /// Writes down how far the replica has come, for an orderly end.
+    pub(crate) async fn close(mut self) {
+        match self.replica.mark() {
+            Some(_) if self.behind.is_some() => self.write_all().await,
+            Some(mark) => self.write(Write::Advance(mark)).await,
+            None => {}
+        }
+    }
+
+    fn has_passed(&self, since: Monotonic, pause: Duration) -> bool {
+        self.clock.now().since(since) >= pause
+    }
+
+    /// Writes, or, where the file is behind already, everything. A write that fails holds up no route:
+    /// better an agent that is right now and a little older after a restart than one that is wrong.
+    async fn write(&mut self, write: Write) {
+        if self.behind.is_some() {
+            return self.write_all().await;
+        }
+        self.run(write).await;
+    }
+
+    async fn write_all(&mut self) {
+        let Some(mark) = self.replica.mark() else { return };
+        let rows = self.replica.view().rows().collect();
+        self.run(Write::All(mark, rows, self.replica.place().cloned())).await;
+    }
+
+    async fn run(&mut self, write: Write) {
+        let store = Arc::clone(&self.store);
+        let work = move || write.run(&mut store.lock().unwrap_or_else(PoisonError::into_inner));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => {
+                if self.behind.take().is_some() {
+                    info!("The replica on disk is level again");
+                }
+            }
+            Ok(Err(fault)) => {
+                self.behind = Some(self.clock.now());
+                self.metrics.write_failures.inc();
+                error!("The replica on disk is behind; routing goes on, and writing is tried again: {fault}");
+            }
+            // The runtime is going away, and the process with it.
+            Err(_) => self.behind = Some(self.clock.now()),
+        }
+    }
+}
+
+impl Write {
+    fn run(self, store: &mut ReplicaStore) -> Result<(), StoreError> {
+        match self {
+            Self::Replace(mark, rows) => store.replace(&mark, &rows),
+            Self::Apply(mark, changes) => store.apply(&mark, &changes),
+            Self::Advance(mark) => store.advance(&mark),
+            Self::Place(place) => store.set_place(&place),
+            Self::All(mark, rows, place) => {
+                store.replace(&mark, &rows)?;
+                place.map_or(Ok(()), |place| store.set_place(&place))
+            }
+        }
+    }
+}
+
+/// Why a replica's file is of no use.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Content(#[from] ReplicaError),
+}
+
+fn open(path: &Path) -> Result<(ReplicaStore, Replica), Fault> {
+    let store = ReplicaStore::open(path)?;
+    let replica = match store.load()? {
+        Some(loaded) => Replica::load(loaded.mark, loaded.rows, loaded.place)?,
+        None => Replica::default(),
+    };
+    Ok((store, replica))
+}
+
+/// When the file, or its log, was written last.
+fn written(path: &Path) -> Option<UnixMillis> {
+    let log = PathBuf::from(format!("{}-wal", path.display()));
+    let modified = |path: &Path| fs::metadata(path).ok()?.modified().ok();
+    let last = [modified(path), modified(&log)].into_iter().flatten().max()?;
+    let since = last.duration_since(UNIX_EPOCH).ok()?;
+    Some(UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+}

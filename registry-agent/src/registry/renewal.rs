@@ -1,0 +1,111 @@
+//! Renewal of the agent's certificate over a connection to a registry manager.
+
+use crate::clock::unix_now;
+use crate::metrics::Metrics;
+use crate::registry::{Identity, IdentityError};
+use echelon_core::message::{Request, Response};
+use echelon_identity::CertificateRequest;
+use echelon_identity::request::RequestError;
+use echelon_transport::{CloseReason, Connection, RecvError, SendError};
+use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// How long a manager may take to answer: it signs one certificate.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest sleep before the wall clock is looked at again, which may have been set or stood still.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Shortest and longest time between two tries.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+
+/// Part of what is left of the certificate's life that passes between two tries.
+const RETRY_SHARE: u32 = 10;
+
+/// Why a certificate was not renewed. The old one stays in use; trying again is safe.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewError {
+    #[error("no request could be made")]
+    Request(#[from] RequestError),
+    #[error("the connection is gone")]
+    Closed(#[from] CloseReason),
+    #[error("the request was not sent")]
+    Send(#[from] SendError),
+    #[error("the answer did not arrive")]
+    Receive(#[from] RecvError),
+    #[error("no answer within {DEADLINE:?}")]
+    Timeout,
+    #[error("the answer cannot be read")]
+    Message(#[from] DecodeError),
+    #[error("the manager refused: {0}")]
+    Refused(String),
+    #[error("the manager answered something else")]
+    Other,
+    #[error("the new certificate is not used")]
+    Identity(#[from] IdentityError),
+}
+
+/// Renews the certificate whenever half its life is over, for as long as it is polled. `share`, from 0
+/// to 1 and different for each host, spreads the hosts over a tenth of the remaining life.
+pub(crate) async fn keep_renewed(
+    identity: &Arc<Identity>,
+    connection: &Connection,
+    metrics: &Metrics,
+    share: f64,
+) -> std::convert::Infallible {
+    loop {
+        wait_until_due(identity, share).await;
+        if let Err(error) = renew(identity, connection, metrics).await {
+            let left = identity.left();
+            let cause = source_chain(&error);
+            warn!(certificate.left = ?left, "The certificate was not renewed, and will be tried again: {cause}");
+            sleep((left / RETRY_SHARE).clamp(RETRY.0, RETRY.1)).await;
+        }
+    }
+}
+
+/// Renews the certificate now.
+pub(crate) async fn renew(
+    identity: &Arc<Identity>,
+    connection: &Connection,
+    metrics: &Metrics,
+) -> Result<(), RenewError> {
+    let chain = timeout(DEADLINE, ask(identity, connection)).await.map_err(|_| RenewError::Timeout)??;
+    identity.renew(chain).await?;
+    metrics.renewals.inc();
+    info!(certificate.left = ?identity.left(), "The certificate was renewed");
+    Ok(())
+}
+
+async fn ask(identity: &Identity, connection: &Connection) -> Result<Vec<Vec<u8>>, RenewError> {
+    let csr = CertificateRequest::new(identity.credentials().key())?.der().to_vec();
+    let mut channel = connection.open().await?;
+    channel.send(&Request::Renew { csr }.encode()).await?;
+    let frame = channel.recv(MAX_SESSION_FRAME).await?.ok_or(RenewError::Other)?;
+    match Response::decode(&frame)? {
+        Response::Renewed(chain) => Ok(chain),
+        Response::Failed(failure) => Err(RenewError::Refused(failure.message)),
+        _ => Err(RenewError::Other),
+    }
+}
+
+async fn wait_until_due(identity: &Identity, share: f64) {
+    loop {
+        let at = identity.renew_at();
+        let rest = identity.peer().not_after.0.saturating_sub(at.0);
+        let due = at + Duration::from_millis(rest).mul_f64(share.clamp(0.0, 1.0) / 10.0);
+        match Duration::from_millis(due.0.saturating_sub(unix_now().0)) {
+            Duration::ZERO => return,
+            left => sleep(left.min(LOOK_AGAIN)).await,
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn source_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

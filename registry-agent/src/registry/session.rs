@@ -1,0 +1,297 @@
+//! One session with a registry manager.
+
+use crate::registry::renewal::keep_renewed;
+use crate::registry::uplink::UplinkParts;
+use crate::registry::{Keeper, SessionInfo};
+use echelon_core::limits::SILENT_AFTER;
+use echelon_core::message::{
+    AgentHeartbeat, FromAgent, Hello, Holding, PROTOCOL, PROTOCOL_LOWEST, Request, Response, ToAgent, Welcome,
+};
+use echelon_core::name::Text;
+use echelon_core::replication::ReplicaError;
+use echelon_core::router::Input;
+use echelon_transport::{CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
+use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long a manager may take to welcome an agent: it may be loading, or serving a thousand others.
+const WELCOME: Duration = Duration::from_secs(10);
+
+/// How long one frame may wait to be sent. A manager that takes nothing for so long is as good as dead.
+const SEND: Duration = Duration::from_secs(10);
+
+/// Range within which a manager may ask for heartbeats.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// Shortest time between two heartbeats that report a change, so that a package that flaps does not
+/// become a stream of them.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(50);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    #[error("the agent is stopping")]
+    Stopping,
+    #[error("a certificate is about to expire; the next session uses a newer one")]
+    Planned,
+    #[error("the connection is gone")]
+    Closed(#[from] CloseReason),
+    #[error("the manager could not be told")]
+    Send(#[from] SendError),
+    #[error("the manager took nothing for {SEND:?}")]
+    Slow,
+    #[error("the manager could not be heard")]
+    Receive(#[from] RecvError),
+    #[error("the manager ended the session")]
+    Finished,
+    #[error("the manager was silent for {0:?}")]
+    Silent(Duration),
+    #[error("the manager did not welcome this agent within {WELCOME:?}")]
+    NoWelcome,
+    #[error("the manager refused the session: {0}")]
+    Refused(String),
+    #[error("the manager speaks protocol {0}, this agent {PROTOCOL_LOWEST} to {PROTOCOL}")]
+    Protocol(u32),
+    #[error("the manager's message cannot be read")]
+    Message(#[from] DecodeError),
+    #[error("the manager welcomed this agent twice, or not at all")]
+    Greeting,
+    #[error("the manager's message does not fit the replica")]
+    Replica(#[from] ReplicaError),
+}
+
+/// A session under way.
+pub(crate) struct Session<'a> {
+    pub(crate) parts: &'a UplinkParts,
+    pub(crate) connection: &'a Connection,
+    /// Counts this start's heartbeats over all sessions.
+    pub(crate) sequence: &'a AtomicU64,
+    /// From 0 to 1, different for each host.
+    pub(crate) share: f64,
+}
+
+/// How the parts of a session end together: the first to end says why, the others notice.
+#[derive(Default)]
+struct End {
+    why: OnceLock<SessionEnd>,
+    noticed: CancellationToken,
+}
+
+impl End {
+    fn because(&self, why: SessionEnd) {
+        // The first reason stays.
+        let _ = self.why.set(why);
+        self.noticed.cancel();
+    }
+}
+
+impl Session<'_> {
+    /// Runs until the session ends, and says why. `welcomed` is called once the manager has taken it up.
+    pub(crate) async fn run(
+        &self,
+        keeper: &mut Keeper,
+        stop: &CancellationToken,
+        welcomed: impl FnOnce(),
+    ) -> SessionEnd {
+        let begun = tokio::select! {
+            begun = self.begin(keeper) => begun,
+            () = stop.cancelled() => return SessionEnd::Stopping,
+        };
+        let (welcome, sender, receiver) = match begun {
+            Ok(begun) => begun,
+            Err(end) => return end,
+        };
+        welcomed();
+        self.announce(&welcome).await;
+        self.keep_up(keeper, &welcome, sender, receiver, stop).await
+    }
+
+    async fn begin(&self, keeper: &mut Keeper) -> Result<(Welcome, FrameSender, FrameReceiver), SessionEnd> {
+        keeper.begin_session();
+        let hello = FromAgent::Hello(Hello {
+            protocol: (PROTOCOL_LOWEST, PROTOCOL),
+            build: Text::lossy(env!("CARGO_PKG_VERSION")),
+            incarnation: self.parts.incarnation,
+            holds: keeper.held(),
+        });
+        let begin = async {
+            let (mut sender, mut receiver) = self.connection.open().await?.split();
+            sender.send_all(&[Request::Session.encode(), hello.encode()]).await?;
+            let frame = receiver.recv(MAX_SESSION_FRAME).await?.ok_or(SessionEnd::Finished)?;
+            Ok((welcome(&frame)?, sender, receiver))
+        };
+        timeout(WELCOME, begin).await.map_err(|_| SessionEnd::NoWelcome)?
+    }
+
+    async fn announce(&self, welcome: &Welcome) {
+        let parts = self.parts;
+        parts.link.heard();
+        let addr = self.connection.remote_addr();
+        info!(manager.host = %welcome.manager, manager.addr = %addr, "A session began");
+        let (manager, build) = (welcome.manager.clone(), welcome.build.to_string());
+        parts.link.set_session(Some(SessionInfo { manager, addr, build, since: parts.clock.now() }));
+        parts.metrics.sessions.inc();
+        parts.routes.tell(Input::Session(true)).await;
+    }
+
+    /// Listens, reports and renews until one of them ends. Listening is never cut off in the middle of a
+    /// message, so that what is in memory, on disk and shown stays the same.
+    async fn keep_up(
+        &self,
+        keeper: &mut Keeper,
+        welcome: &Welcome,
+        mut sender: FrameSender,
+        mut receiver: FrameReceiver,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        let every = welcome.heartbeat.clamp(HEARTBEATS.0, HEARTBEATS.1);
+        let (held, holds) = watch::channel(keeper.held());
+        let (end, repair) = (End::default(), Notify::new());
+        let listen = async {
+            let why = self.listen(keeper, &mut receiver, &held, &repair, every * SILENT_AFTER, &end).await;
+            end.because(why);
+        };
+        let beside = async {
+            let why = tokio::select! {
+                why = self.report(&mut sender, holds, &repair, every) => why,
+                why = self.connection.closed() => SessionEnd::Closed(why),
+                () = self.outlive_no_certificate() => SessionEnd::Planned,
+                never = keep_renewed(&self.parts.identity, self.connection, &self.parts.metrics, self.share) => {
+                    match never {}
+                }
+                () = stop.cancelled() => SessionEnd::Stopping,
+                () = end.noticed.cancelled() => return,
+            };
+            end.because(why);
+        };
+        tokio::join!(listen, beside);
+        end.why.into_inner().unwrap_or(SessionEnd::Finished)
+    }
+
+    async fn listen(
+        &self,
+        keeper: &mut Keeper,
+        receiver: &mut FrameReceiver,
+        held: &watch::Sender<Option<Holding>>,
+        repair: &Notify,
+        dead_after: Duration,
+        end: &End,
+    ) -> SessionEnd {
+        loop {
+            let received = tokio::select! {
+                received = timeout(dead_after, receiver.recv(MAX_SESSION_FRAME)) => received,
+                () = end.noticed.cancelled() => return SessionEnd::Finished,
+            };
+            let frame = match received {
+                Err(_) => return SessionEnd::Silent(dead_after),
+                Ok(Err(error)) => return error.into(),
+                Ok(Ok(None)) => return SessionEnd::Finished,
+                Ok(Ok(Some(frame))) => frame,
+            };
+            self.parts.link.heard();
+            match self.take(&frame, keeper).await {
+                Ok(true) => repair.notify_one(),
+                Ok(false) => {}
+                Err(why) => return why,
+            }
+            held.send_replace(keeper.held());
+        }
+    }
+
+    /// Takes in one message. Says whether to ask for a repair.
+    async fn take(&self, frame: &[u8], keeper: &mut Keeper) -> Result<bool, SessionEnd> {
+        let message = ToAgent::decode(frame)?;
+        let view = matches!(message, ToAgent::Snapshot(_) | ToAgent::Delta(_));
+        match message {
+            ToAgent::Welcome(_) => return Err(SessionEnd::Greeting),
+            ToAgent::Liveness(liveness) => {
+                let (complete, entries) = (liveness.complete, liveness.entries);
+                self.parts.routes.tell(Input::Liveness { complete, entries }).await;
+                return Ok(false);
+            }
+            message => {
+                if keeper.receive(message).await? {
+                    self.parts.link.set_repairs(keeper.repairs());
+                    return Ok(true);
+                }
+            }
+        }
+        if view && let Err(error) = self.parts.identity.trust(keeper.trust()).await {
+            warn!("The registry's new roots are not used: {}", super::renewal::source_chain(&error));
+        }
+        Ok(false)
+    }
+
+    /// Sends heartbeats: at intervals, and at once when a package's health changes.
+    async fn report(
+        &self,
+        sender: &mut FrameSender,
+        holds: watch::Receiver<Option<Holding>>,
+        repair: &Notify,
+        every: Duration,
+    ) -> SessionEnd {
+        let mut health = self.parts.health.clone();
+        let mut tick = interval(every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (message, pause) = tokio::select! {
+                _ = tick.tick() => (self.heartbeat(&holds, &mut health), Duration::ZERO),
+                // Fails once nobody checks any more, which is the agent's end.
+                Ok(()) = health.changed() => (self.heartbeat(&holds, &mut health), BETWEEN_CHANGES),
+                () = repair.notified() => (FromAgent::Repair, Duration::ZERO),
+            };
+            match timeout(SEND, sender.send(&message.encode())).await {
+                Ok(Ok(())) => sleep(pause).await,
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return SessionEnd::Slow,
+            }
+        }
+    }
+
+    fn heartbeat(
+        &self,
+        holds: &watch::Receiver<Option<Holding>>,
+        health: &mut watch::Receiver<std::sync::Arc<crate::check::HealthMap>>,
+    ) -> FromAgent {
+        FromAgent::Heartbeat(AgentHeartbeat {
+            holds: *holds.borrow(),
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
+            packages: health.borrow_and_update().as_ref().clone(),
+            using: self.parts.routes.using(),
+        })
+    }
+
+    /// Waits until most of the time is over that the connection has, which outlives neither side's
+    /// certificate. Hosts are spread over a tenth of that time.
+    async fn outlive_no_certificate(&self) {
+        let own = self.parts.identity.left();
+        let now = crate::clock::unix_now();
+        let theirs = self
+            .connection
+            .peer()
+            .map_or(own, |peer| Duration::from_millis(peer.not_after.0.saturating_sub(now.0)));
+        let wait = own.min(theirs).mul_f64(0.8 + 0.1 * self.share.clamp(0.0, 1.0));
+        sleep(wait.max(Duration::from_secs(1))).await;
+    }
+}
+
+/// The manager's answer to a hello, or its refusal, which comes as the answer to any request does.
+fn welcome(frame: &[u8]) -> Result<Welcome, SessionEnd> {
+    match ToAgent::decode(frame) {
+        Ok(ToAgent::Welcome(welcome)) if !(PROTOCOL_LOWEST..=PROTOCOL).contains(&welcome.protocol) => {
+            Err(SessionEnd::Protocol(welcome.protocol))
+        }
+        Ok(ToAgent::Welcome(welcome)) => Ok(welcome),
+        Ok(_) => Err(SessionEnd::Greeting),
+        Err(error) => match Response::decode(frame) {
+            Ok(Response::Failed(failure)) => Err(SessionEnd::Refused(failure.message)),
+            _ => Err(error.into()),
+        },
+    }
+}

@@ -1,0 +1,158 @@
+//! Runs the core's router: receive or sleep, decide, probe and publish.
+
+use crate::clock::Clock;
+use crate::prober::Prober;
+use crate::routes::{RouterInput, Routes, Snapshot};
+use echelon_core::limits::MAX_WANTED_TYPES;
+use echelon_core::message::Health;
+use echelon_core::name::ManagerType;
+use echelon_core::report::Outcome;
+use echelon_core::route::Route;
+use echelon_core::router::{Input, Output, Router};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Most inputs taken before routes are shown: few enough that a reader waits for no more than these.
+const BATCH: usize = 64;
+
+/// Shortest sleep, so that deadlines that follow each other closely cannot occupy a core.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The task's state.
+pub(crate) struct RouterTask {
+    clock: Clock,
+    routes: Routes,
+    prober: Prober,
+    /// None until view and place are both known.
+    router: Option<Router>,
+    /// What was wanted before there was a router.
+    wanted: BTreeSet<ManagerType>,
+    session: bool,
+    /// What this host's own checks found last; said again for each type that is wanted anew.
+    own: BTreeMap<ManagerType, Health>,
+}
+
+impl RouterTask {
+    /// A router that knows nothing yet.
+    pub(crate) fn new(clock: Clock, routes: Routes, prober: Prober) -> Self {
+        Self {
+            clock,
+            routes,
+            prober,
+            router: None,
+            wanted: BTreeSet::new(),
+            session: false,
+            own: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<RouterInput>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.router.as_ref().and_then(Router::next_deadline);
+            let earliest = self.clock.now() + SHORTEST;
+            let due = deadline.map(|at| self.clock.instant(at.max(earliest)));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = inputs.recv_many(&mut batch, BATCH) => {
+                    for input in batch.drain(..) {
+                        self.take(input);
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    self.handle([Input::Tick]);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, input: RouterInput) {
+        match input {
+            RouterInput::Replica(snapshot) => self.take_replica(snapshot),
+            RouterInput::Want(ty, answer) => {
+                self.want(ty.clone());
+                // Whoever asked may have gone away.
+                let _ = answer.send(self.routes.get(&ty));
+            }
+            RouterInput::Core(Input::Want(ty)) => self.want(ty),
+            RouterInput::Core(input) => {
+                match &input {
+                    Input::Session(up) => self.session = *up,
+                    Input::OwnHealth(own) => self.own.clone_from(own),
+                    _ => {}
+                }
+                self.handle([input]);
+            }
+        }
+    }
+
+    fn want(&mut self, ty: ManagerType) {
+        if self.router.is_some() {
+            self.handle([Input::Want(ty), Input::OwnHealth(self.own.clone())]);
+        } else if self.wanted.len() < MAX_WANTED_TYPES {
+            self.wanted.insert(ty);
+        }
+    }
+
+    fn take_replica(&mut self, snapshot: Arc<Snapshot>) {
+        let old = self.routes.replica();
+        let (view, place) = (snapshot.view.clone(), snapshot.place.clone());
+        if self.router.is_none() {
+            self.router = Some(Router::new(view, place));
+            let wanted = std::mem::take(&mut self.wanted).into_iter().map(Input::Want);
+            let known = [Input::Session(self.session), Input::OwnHealth(self.own.clone())];
+            self.handle(wanted.chain(known));
+        } else {
+            let same = |old: &Snapshot| (old.mark.digest == snapshot.mark.digest, old.place == place);
+            let (view_same, place_same) = old.as_deref().map_or((false, false), same);
+            let view = (!view_same).then_some(Input::View(view));
+            let place = (!place_same).then_some(Input::Place(place));
+            self.handle(view.into_iter().chain(place));
+        }
+        self.routes.publish_replica(snapshot);
+    }
+
+    fn handle(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let Some(router) = &mut self.router else { return };
+        let mut out = Vec::new();
+        for input in inputs {
+            router.handle(self.clock.now(), input, &mut out);
+        }
+        let mut published = Vec::new();
+        for output in out {
+            match output {
+                Output::Publish(route) => {
+                    announce(self.routes.get(&route.ty).as_deref(), &route);
+                    published.push(route);
+                }
+                Output::Probe { ty, target, timeout } => self.prober.probe(ty, target, timeout),
+            }
+        }
+        self.routes.publish(published);
+    }
+}
+
+/// Says who serves a type now, where that has changed.
+fn announce(old: Option<&Route>, new: &Route) {
+    let name = |route: &Route| route.chosen().map(|e| e.candidate.manager.name.clone());
+    let (from, to) = (old.and_then(name), name(new));
+    if old.is_some() && from == to {
+        return;
+    }
+    let [from, to] = [from, to].map(|name| name.map_or_else(|| "nobody".to_owned(), |n| n.to_string()));
+    match new.outcome {
+        Outcome::Home => info!(manager.type = %new.ty, %from, %to, "Routed home"),
+        Outcome::Unserved => {
+            info!(manager.type = %new.ty, %from, cause = %new.cause, "Nobody serves this type")
+        }
+        Outcome::Failover | Outcome::LastResort => {
+            info!(manager.type = %new.ty, %from, %to, cause = %new.cause, "Rerouted");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The routes as everybody in the process reads them.
+
+use crate::clock::Clock;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use echelon_core::evidence::Seen;
+use echelon_core::id::HostId;
+use echelon_core::limits::MAX_WANTED_TYPES;
+use echelon_core::message::{Using, ViewMark};
+use echelon_core::name::ManagerType;
+use echelon_core::route::Route;
+use echelon_core::router::Input;
+use echelon_core::view::{Place, View};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Inputs that may wait for the router. It takes each in well under a millisecond, so that a full queue
+/// means a burst of outcomes that all say the same; those past it are dropped and counted.
+const MAX_WAITING: usize = 1024;
+
+/// What the replica says at one position: view and place belong together.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The routing view.
+    pub view: View,
+    /// The host's own place.
+    pub place: Place,
+    /// Which state of the registry this is.
+    pub mark: ViewMark,
+}
+
+/// Why there is no route for a type. Asking again is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WantError {
+    /// No registry manager has told this host anything yet.
+    #[error("this host has no replica yet; it gets one as soon as it reaches a registry manager")]
+    NoReplica,
+    /// Too many types already.
+    #[error("this agent keeps routes for {MAX_WANTED_TYPES} types already and takes no more")]
+    TooMany,
+    /// The agent is stopping.
+    #[error("this agent is stopping")]
+    Stopping,
+}
+
+/// What the router task takes in.
+pub(crate) enum RouterInput {
+    /// What the core's router takes.
+    Core(Input),
+    /// Somebody wants a route, and waits for it.
+    Want(ManagerType, oneshot::Sender<Option<Arc<Route>>>),
+    /// A new state of the replica, already on disk.
+    Replica(Arc<Snapshot>),
+}
+
+/// The routes by type. Reading never waits, not even for the router.
+#[derive(Clone, Debug)]
+pub struct Routes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    table: ArcSwap<BTreeMap<ManagerType, Arc<Route>>>,
+    replica: ArcSwapOption<Snapshot>,
+    changed: watch::Sender<u64>,
+    inputs: mpsc::Sender<RouterInput>,
+    dropped: AtomicU64,
+}
+
+impl Routes {
+    /// No routes yet, and where the router finds what it is to take in.
+    pub(crate) fn new(clock: Clock) -> (Self, mpsc::Receiver<RouterInput>) {
+        let (inputs, queue) = mpsc::channel(MAX_WAITING);
+        let inner = Inner {
+            clock,
+            table: ArcSwap::default(),
+            replica: ArcSwapOption::empty(),
+            changed: watch::Sender::new(0),
+            inputs,
+            dropped: AtomicU64::new(0),
+        };
+        (Self(Arc::new(inner)), queue)
+    }
+
+    /// The route for a type that somebody has wanted before.
+    pub fn get(&self, ty: &ManagerType) -> Option<Arc<Route>> {
+        self.0.table.load().get(ty).cloned()
+    }
+
+    /// The route for a type, which from now on is kept up to date.
+    ///
+    /// # Errors
+    /// [`WantError`].
+    pub async fn want(&self, ty: &ManagerType) -> Result<Arc<Route>, WantError> {
+        if let Some(route) = self.get(ty) {
+            return Ok(route);
+        }
+        let (answer, route) = oneshot::channel();
+        self.send(RouterInput::Want(ty.clone(), answer)).await;
+        match route.await {
+            Ok(Some(route)) => Ok(route),
+            Ok(None) if self.replica().is_none() => Err(WantError::NoReplica),
+            Ok(None) => Err(WantError::TooMany),
+            Err(_) => Err(WantError::Stopping),
+        }
+    }
+
+    /// The replica that the routes are made from; none before the first.
+    pub fn replica(&self) -> Option<Arc<Snapshot>> {
+        self.0.replica.load_full()
+    }
+
+    /// What became of a connection to a manager, or of a probe. Never waits: where more is waiting than
+    /// the router could make use of, it is dropped.
+    pub fn saw(&self, ty: &ManagerType, host: HostId, seen: Seen) {
+        let input = RouterInput::Core(Input::Saw { ty: ty.clone(), host, seen });
+        if self.0.inputs.try_send(input).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Follows one type.
+    pub fn watch(&self, ty: ManagerType) -> RouteWatch {
+        RouteWatch { changed: self.changes(), routes: self.clone(), ty, last: None }
+    }
+
+    /// For each type that is not served by its home: by whom, and why.
+    pub fn using(&self) -> Vec<Using> {
+        let now = self.0.clock.now();
+        self.0.table.load().values().filter_map(|route| route.using(now)).collect()
+    }
+
+    /// All routes, by type.
+    pub(crate) fn all(&self) -> Arc<BTreeMap<ManagerType, Arc<Route>>> {
+        self.0.table.load_full()
+    }
+
+    /// Marked at every change of any route or of the replica.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// How many outcomes were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Hands something to the router; waits while its queue is full. Nothing happens once it has ended.
+    pub(crate) async fn send(&self, input: RouterInput) {
+        // The router ends only with the agent, which then has no use for it.
+        let _ = self.0.inputs.send(input).await;
+    }
+
+    /// [`Self::send`] for what the core's router takes.
+    pub(crate) async fn tell(&self, input: Input) {
+        self.send(RouterInput::Core(input)).await;
+    }
+
+    /// Shows new routes. For the router alone.
+    pub(crate) fn publish(&self, routes: Vec<Arc<Route>>) {
+        if routes.is_empty() {
+            return;
+        }
+        let mut table = BTreeMap::clone(&self.0.table.load());
+        table.extend(routes.into_iter().map(|route| (route.ty.clone(), route)));
+        self.0.table.store(Arc::new(table));
+        self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Shows a new replica, once the routes that follow from it are shown. For the router alone.
+    pub(crate) fn publish_replica(&self, snapshot: Arc<Snapshot>) {
+        self.0.replica.store(Some(snapshot));
+        self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+/// Follows the route for one type.
+#[derive(Debug)]
+pub struct RouteWatch {
+    routes: Routes,
+    ty: ManagerType,
+    changed: watch::Receiver<u64>,
+    last: Option<Arc<Route>>,
+}
+
+impl RouteWatch {
+    /// The next route that was not given before: at first the present one. Dropping the future loses
+    /// nothing; of several changes in a row only the last may be seen.
+    pub async fn next(&mut self) -> Arc<Route> {
+        loop {
+            self.changed.mark_unchanged();
+            let route = self.routes.get(&self.ty);
+            let known = |route: &Arc<Route>| self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, route));
+            match route.filter(|route| !known(route)) {
+                Some(route) => {
+                    self.last = Some(Arc::clone(&route));
+                    return route;
+                }
+                // Never fails while `routes` holds the sending side.
+                None => drop(self.changed.changed().await),
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! How an agent is, for people and programs.
+
+use crate::check::HealthMap;
+use crate::clock::{Clock, millis};
+use crate::forward::{Forwarder, ForwarderStatus};
+use crate::metrics::{Metrics, OfType, Role};
+use crate::record::EnrolledAs;
+use crate::registry::{Identity, Link};
+use crate::routes::Routes;
+use echelon_core::id::HostId;
+use echelon_core::message::Health;
+use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
+use echelon_core::report::{At, Basis, Outcome, RouteReport, Source};
+use echelon_core::time::Monotonic;
+use echelon_daemon::Tasks;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The agent as its local API shows it. Fields are added, never renamed.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct AgentStatus {
+    /// The framework.
+    pub framework: FrameworkName,
+    /// This host.
+    pub host: HostName,
+    /// This host's id.
+    pub host_id: HostId,
+    /// The domain this host is in.
+    pub domain: DomainPath,
+    /// The agent's build.
+    pub version: &'static str,
+    /// How long it has been running.
+    pub uptime_ms: u64,
+    /// Larger at every start.
+    pub incarnation: u64,
+    /// Whether there is a replica.
+    pub ready: bool,
+    /// The replica's position; none of these where there is no replica.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+    /// The revision of the last change to its view.
+    pub view_revision: Option<u64>,
+    /// The digest of its view.
+    pub view_digest: Option<String>,
+    /// How many managers the view has.
+    pub managers: u64,
+    /// Age of the newest word from a registry manager; none where there has never been one.
+    pub replica_age_ms: Option<u64>,
+    /// How often a difference from a manager had to be repaired.
+    pub repairs: u64,
+    /// The session with a registry manager.
+    pub session: Option<SessionStatus>,
+    /// When the certificate expires, in milliseconds from now; 0 once it has.
+    pub certificate_left_ms: u64,
+    /// The health of this host's packages.
+    pub packages: BTreeMap<ManagerType, Health>,
+    /// The forwarders.
+    pub forwarders: Vec<ForwarderStatus>,
+    /// Who serves each type that was asked for.
+    pub routes: Vec<RouteLine>,
+    /// Outcomes of connects that the router had no room for.
+    pub evidence_dropped: u64,
+}
+
+/// A session with a registry manager.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SessionStatus {
+    /// The manager's host.
+    pub manager: HostName,
+    /// Where it is.
+    pub address: String,
+    /// Its build.
+    pub version: String,
+    /// How long the session has been up.
+    pub age_ms: u64,
+}
+
+/// One route in a line.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct RouteLine {
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: ManagerType,
+    /// Who is used.
+    pub manager: Option<HostName>,
+    /// The kind of choice.
+    pub outcome: Outcome,
+    /// Why it is not home.
+    pub cause: String,
+}
+
+/// Everything that a status is drawn from.
+pub(crate) struct Subject {
+    pub(crate) clock: Clock,
+    pub(crate) started: Monotonic,
+    pub(crate) incarnation: u64,
+    pub(crate) enrolled: EnrolledAs,
+    pub(crate) routes: Routes,
+    pub(crate) link: Arc<Link>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) health: watch::Receiver<Arc<HealthMap>>,
+    pub(crate) forwarders: Vec<Forwarder>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Subject {
+    /// How the agent is now.
+    pub(crate) fn status(&self) -> AgentStatus {
+        let (now, replica) = (self.clock.now(), self.routes.replica());
+        let mark = replica.as_ref().map(|r| r.mark);
+        let place = replica.as_ref().map(|r| &r.place);
+        let session = self.link.session().map(|s| SessionStatus {
+            manager: s.manager.clone(),
+            address: s.addr.to_string(),
+            version: s.build.clone(),
+            age_ms: millis(now.since(s.since)),
+        });
+        AgentStatus {
+            framework: self.enrolled.framework.clone(),
+            host: place.map_or(&self.enrolled.host, |p| &p.name).clone(),
+            host_id: self.identity.host(),
+            domain: place.map_or(&self.enrolled.domain, |p| &p.path).clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ms: millis(now.since(self.started)),
+            incarnation: self.incarnation,
+            ready: replica.is_some(),
+            at: mark.map(|m| m.position.into()),
+            view_revision: mark.map(|m| m.view_revision),
+            view_digest: mark.map(|m| m.digest.to_string()),
+            managers: replica.as_ref().map_or(0, |r| r.view.manager_count() as u64),
+            replica_age_ms: self.link.age().map(millis),
+            repairs: self.link.repairs(),
+            session,
+            certificate_left_ms: millis(self.identity.left()),
+            packages: self.health.borrow().as_ref().clone(),
+            forwarders: self.forwarders.iter().map(Forwarder::status).collect(),
+            routes: self
+                .routes
+                .all()
+                .values()
+                .map(|route| RouteLine {
+                    ty: route.ty.clone(),
+                    manager: route.chosen().map(|e| e.candidate.manager.name.clone()),
+                    outcome: route.outcome,
+                    cause: route.cause.to_string(),
+                })
+                .collect(),
+            evidence_dropped: self.routes.dropped(),
+        }
+    }
+
+    /// A route as people and programs read it; none before there is a replica.
+    pub(crate) fn report(&self, route: &echelon_core::route::Route) -> Option<RouteReport> {
+        let replica = self.routes.replica()?;
+        let report = route.report(&replica.view, self.clock.now(), Basis::Live);
+        let source = if self.link.session().is_some() { Source::Manager } else { Source::Replica };
+        Some(RouteReport {
+            at: Some(replica.mark.position.into()),
+            age_ms: self.link.age().map(millis),
+            source: Some(source),
+            ..report
+        })
+    }
+
+    /// Everything that can be counted, brought up to date, in the text format of OpenMetrics.
+    pub(crate) fn metrics(&self) -> Result<String, std::fmt::Error> {
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let m = &self.metrics;
+        if let Some(replica) = self.routes.replica() {
+            m.revision.set(signed(replica.mark.position.revision));
+            m.view_revision.set(signed(replica.mark.view_revision));
+        }
+        m.session.set(self.link.session().is_some().into());
+        m.repairs.set(signed(self.link.repairs()));
+        m.replica_age.set(self.link.age().map_or(-1, |age| signed(millis(age))));
+        m.certificate_left.set(signed(self.identity.left().as_secs()));
+        m.dropped.set(signed(self.routes.dropped()));
+        for forwarder in &self.forwarders {
+            let status = forwarder.status();
+            m.open.get_or_create(&OfType { r#type: status.ty.to_string() }).set(signed(status.open));
+        }
+        for (role, count) in self.tasks.counts() {
+            m.tasks.get_or_create(&Role { role }).set(signed(count as u64));
+        }
+        m.text()
+    }
+}
