@@ -1,1 +1,32 @@
 //! Whole-system tests with the shipped binaries.
+//!
+//! The library is the harness: it builds the binaries once, starts real managers, agents and consoles in
+//! a directory and on loopback addresses of the test's own, and ends them with the test. The tests are in
+//! `system/`.
+
+#![allow(clippy::unwrap_used, reason = "whatever goes wrong in a harness is a test that failed")]
+
+pub mod agent;
+pub mod binaries;
+pub mod caller;
+pub mod console;
+pub mod http;
+pub mod manager;
+pub mod namespace;
+pub mod process;
+pub mod sandbox;
+pub mod skip;
+pub mod stub;
+pub mod topology;
+pub mod wait;
+
+pub use agent::Agent;
+pub use binaries::binaries;
+pub use caller::Caller;
+pub use console::{Answer, Console};
+pub use manager::Manager;
+pub use process::Process;
+pub use sandbox::Sandbox;
+pub use stub::Stub;
+pub use topology::{TYPE, Topology};
+pub use wait::{DEADLINE, wait_for, wait_until, wait_within};

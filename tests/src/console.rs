@@ -1,0 +1,90 @@
+//! The console, as an operator types it.
+
+use crate::binaries;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The `echelon` command with one identity.
+#[derive(Clone, Debug)]
+pub struct Console {
+    identity: PathBuf,
+}
+
+/// What a command said, and with which exit code it ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        let code = output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"));
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+impl Answer {
+    /// The one JSON object on standard error.
+    pub fn error(&self) -> Value {
+        serde_json::from_str(&self.err).unwrap_or_else(|e| panic!("no JSON on stderr ({e}): {self:?}"))
+    }
+}
+
+impl Console {
+    /// The console with the identity in this directory.
+    pub fn new(identity: &Path) -> Self {
+        Self { identity: identity.to_owned() }
+    }
+
+    /// Runs `echelon ARGUMENTS`.
+    pub fn run_with(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Answer {
+        let mut command = Command::new(&binaries().console);
+        command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
+        command.arg("--identity").arg(&self.identity).args(arguments);
+        command.output().unwrap().into()
+    }
+
+    /// Runs `echelon LINE`, split at white space.
+    pub fn run(&self, line: &str) -> Answer {
+        self.run_with(line.split_whitespace())
+    }
+
+    /// What `echelon LINE` prints; it must be done.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> String {
+        let answer = self.run(line);
+        assert_eq!(answer.code, 0, "echelon {line}: {answer:?}");
+        answer.out
+    }
+
+    /// The JSON objects that `echelon LINE` prints, one a line.
+    #[track_caller]
+    pub fn objects(&self, line: &str) -> Vec<Value> {
+        let text = self.ok(&format!("{line} --output json"));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The one JSON object that `echelon LINE` prints.
+    #[track_caller]
+    pub fn object(&self, line: &str) -> Value {
+        let mut objects = self.objects(line);
+        assert_eq!(objects.len(), 1, "echelon {line}: {objects:?}");
+        objects.remove(0)
+    }
+
+    /// `echelon LINE` must end with this exit code.
+    #[track_caller]
+    pub fn fails(&self, code: i32, line: &str) -> Answer {
+        let answer = self.run(line);
+        assert_eq!(answer.code, code, "echelon {line}: {answer:?}");
+        answer
+    }
+}

@@ -1,0 +1,185 @@
+//! A registry manager.
+
+use crate::http;
+use crate::{Answer, Console, Process, Sandbox, Topology, binaries, wait_for};
+use echelon_client::ManagerClient;
+use echelon_identity::IdentityDirectory;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// The framework of every sandbox.
+pub const FRAMEWORK: &str = "acme";
+
+/// The manager's host.
+pub const HOST: &str = "hub";
+
+/// What processes log. More of the libraries' words than this would only slow tests down.
+pub const LOG: &str = "info,registry_manager=debug,registry_agent=debug";
+
+/// A registry manager and its state directory.
+#[derive(Debug)]
+pub struct Manager<'a> {
+    sandbox: &'a Sandbox,
+    state: PathBuf,
+    listen: SocketAddr,
+    http: SocketAddr,
+    config: PathBuf,
+    log: String,
+    process: Option<Process>,
+}
+
+impl<'a> Manager<'a> {
+    /// Makes a registry, as `registry-manager init` does; it does not run yet.
+    pub fn init(sandbox: &'a Sandbox) -> Self {
+        let manager = Self::in_directory(sandbox, "manager", sandbox.endpoint(29120));
+        let answer = manager.init_again(FRAMEWORK);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        manager
+    }
+
+    /// Makes a registry and starts it.
+    pub fn running(sandbox: &'a Sandbox) -> Self {
+        let mut manager = Self::init(sandbox);
+        manager.start();
+        manager
+    }
+
+    /// A manager with the state directory of this name, which may not be there yet.
+    pub fn in_directory(sandbox: &'a Sandbox, name: &str, listen: SocketAddr) -> Self {
+        let config = sandbox.file(&format!("{name}.toml"), "");
+        let http = SocketAddr::new(listen.ip(), 29121);
+        Self { sandbox, state: sandbox.path(name), listen, http, config, log: LOG.into(), process: None }
+    }
+
+    /// `registry-manager init` for this state directory.
+    pub fn init_again(&self, framework: &str) -> Answer {
+        let mut command = self.sandbox.command(&binaries().manager);
+        command.args(["init", "--framework", framework, "--name", HOST]);
+        command.arg("--state").arg(&self.state).arg("--listen").arg(self.listen.to_string());
+        command.output().unwrap().into()
+    }
+
+    /// Replaces its settings file.
+    pub fn configure(&self, toml: &str) {
+        std::fs::write(&self.config, toml).unwrap();
+    }
+
+    /// `registry-manager run`.
+    pub fn run_command(&self) -> Command {
+        let mut command = self.sandbox.command(&binaries().manager);
+        command.arg("run").arg("--state").arg(&self.state).arg("--config").arg(&self.config);
+        command.arg("--http").arg(self.http.to_string()).env("ECHELON_LOG", &self.log);
+        command
+    }
+
+    /// What it logs from its next start on.
+    pub fn log_as(&mut self, filter: &str) {
+        self.log = filter.to_owned();
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(&mut self) {
+        let mut process = Process::spawn("manager", self.run_command(), &self.sandbox.logs());
+        wait_for("the manager to serve", || {
+            assert!(process.is_running(), "the manager ended:\n{}", process.log());
+            http::get_tcp(self.http, "/readyz").ok().filter(|r| r.status == 200).ok_or("not ready")
+        });
+        self.process = Some(process);
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the manager was started")
+    }
+
+    /// Ends it at once.
+    pub fn kill9(&mut self) {
+        self.process().kill9();
+        self.process = None;
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let status = self.process().terminate();
+        self.process = None;
+        status
+    }
+
+    /// Stops its execution: to others it is silent, while its sockets stay open.
+    pub fn pause(&mut self) {
+        self.process().signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.process().signal(Signal::CONT);
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Where agents and consoles connect.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where metrics and health are served.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The place it lives in.
+    pub fn sandbox(&self) -> &'a Sandbox {
+        self.sandbox
+    }
+
+    /// The first console's identity directory.
+    pub fn console_identity(&self) -> PathBuf {
+        self.state.join("console")
+    }
+
+    /// The first console.
+    pub fn console(&self) -> Console {
+        Console::new(&self.console_identity())
+    }
+
+    /// A connection with the first console's identity.
+    pub async fn client(&self) -> ManagerClient {
+        let identity = IdentityDirectory::open(&self.console_identity()).unwrap();
+        ManagerClient::connect(&identity, &[self.listen.into()]).await.unwrap()
+    }
+
+    /// A join token, made with these further arguments.
+    pub fn token(&self, arguments: &str) -> String {
+        self.console().ok(&format!("token create {arguments}")).trim().to_owned()
+    }
+
+    /// Applies a topology, without the lines that every file begins with.
+    pub fn apply(&self, topology: &Topology) {
+        let text = format!("framework = {FRAMEWORK:?}\n{topology}");
+        let path = self.sandbox.file("topology.toml", text);
+        self.console().ok(&format!("apply {}", path.display()));
+    }
+
+    /// `echelon status`.
+    pub fn status(&self) -> Value {
+        self.console().object("status")
+    }
+
+    /// Waits until so many agents are connected and level with the registry.
+    #[track_caller]
+    pub fn wait_in_sync(&self, agents: u64) {
+        wait_for(&format!("{agents} agents in sync"), || {
+            let status = self.status();
+            match (status["agents_in_sync"].as_u64(), status["agents_connected"].as_u64()) {
+                (Some(level), Some(connected)) if (level, connected) == (agents, agents) => Ok(()),
+                _ => Err(status),
+            }
+        });
+    }
+}

@@ -1,0 +1,94 @@
+//! What a test has to itself: a directory, loopback addresses, a log of every process.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use tempfile::TempDir;
+
+/// First of the second bytes of tests' addresses; people and examples use those below.
+const FIRST_BLOCK: u8 = 16;
+
+/// A place of a test's own. When it goes, no log of a process in it may tell of a panic.
+#[derive(Debug)]
+pub struct Sandbox {
+    directory: TempDir,
+    block: u8,
+    next: AtomicU8,
+}
+
+impl Sandbox {
+    /// An empty one.
+    pub fn new() -> Self {
+        static BLOCK: AtomicU8 = AtomicU8::new(0);
+        let directory = tempfile::Builder::new().prefix("echelon-").tempdir().unwrap();
+        fs::create_dir(directory.path().join("logs")).unwrap();
+        Self { directory, block: BLOCK.fetch_add(1, Ordering::Relaxed), next: AtomicU8::new(1) }
+    }
+
+    /// The path of this name in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where processes log.
+    pub fn logs(&self) -> PathBuf {
+        self.path("logs")
+    }
+
+    /// A loopback address that nobody else on this machine uses, so that every port on it is free: the
+    /// second byte is the test process's, the third the test's.
+    pub fn address(&self) -> IpAddr {
+        let process = std::process::id() % u32::from(u8::MAX - FIRST_BLOCK);
+        let process = FIRST_BLOCK + u8::try_from(process).unwrap();
+        let last = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!(last < u8::MAX, "this test uses too many addresses");
+        Ipv4Addr::new(127, process, self.block, last).into()
+    }
+
+    /// A port on a new address of its own.
+    pub fn endpoint(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(), port)
+    }
+
+    /// Writes a file into it.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A command that sees nothing of the user's own settings.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", self.directory.path()).env("RUST_BACKTRACE", "1");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.current_dir(self.directory.path()).stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Everything that processes in it have said, by file.
+    pub fn all_logs(&self) -> Vec<(PathBuf, String)> {
+        let files = fs::read_dir(self.logs()).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), String::from_utf8_lossy(&fs::read(path).unwrap()).into())).collect()
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for (path, log) in self.all_logs() {
+            let panicked = log.to_ascii_lowercase().contains("panicked");
+            assert!(!panicked, "{} tells of a panic:\n{log}", path.display());
+        }
+    }
+}

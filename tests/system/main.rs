@@ -1,0 +1,19 @@
+//! Whole-system tests: the shipped binaries, as people and programs use them. Each test says which
+//! behaviour it protects.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod access;
+mod bad_input;
+mod commits;
+mod dependencies;
+mod dropped;
+mod enrolment;
+mod examples;
+mod failover;
+mod garbage;
+mod outside;
+mod registry_down;
+mod renewal;
+mod replica;
+mod state_directories;
