@@ -26,7 +26,9 @@ impl Draft {
             return Err(Refusal::RegistryType);
         }
         NumberError::check("uses", token.uses_left.into(), 1, MAX_TOKEN_USES.into())?;
-        let ttl = token.expires.0.saturating_sub(self.now.0) / 1000;
+        let left = token.expires.0.saturating_sub(self.now.0);
+        // Of the shortest life a part has passed when the edit arrives.
+        let ttl = (left / 1000).max(u64::from(left > 0));
         NumberError::check("ttl in seconds", ttl, 1, MAX_TOKEN_TTL.as_secs())?;
         Ok(self.set(Row::Token(Token { domain, ..token.clone() }))?)
     }
