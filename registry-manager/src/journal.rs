@@ -6,6 +6,7 @@ use crate::hub::Hub;
 use crate::limits::MAX_GROUP;
 use echelon_core::edit::Edited;
 use echelon_core::message::{EditAnswer, Failure};
+use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
 use echelon_core::row::Commit;
 use echelon_store::{Problem, RegistryStore, StoreError};
@@ -13,7 +14,7 @@ use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Bytes around a row in a list.
 const ROW_OVERHEAD: usize = 8;
@@ -77,6 +78,10 @@ impl Group {
         match self.registry.edit(&set, &context) {
             Err(refusal) => {
                 info!(error = refusal.name(), actor = %context.actor, "Refused an edit: {refusal}");
+                if let Refusal::Enrol(why) = &refusal {
+                    // The host is not told.
+                    warn!(actor = %context.actor, "A join token was refused: {why}");
+                }
                 send(answer, Err((&refusal).into()));
             }
             Ok(Edited::Repeated(revision)) => self.repeated.push((answer, revision)),
