@@ -437,12 +437,7 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
     let mut channel = connection.open().await.unwrap();
     channel.send(&Request::Session.encode()).await.unwrap();
     let position = site.manager.registry().position();
-    let wrong = Holding {
-        position,
-        view_revision: 0,
-        digest: Default::default(),
-        place: Default::default(),
-    };
+    let wrong = Holding { position, view_revision: 0, digest: Default::default(), place: Default::default() };
     let hello = Hello { protocol: (1, 1), build: "t".parse().unwrap(), incarnation: 1, holds: Some(wrong) };
     channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
     let mut agent = Agent { connection, channel, replica: Replica::default(), received: Vec::new() };
