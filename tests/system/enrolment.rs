@@ -27,13 +27,14 @@ fn every_bad_token_is_refused_with_one_and_the_same_answer() {
     let mut manager = Manager::running(&sandbox);
     let console = manager.console();
     console.ok("domain add /x");
-    let refused = |token: &str| -> Answer {
+    let refused_at = |token: &str, arguments: &str| -> Answer {
         let stranger = Agent::new(&sandbox, "stranger");
-        let answer = stranger.enroll(manager.listen(), token, "");
+        let answer = stranger.enroll(manager.listen(), token, arguments);
         assert!(!stranger.identity().join("identity.pem").exists(), "an identity was given out");
         std::fs::remove_dir_all(stranger.state()).unwrap();
         answer
     };
+    let refused = |token: &str| refused_at(token, "");
     let used = manager.token("");
     assert_eq!(Agent::new(&sandbox, "first").enroll(manager.listen(), &used, "").code, 0);
     let revoked = console.object("token create");
@@ -44,6 +45,7 @@ fn every_bad_token_is_refused_with_one_and_the_same_answer() {
         ("used up", refused(&used)),
         ("revoked", refused(revoked["token"].as_str().unwrap())),
         ("of another host", refused(&manager.token("--host somebody"))),
+        ("of another domain", refused_at(&manager.token("--domain /x"), "--domain /")),
         ("of another level", refused(&manager.token("--access viewer"))),
         ("expired", {
             let seconds = std::time::Duration::from_millis(1100);
@@ -56,9 +58,14 @@ fn every_bad_token_is_refused_with_one_and_the_same_answer() {
         assert_eq!(answer.err, answers[0].1.err, "{name}");
     }
     let log = manager.process().log();
-    for reason in
-        ["unknown token or wrong secret", "used up", "expired", "another host", "another access level"]
-    {
+    for reason in [
+        "unknown token or wrong secret",
+        "used up",
+        "expired",
+        "another host",
+        "outside the token's domain",
+        "another access level",
+    ] {
         assert!(log.contains(reason), "the log does not say: {reason}");
     }
     let hosts: Vec<_> = console.objects("host list").iter().map(|h| h["name"].clone()).collect();
