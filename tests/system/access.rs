@@ -58,7 +58,7 @@ fn certificates_of_another_authority_are_refused() {
         let credentials = self_made(framework, Spiffe::Console("admin".parse().unwrap()));
         let (trust, at) = (trust_of(&manager), [manager.listen().into()]);
         let connect = ManagerClient::connect_with(&credentials, &trust, &at);
-        match runtime.block_on(async { connect.await }) {
+        match runtime.block_on(connect) {
             Err(ConnectError::Unreachable { tried }) => {
                 assert!(tried.iter().all(|attempt| attempt.refused), "{framework}: {tried:?}");
             }
@@ -141,6 +141,6 @@ fn an_agent_can_neither_edit_nor_read_and_a_removed_one_not_even_connect() {
     wait_until("the end of its session", || manager.status()["agents_connected"] == 0);
     let at = [manager.listen().into()];
     let connect = ManagerClient::connect(&identity, &at);
-    let refused = runtime.block_on(async { connect.await });
+    let refused = runtime.block_on(connect);
     assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
 }

@@ -141,7 +141,7 @@ fn garbage_over_real_connections_harms_only_its_sender() {
         let begin = [Request::Session.encode(), sensible()[4].clone()];
         for bad in nearly_sensible().iter().step_by(3) {
             let connection = connect(at, Some(&credentials), &trust).await;
-            say(&connection, &[&begin[..], &[bad.clone()]].concat()).await;
+            say(&connection, &[&begin[..], std::slice::from_ref(bad)].concat()).await;
         }
     });
     manager.console().ok("domain add /z");
