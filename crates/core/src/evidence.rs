@@ -112,6 +112,13 @@ impl Evidence {
         matches!(&self.own, Some(Own { seen: Seen::Failed(_), .. }))
     }
 
+    /// The connection of one's own that alone keeps a candidate live whose host's agent is silent: when it was
+    /// made; none where that is not so.
+    pub fn lives_by_own_connection(&self) -> Option<Monotonic> {
+        let own = self.own.as_ref().filter(|o| o.seen == Seen::Connected)?;
+        self.report.as_ref().is_some_and(|r| r.silent).then_some(own.at)
+    }
+
     /// What the evidence comes to: live, unknown, suspect or down.
     pub fn judge(&self, c: &Circumstances) -> Verdict {
         self.failed_check(c)

@@ -219,3 +219,17 @@ impl<'a> Steps<'a> {
         Step { up: up as u32, down: down as u32, fenced }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_score_rises_with_the_hash_up_to_its_highest_value_and_is_never_infinite() {
+        let top = (1 << 53) - 1;
+        let scores = [0, 1, 1 << 30, 1 << 52, top - 4, top].map(|bits| score(bits, 1));
+        assert!(scores.is_sorted() && scores[0] > 0.0 && scores[5].is_finite(), "{scores:?}");
+        assert!(scores[5] > scores[4]);
+        assert_eq!(score(top, 3), 3.0 * score(top, 1));
+    }
+}

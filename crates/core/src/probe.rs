@@ -20,24 +20,36 @@ pub struct Probes(BTreeMap<HostId, Probe>);
 struct Probe {
     at: Monotonic,
     made: u32,
+    from: Option<Monotonic>,
+}
+
+/// A candidate that is to be probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The manager's host.
+    pub host: HostId,
+    /// When the first probe is to start, where that does not follow from a failure.
+    pub from: Option<Monotonic>,
 }
 
 impl Probes {
     /// Keeps probes for exactly the `wanted` candidates and says which of them are to be probed now. The
     /// time between two probes doubles from 1 s to 30 s and is jittered by up to a quarter either way,
     /// differently for each host.
-    pub fn due(&mut self, now: Monotonic, host: &HostName, wanted: &[HostId]) -> Vec<HostId> {
-        self.0.retain(|id, _| wanted.contains(id));
+    pub fn due(&mut self, now: Monotonic, host: &HostName, wanted: &[Wanted]) -> Vec<HostId> {
+        let mut before = std::mem::take(&mut self.0);
         let mut due = Vec::new();
-        for id in wanted {
-            let new = Probe { at: now + jittered(FIRST, host, *id, 0), made: 0 };
-            let probe = self.0.entry(*id).or_insert(new);
+        for Wanted { host: id, from } in wanted {
+            let first = || from.unwrap_or_else(|| now + jittered(FIRST, host, *id, 0));
+            let known = before.remove(id).filter(|p| p.from == *from);
+            let mut probe = known.unwrap_or_else(|| Probe { at: first(), made: 0, from: *from });
             if probe.at <= now {
                 probe.made = probe.made.saturating_add(1);
                 let wait = FIRST.saturating_mul(1 << probe.made.min(5)).min(LONGEST);
                 probe.at = now + jittered(wait, host, *id, probe.made);
                 due.push(*id);
             }
+            self.0.insert(*id, probe);
         }
         due
     }
@@ -59,7 +71,7 @@ impl Probes {
 
     /// Probes a candidate at once and starts its doubling anew.
     pub fn hurry(&mut self, host: HostId, now: Monotonic) {
-        self.0.insert(host, Probe { at: now, made: 0 });
+        self.0.insert(host, Probe { at: now, made: 0, from: None });
     }
 }
 
@@ -78,19 +90,33 @@ mod tests {
     fn probes_back_off_to_half_a_minute_and_stop_when_nobody_wants_them() {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let (mut probes, mut now, mut gaps) = (Probes::default(), Monotonic(0), Vec::new());
-        assert_eq!(probes.due(now, &host, &[id]), []);
+        let wanted = [Wanted { host: id, from: None }];
+        assert_eq!(probes.due(now, &host, &wanted), []);
         for _ in 0..10 {
             let next = probes.next().unwrap();
             gaps.push(next.since(now).as_secs_f64());
             now = next;
-            assert_eq!(probes.due(now, &host, &[id]), [id]);
-            assert_eq!(probes.due(now, &host, &[id]), []);
+            assert_eq!(probes.due(now, &host, &wanted), [id]);
+            assert_eq!(probes.due(now, &host, &wanted), []);
         }
         assert!((0.75..=1.25).contains(&gaps[0]), "{gaps:?}");
         assert!(gaps[6..].iter().all(|g| (22.0..=38.0).contains(g)), "{gaps:?}");
         probes.hurry(id, now);
-        assert_eq!(probes.due(now, &host, &[id]), [id]);
+        assert_eq!(probes.due(now, &host, &wanted), [id]);
         assert_eq!(probes.due(now, &host, &[]), []);
         assert_eq!(probes.next(), None);
+    }
+
+    #[test]
+    fn a_time_to_begin_at_counts_until_another_one_is_given() {
+        let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
+        let mut probes = Probes::default();
+        let mut due = |now, from| probes.due(Monotonic(now), &host, &[Wanted { host: id, from }]);
+        let from = |at| Some(Monotonic(at));
+        assert_eq!(due(0, from(100)), []);
+        assert_eq!(due(100, from(100)), [id]);
+        assert_eq!(due(101, from(100)), [], "the next one follows from the first");
+        assert_eq!(due(200, from(200)), [id]);
+        assert_eq!(due(201, None), []);
     }
 }

@@ -11,7 +11,7 @@ use crate::limits::MAX_WANTED_TYPES;
 use crate::message::{Health, LivenessEntry, Using};
 use crate::name::{ManagerType, Text};
 use crate::order::{Candidate, Order, order};
-use crate::probe::Probes;
+use crate::probe::{Probes, Wanted};
 use crate::report::CandidateState;
 use crate::route::{Entry, Route, Since, Target};
 use crate::settled::standing;
@@ -282,7 +282,9 @@ impl TypeState {
     }
 
     /// Every candidate that is better than the chosen one, or that this host saw fail, and is not live, is
-    /// probed in the background, so that no caller is the probe.
+    /// probed in the background, so that no caller is the probe. One in use or better that only an own
+    /// connection keeps live is probed again before that grows old: else a manager on a host whose agent is
+    /// gone would be left and returned to for ever.
     fn plan_probes(
         &mut self,
         now: Monotonic,
@@ -292,25 +294,26 @@ impl TypeState {
         ty: &ManagerType,
         out: &mut Vec<Output>,
     ) {
-        let wanted = self.order.candidates.iter().enumerate().filter(|(i, c)| {
-            let own_failure = self.evidence.get(&c.manager.host).is_some_and(Evidence::own_failure);
-            let better = chosen.is_none_or(|chosen| *i < chosen);
-            let open = matches!(
-                states[*i].state,
-                CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down
-            );
-            open && (better || own_failure)
-        });
-        let wanted: Vec<_> = wanted.map(|(_, c)| c.manager.host).collect();
-        for host in self.probes.due(now, &place.name, &wanted) {
-            if let Some(candidate) = self.order.candidates.iter().find(|c| c.manager.host == host) {
-                let target = Target::of(candidate);
-                out.push(Output::Probe {
-                    ty: ty.clone(),
-                    target,
-                    timeout: self.order.policy.connect_timeout,
-                });
+        let wanted = |(i, c): (usize, &Candidate)| {
+            let (host, evidence) = (c.manager.host, self.evidence.get(&c.manager.host));
+            let own_failure = evidence.is_some_and(Evidence::own_failure);
+            match states[i].state {
+                CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down => {
+                    let better = chosen.is_none_or(|chosen| i < chosen);
+                    (better || own_failure).then_some(Wanted { host, from: None })
+                }
+                CandidateState::Live if chosen.is_some_and(|chosen| i <= chosen) => {
+                    let connected = evidence.and_then(Evidence::lives_by_own_connection)?;
+                    Some(Wanted { host, from: Some(connected + self.order.policy.evidence_ttl / 2) })
+                }
+                _ => None,
             }
+        };
+        let wanted: Vec<_> = self.order.candidates.iter().enumerate().filter_map(wanted).collect();
+        let timeout = self.order.policy.connect_timeout;
+        let due = self.probes.due(now, &place.name, &wanted);
+        for c in self.order.candidates.iter().filter(|c| due.contains(&c.manager.host)) {
+            out.push(Output::Probe { ty: ty.clone(), target: Target::of(c), timeout });
         }
     }
 

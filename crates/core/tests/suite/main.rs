@@ -1,0 +1,16 @@
+//! What `echelon-core` promises, from outside: routing.md's rules, and invariants over whole histories.
+#![allow(clippy::unwrap_used)] // These are tests; clippy only sees that of functions marked as such.
+
+mod commits;
+mod edits;
+mod enrolment;
+mod failback;
+mod hearsay;
+mod names;
+mod order_reference;
+mod order_rules;
+mod rendezvous;
+mod requests;
+mod rig;
+mod support;
+mod worked_example;
