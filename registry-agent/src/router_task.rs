@@ -33,7 +33,7 @@ pub(crate) struct RouterTask {
     /// What was wanted before there was a router.
     wanted: BTreeSet<ManagerType>,
     session: bool,
-    /// What this host's own checks found last; said again for each type that is wanted anew.
+    /// What this host's own checks found before there was a router.
     own: BTreeMap<ManagerType, Health>,
 }
 
@@ -94,7 +94,7 @@ impl RouterTask {
 
     fn want(&mut self, ty: ManagerType) {
         if self.router.is_some() {
-            self.handle([Input::Want(ty), Input::OwnHealth(self.own.clone())]);
+            self.handle([Input::Want(ty)]);
         } else if self.wanted.len() < MAX_WANTED_TYPES {
             self.wanted.insert(ty);
         }

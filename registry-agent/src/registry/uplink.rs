@@ -87,7 +87,10 @@ impl Uplink {
             }
         }
         self.parts.link.set_session(None);
-        self.parts.identity.endpoint().close(GOODBYE, "the agent is stopping").await;
+        if self.up {
+            // The manager that is told so need not find out by this host's silence.
+            self.parts.identity.endpoint().close(GOODBYE, "the agent is stopping").await;
+        }
         self.keeper.close().await;
     }
 
