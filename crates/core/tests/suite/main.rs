@@ -1,6 +1,7 @@
 //! What `echelon-core` promises, from outside: routing.md's rules, and invariants over whole histories.
 #![allow(clippy::unwrap_used)] // These are tests; clippy only sees that of functions marked as such.
 
+mod board;
 mod commits;
 mod edits;
 mod enrolment;
@@ -10,6 +11,7 @@ mod names;
 mod order_reference;
 mod order_rules;
 mod rendezvous;
+mod replication;
 mod requests;
 mod rig;
 mod support;
