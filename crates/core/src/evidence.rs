@@ -107,9 +107,9 @@ impl Evidence {
         new
     }
 
-    /// Whether this host's own last attempt failed.
+    /// Whether this host's own last attempt failed, or was overtaken and has come to nothing since.
     pub fn own_failure(&self) -> bool {
-        matches!(&self.own, Some(Own { seen: Seen::Failed(_), .. }))
+        matches!(&self.own, Some(Own { seen: Seen::Failed(_) | Seen::Overtaken, .. }))
     }
 
     /// The connection of one's own that alone keeps a candidate live whose host's agent is silent: when it was

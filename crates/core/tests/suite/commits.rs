@@ -357,8 +357,6 @@ fn edited(registry: &Registry, changes: Vec<Change>, made: u64) -> Option<(Regis
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     /// Whatever is edited, in sets of up to five: see [`check`].
     #[test]
     fn every_commit_keeps_its_promises(sets in prop::collection::vec(prop::collection::vec(op(), 1..6), 1..25)) {

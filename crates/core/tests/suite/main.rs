@@ -14,5 +14,6 @@ mod rendezvous;
 mod replication;
 mod requests;
 mod rig;
+mod router_properties;
 mod support;
 mod worked_example;
