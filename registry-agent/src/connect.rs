@@ -6,11 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Addresses of one name that are tried, in the resolver's order: a host with two networks in both
 /// families has four.
 const MAX_ADDRESSES: usize = 4;
+
+/// Names resolved at a time in this process. The system's resolver blocks a thread for seconds while it
+/// gets no answer, and giving up waiting does not free that thread; writes of the replica need some, too.
+const MAX_LOOKUPS: usize = 32;
+
+static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
 
 /// Connects within `limit`, which covers resolving a name as well. Small writes are sent at once.
 ///
@@ -32,9 +39,20 @@ pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Text
         Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, endpoint.port.get())]),
         Address::Name(name) => name,
     };
-    let found = lookup_host((name.as_str(), endpoint.port.get())).await;
-    let found: Vec<_> = found.map_err(|e| cannot_resolve(name.as_str(), &e))?.take(MAX_ADDRESSES).collect();
+    let found = look_up(name.to_string(), endpoint.port.get()).await;
+    let found = found.map_err(|e| cannot_resolve(name.as_str(), &e))?;
     if found.is_empty() { Err(Text::lossy(&format!("{name} has no address"))) } else { Ok(found) }
+}
+
+/// Asks the system's resolver. Its place is given up only when it has answered, whoever still waits.
+async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+    let asking = tokio::spawn(async move {
+        let found = lookup_host((name.as_str(), port)).await;
+        drop(place);
+        found.map(|addresses| addresses.take(MAX_ADDRESSES).collect())
+    });
+    asking.await.map_err(io::Error::other)?
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Text> {

@@ -4,20 +4,28 @@ use echelon_core::name::{ManagerType, NameError, quoted};
 use echelon_daemon::{BindUnixError, bind_unix};
 use serde::Deserialize;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tracing::debug;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: u32 = 1024;
 
 /// Callers of the same user or group only.
 const SOCKET_MODE: u32 = 0o660;
+
+/// The group that sockets are given to where this system has it.
+const GROUP: &str = "echelon";
+
+/// Where groups are listed, and how much of it is read: a thousand groups with their members.
+const GROUPS: (&str, u64) = ("/etc/group", 1 << 20);
 
 /// What a unix socket is written with.
 const UNIX: &str = "unix:";
@@ -156,6 +164,7 @@ impl Listener {
         match listen {
             Listen::Unix(path) => {
                 let kind = Kind::Unix(bind_unix(path, SOCKET_MODE)?);
+                give_to_group(path);
                 Ok(Self { kind, at: listen.clone() })
             }
             Listen::Tcp(addr) => {
@@ -205,6 +214,24 @@ impl Caller {
             let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
     }
+}
+
+/// Lets the group's members call. Only root, or a member, can give a socket away; another user's agent
+/// serves that user.
+fn give_to_group(path: &Path) {
+    let (file, most) = GROUPS;
+    let mut groups = String::new();
+    let read = File::open(file).and_then(|f| f.take(most).read_to_string(&mut groups));
+    let Some(id) = read.ok().and_then(|_| group_id(&groups, GROUP)) else { return };
+    if let Err(error) = std::os::unix::fs::chown(path, None, Some(id)) {
+        debug!(%error, path = %path.display(), "The socket stays with this user's group");
+    }
+}
+
+/// The id of a group in the format of group(5).
+fn group_id(groups: &str, name: &str) -> Option<u32> {
+    let fields = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    fields.filter_map(|f| Some((*f.first()?, *f.get(2)?))).find(|(n, _)| *n == name)?.1.parse().ok()
 }
 
 fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
@@ -274,6 +301,14 @@ mod tests {
         }
         assert!(matches!("127.0.0.1:1".parse::<Forward>(), Err(ListenError::NoType(_))));
         assert!(matches!("UP=127.0.0.1:1".parse::<Forward>(), Err(ListenError::Type(_))));
+    }
+
+    #[test]
+    fn the_groups_id_is_found_in_the_systems_list() {
+        let groups = "root:x:0:\nechelons:x:7:\n:::\nechelon:x:412:anna,ben\nbad\n";
+        assert_eq!(group_id(groups, "echelon"), Some(412));
+        assert_eq!(group_id(groups, "nobody"), None);
+        assert_eq!(group_id("echelon:x:many:", "echelon"), None);
     }
 
     #[tokio::test]

@@ -104,7 +104,7 @@ async fn a_manager_that_refuses_is_passed_over_at_once_and_known_as_down() {
 async fn a_silent_manager_is_overtaken_then_known_as_down_and_found_again_by_a_probe() {
     let (mut silent, far) = (silent_listener(), service("far").await);
     let settings = PolicySettings {
-        connect_timeout: Some(Duration::from_millis(500)),
+        connect_timeout: Some(Duration::from_secs(2)),
         failback_hold: Some(Duration::ZERO),
         failback_jitter: Some(Duration::ZERO),
         ..defaults()
@@ -113,7 +113,7 @@ async fn a_silent_manager_is_overtaken_then_known_as_down_and_found_again_by_a_p
     let start = Instant::now();
     assert_eq!(setup.call().await, "far hello");
     assert!(start.elapsed() >= Duration::from_millis(50), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_millis(450), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
     // Its own attempt goes on up to the timeout and then says more than the hedge did.
     setup.becomes(1, CandidateState::Down).await;
     silent.speak();

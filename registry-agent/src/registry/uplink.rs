@@ -99,14 +99,16 @@ impl Uplink {
         if self.parts.identity.is_expired() {
             return self.revive(connection).await;
         }
-        let Self { parts, keeper, sequence, share, failures, up, .. } = self;
+        let Self { parts, keeper, sequence, share, up, .. } = self;
         let session = Session { parts, connection, sequence, share: *share };
-        let welcomed = || {
-            *failures = 0;
-            *up = true;
-        };
-        let end = session.run(keeper, stop, welcomed).await;
+        let began = parts.clock.now();
+        let end = session.run(keeper, stop, || *up = true).await;
         self.parts.link.set_session(None);
+        if self.parts.clock.now().since(began) >= WAIT.1 {
+            // Sessions that end as soon as they begin count as failures, so that two agents with one
+            // identity, say, do not take turns several times a second.
+            self.failures = 0;
+        }
         self.ended(connection, end).await
     }
 
