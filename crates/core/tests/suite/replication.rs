@@ -1,6 +1,7 @@
 //! Keeping replicas level: a manager's log and an agent's replica, joined by hand.
 
 use crate::support::*;
+use echelon_core::change::Change;
 use echelon_core::digest::Digest;
 use echelon_core::id::Lineage;
 use echelon_core::message::{Delta, ManagerHeartbeat, SnapshotPart, ToAgent, ViewMark};
@@ -12,6 +13,7 @@ use echelon_core::replication::{
 use echelon_core::time::Monotonic;
 use echelon_core::view::{ViewChange, ViewKey, ViewRow};
 use proptest::prelude::*;
+use std::collections::VecDeque;
 use uuid::Uuid;
 
 const NOW: Monotonic = Monotonic(1_000_000_000);
@@ -40,7 +42,7 @@ impl Pair {
     }
 
     /// Edits; gives the delta, where there is one. The agent hears nothing of it yet.
-    fn edit(&mut self, changes: impl IntoIterator<Item = echelon_core::change::Change>) -> Option<Delta> {
+    fn edit(&mut self, changes: impl IntoIterator<Item = Change>) -> Option<Delta> {
         let before = self.world.registry.clone();
         let commit = self.world.edit(changes);
         let changes = project_commit(&before, &self.world.registry, &commit);
@@ -388,58 +390,71 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Some edit that fits the state: seen by agents or not.
+fn some_edit(pair: &Pair, n: usize) -> Change {
+    let here = pair.world.registry.package(pair.world.host_id("agent1"), &ty(CC)).is_some();
+    let even = pair.now.0.is_multiple_of(4_000_000);
+    match n {
+        0 if here => withdraw("agent1", CC),
+        1 if here => restore("agent1", CC),
+        2 if here => remove_package("agent1", CC),
+        3 if !here => add_manager("agent1", CC),
+        4 => boundary("/sub1", "*", even),
+        // Of a host without managers agents see nothing.
+        _ => move_host("agent2", if even { "/sub1" } else { "/" }),
+    }
+}
+
+/// Lets something happen. Deltas wait in `queue` until they are delivered, and are lost with a session.
+fn happen(pair: &mut Pair, queue: &mut VecDeque<Delta>, event: &Event) {
+    let step = match event {
+        Event::Edit(n) => {
+            let change = some_edit(pair, *n);
+            queue.extend(pair.edit([change]));
+            return;
+        }
+        Event::Lose => {
+            queue.pop_front();
+            return;
+        }
+        Event::NewSession | Event::RestartManager => {
+            if matches!(event, Event::RestartManager) {
+                pair.restart_manager();
+            }
+            queue.clear();
+            pair.replica.begin_session();
+            pair.catch_up();
+            return;
+        }
+        Event::Deliver => queue.pop_front().map(|delta| pair.receive(ToAgent::Delta(delta))),
+        Event::Heartbeat => Some(pair.heartbeat()),
+    };
+    if step == Some(Step::AskRepair) {
+        repair(pair);
+        queue.clear();
+    }
+}
+
 proptest! {
     /// Whatever is lost and restarted, what an agent shows is always some state the manager had, and two
     /// heartbeats and a minute later it is level.
     #[test]
     fn replicas_converge(events in prop::collection::vec(event(), 1..60)) {
-        let mut pair = Pair::level();
+        let (mut pair, mut queue) = (Pair::level(), VecDeque::new());
         let mut states = vec![pair.log.view().digest()];
-        let mut queue = std::collections::VecDeque::new();
-        for event in events {
+        for event in &events {
             pair.now = pair.now + secs(2);
-            match event {
-                Event::Edit(n) => {
-                    let here = pair.world.registry.package(pair.world.host_id("agent1"), &ty(CC)).is_some();
-                    let change = match n {
-                        0 if here => withdraw("agent1", CC),
-                        1 if here => restore("agent1", CC),
-                        2 if here => remove_package("agent1", CC),
-                        3 if !here => add_manager("agent1", CC),
-                        4 => boundary("/sub1", "*", pair.now.0 % 4_000_000 == 0),
-                        // Of a host without managers agents see nothing.
-                        _ => move_host("agent2", if pair.now.0 % 4_000_000 == 0 { "/sub1" } else { "/" }),
-                    };
-                    queue.extend(pair.edit([change]));
-                    states.push(pair.log.view().digest());
-                }
-                Event::Deliver => {
-                    if let Some(delta) = queue.pop_front() {
-                        if pair.receive(ToAgent::Delta(delta)) == Step::AskRepair { repair(&mut pair); queue.clear(); }
-                    }
-                }
-                Event::Lose => { queue.pop_front(); }
-                Event::Heartbeat => {
-                    if pair.heartbeat() == Step::AskRepair { repair(&mut pair); queue.clear(); }
-                }
-                Event::NewSession => { queue.clear(); pair.replica.begin_session(); pair.catch_up(); }
-                Event::RestartManager => {
-                    queue.clear();
-                    pair.restart_manager();
-                    pair.replica.begin_session();
-                    pair.catch_up();
-                }
-            }
+            happen(&mut pair, &mut queue, event);
+            states.push(pair.log.view().digest());
             prop_assert!(states.contains(&pair.replica.view().digest()), "a state the manager never had");
         }
-        for delta in queue {
-            if pair.receive(ToAgent::Delta(delta)) == Step::AskRepair { repair(&mut pair); }
+        while !queue.is_empty() {
+            happen(&mut pair, &mut queue, &Event::Deliver);
         }
-        for _ in 0..2 {
+        for _ in 0..3 {
             pair.now = pair.now + REPAIR_INTERVAL;
-            if pair.heartbeat() == Step::AskRepair { repair(&mut pair); }
+            happen(&mut pair, &mut queue, &Event::Heartbeat);
         }
-        pair.heartbeat();
         pair.assert_level();
     }
 }
