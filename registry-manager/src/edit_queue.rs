@@ -15,15 +15,26 @@ pub(crate) struct Edit {
     pub(crate) answer: oneshot::Sender<Result<EditAnswer, Failure>>,
 }
 
+enum Work {
+    Edit(Edit),
+    End,
+}
+
 /// Hands edits to the journal. Clones share one queue.
 #[derive(Clone)]
-pub(crate) struct Edits(mpsc::Sender<Edit>);
+pub(crate) struct Edits(mpsc::Sender<Work>);
+
+/// The end of the queue from which the journal takes.
+pub(crate) struct Queue {
+    work: mpsc::Receiver<Work>,
+    ended: bool,
+}
 
 impl Edits {
     /// A queue, and the end from which the journal takes.
-    pub(crate) fn queue() -> (Self, mpsc::Receiver<Edit>) {
-        let (sender, receiver) = mpsc::channel(EDIT_QUEUE);
-        (Self(sender), receiver)
+    pub(crate) fn queue() -> (Self, Queue) {
+        let (sender, work) = mpsc::channel(EDIT_QUEUE);
+        (Self(sender), Queue { work, ended: false })
     }
 
     /// Waits for room and for the journal's answer.
@@ -35,7 +46,47 @@ impl Edits {
     ) -> Result<EditAnswer, Failure> {
         let (answer, answered) = oneshot::channel();
         let edit = Edit { set, context, dry_run, answer };
-        self.0.send(edit).await.map_err(|_| failure::stopping())?;
+        self.0.send(Work::Edit(edit)).await.map_err(|_| failure::stopping())?;
         answered.await.unwrap_or_else(|_| Err(failure::outcome_unknown()))
+    }
+
+    /// Ends the queue after the edits in it: whoever still holds a clone keeps nothing going.
+    pub(crate) async fn end(&self) {
+        // Fails only where nobody takes from it any more.
+        let _ = self.0.send(Work::End).await;
+    }
+}
+
+impl Queue {
+    /// Waits for an edit, and takes those behind it, up to `most` in all. None once the queue has ended.
+    pub(crate) fn next_group(&mut self, most: usize) -> Option<Vec<Edit>> {
+        let mut group = Vec::new();
+        while !self.ended && group.len() < most {
+            let next = match group.is_empty() {
+                true => self.work.blocking_recv(),
+                false => match self.work.try_recv() {
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    taken => taken.ok(),
+                },
+            };
+            match next {
+                Some(Work::Edit(edit)) => group.push(edit),
+                Some(Work::End) | None => self.ended = true,
+            }
+        }
+        (!group.is_empty()).then_some(group)
+    }
+}
+
+impl Drop for Queue {
+    /// Nothing was done with what is left, and its senders are told so.
+    fn drop(&mut self) {
+        self.work.close();
+        while let Ok(work) = self.work.try_recv() {
+            if let Work::Edit(edit) = work {
+                // Whoever asked may be gone.
+                let _ = edit.answer.send(Err(failure::stopping()));
+            }
+        }
     }
 }

@@ -7,6 +7,12 @@ fn failure(error: &str, class: FailureClass, message: String, remedy: &str, retr
     Failure { error, class, message, place, remedy, retry }
 }
 
+/// An error with all its causes, for the log.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// The peer's access level does not include this.
 pub(crate) fn not_allowed(what: &str) -> Failure {
     let message = format!("this identity may not {what}");

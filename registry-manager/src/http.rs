@@ -1,14 +1,68 @@
 //! Metrics and health, for programs that watch the manager.
 
+use crate::limits::{HTTP_ACCEPT_PAUSE, HTTP_CONNECTIONS, HTTP_HEAD, HTTP_HEAD_DEADLINE};
 use crate::server::Shared;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use echelon_daemon::Tasks;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+/// Answers on `listener` until the manager stops.
+pub(crate) async fn serve(shared: Shared, listener: TcpListener, tasks: Tasks) {
+    let (stop, room) = (shared.stop.clone(), Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
+    let app = router(shared);
+    loop {
+        let accept = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(&room).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (app, stop) = (app.clone(), stop.clone());
+                tasks.spawn("http-connection", async move {
+                    tokio::select! {
+                        () = converse(stream, app) => {}
+                        // What is asked here can be asked again; a peer that is slow must not hold up the end.
+                        () = stop.cancelled() => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "Metrics and health: a connection could not be accepted");
+                tokio::time::sleep(HTTP_ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, app: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP_HEAD_DEADLINE)
+        .max_buf_size(HTTP_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    if let Err(error) = connection.await {
+        debug!(%error, "A connection for metrics and health broke");
+    }
+}
 
 /// The HTTP interface.
-pub(crate) fn router(shared: Shared) -> Router {
+fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         // The process answers, so it is alive.

@@ -1,20 +1,19 @@
 //! The one writer: decides on edits, makes them durable, then shows them. In this order.
 
-use crate::edit_queue::Edit;
+use crate::edit_queue::{Edit, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::limits::MAX_GROUP;
-use echelon_core::edit::Edited;
+use echelon_core::change::ChangeSet;
+use echelon_core::edit::{Context, Edited};
 use echelon_core::message::{EditAnswer, Failure};
-use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
 use echelon_core::row::Commit;
 use echelon_store::{Problem, RegistryStore, StoreError};
 use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::sync::Arc;
-use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// Bytes around a row in a list.
 const ROW_OVERHEAD: usize = 8;
@@ -22,45 +21,50 @@ const ROW_OVERHEAD: usize = 8;
 /// Bytes of an edit's answer besides its rows, generously.
 const ANSWER_OVERHEAD: usize = 1024;
 
-type Answer = (oneshot::Sender<Result<EditAnswer, Failure>>, EditAnswer);
-
-/// Takes edits until every sender is gone. Runs on a thread of its own: it waits for the disk.
+/// Carries out edits until their queue ends. Runs on a thread of its own: it waits for the disk.
 ///
 /// # Errors
 /// The store failed in a way that leaves open what is durable. The process must end, and finds out when it
 /// starts again; whoever waited for an answer is told that the outcome is unknown.
-pub(crate) fn run(mut store: RegistryStore, mut edits: Receiver<Edit>, hub: &Hub) -> Result<(), StoreError> {
-    while let Some(first) = edits.blocking_recv() {
-        let more = std::iter::from_fn(|| edits.try_recv().ok()).take(MAX_GROUP - 1);
-        let group: Vec<_> = std::iter::once(first).chain(more).collect();
+pub(crate) fn run(mut store: RegistryStore, mut edits: Queue, hub: &Hub) -> Result<(), StoreError> {
+    while let Some(group) = edits.next_group(MAX_GROUP) {
         Group::new(hub).carry_out(group, &mut store, hub)?;
     }
     Ok(())
 }
 
-/// Edits that become durable together.
+/// Edits that become durable together. Each builds on the ones before it, so that none is answered, not even
+/// one that is refused, before those are durable.
 struct Group {
     registry: Arc<Registry>,
     states: Vec<(Arc<Registry>, Commit)>,
-    answers: Vec<Answer>,
-    repeated: Vec<(oneshot::Sender<Result<EditAnswer, Failure>>, u64)>,
+    answers: Vec<(oneshot::Sender<Result<EditAnswer, Failure>>, Answer)>,
+}
+
+/// What is said once the group is durable.
+enum Answer {
+    This(Result<EditAnswer, Failure>),
+    /// What the commit at this revision was answered with.
+    AsAt(u64),
 }
 
 impl Group {
     fn new(hub: &Hub) -> Self {
-        Self { registry: hub.registry(), states: Vec::new(), answers: Vec::new(), repeated: Vec::new() }
+        Self { registry: hub.registry(), states: Vec::new(), answers: Vec::new() }
     }
 
     fn carry_out(mut self, group: Vec<Edit>, store: &mut RegistryStore, hub: &Hub) -> Result<(), StoreError> {
-        group.into_iter().for_each(|edit| self.decide(edit));
+        for Edit { set, context, dry_run, answer } in group {
+            let decided = self.decide(&set, &context, dry_run);
+            self.answers.push((answer, decided));
+        }
         if let Err(e) = self.persist(store) {
-            error!(error = %e, edits = self.answers.len(), "Edits could not be made durable");
+            error!(error = %e, edits = self.states.len(), "Edits could not be made durable");
             if matches!(e.problem, Problem::Disk(_)) {
                 return Err(e);
             }
             let failure = failure::not_stored(&e);
             self.answers.into_iter().for_each(|(to, _)| send(to, Err(failure.clone())));
-            self.repeated.into_iter().for_each(|(to, _)| send(to, Err(failure.clone())));
             return Ok(());
         }
         for (registry, commit) in self.states {
@@ -68,37 +72,32 @@ impl Group {
                 rows = commit.rows.len(), "Committed");
             hub.commit(registry, &commit);
         }
-        self.answers.into_iter().for_each(|(to, answer)| send(to, Ok(answer)));
-        self.repeated.into_iter().for_each(|(to, revision)| send(to, repeat(store, revision)));
+        for (to, answer) in self.answers {
+            send(to, answer.or_read(store));
+        }
         Ok(())
     }
 
-    fn decide(&mut self, edit: Edit) {
-        let Edit { set, context, dry_run, answer } = edit;
-        match self.registry.edit(&set, &context) {
+    fn decide(&mut self, set: &ChangeSet, context: &Context, dry_run: bool) -> Answer {
+        match self.registry.edit(set, context) {
             Err(refusal) => {
-                info!(error = refusal.name(), actor = %context.actor, "Refused an edit: {refusal}");
-                if let Refusal::Enrol(why) = &refusal {
-                    // The host is not told.
-                    warn!(actor = %context.actor, "A join token was refused: {why}");
-                }
-                send(answer, Err((&refusal).into()));
+                let actor = &context.actor;
+                info!(error = refusal.name(), %actor, "Refused an edit: {}", failure::in_full(&refusal));
+                Answer::This(Err((&refusal).into()))
             }
-            Ok(Edited::Repeated(revision)) => self.repeated.push((answer, revision)),
+            Ok(Edited::Repeated(revision)) => Answer::AsAt(revision),
             Ok(Edited::Done(_, commit)) if !answer_fits(&commit) => {
-                send(answer, Err(failure::too_large(commit.rows.len())));
+                Answer::This(Err(failure::too_large(commit.rows.len())))
             }
             Ok(Edited::Done(registry, commit)) => {
-                let (position, request, rows) = (commit.position, commit.request, commit.rows.clone());
-                let reply = EditAnswer { position, request, rows, repeated: false };
-                if dry_run {
-                    // What would be, at the state there is: a dry run has no position of its own.
-                    let position = self.registry.position();
-                    return send(answer, Ok(EditAnswer { position, ..reply }));
+                let (request, rows) = (commit.request, commit.rows.clone());
+                if !dry_run {
+                    self.registry = Arc::from(registry);
+                    self.states.push((Arc::clone(&self.registry), commit));
                 }
-                self.registry = Arc::from(registry);
-                self.states.push((Arc::clone(&self.registry), commit));
-                self.answers.push((answer, reply));
+                // A dry run has no position of its own: it says what would be at the state there is.
+                let position = self.registry.position();
+                Answer::This(Ok(EditAnswer { position, request, rows, repeated: false }))
             }
         }
     }
@@ -109,6 +108,15 @@ impl Group {
         }
         let commits: Vec<_> = self.states.iter().map(|(_, commit)| commit.clone()).collect();
         store.append(&commits)
+    }
+}
+
+impl Answer {
+    fn or_read(self, store: &RegistryStore) -> Result<EditAnswer, Failure> {
+        match self {
+            Self::This(answer) => answer,
+            Self::AsAt(revision) => repeat(store, revision),
+        }
     }
 }
 
@@ -133,3 +141,7 @@ fn send(to: oneshot::Sender<Result<EditAnswer, Failure>>, answer: Result<EditAns
     // Whoever asked may be gone; the edit stands all the same.
     let _ = to.send(answer);
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -46,3 +46,17 @@ pub(crate) const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the end of all sessions may take at a shutdown.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+
+/// HTTP connections at once: a scraper, a few probes, and people. More wait in the kernel's queue, so that
+/// local programs cannot use up the manager's descriptors.
+pub(crate) const HTTP_CONNECTIONS: usize = 64;
+
+/// How long the head of an HTTP request may take to arrive, and an idle connection is kept: longer than the
+/// interval of a usual scraper is of no use, since a new connection costs nothing here.
+pub(crate) const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Most bytes of the head of an HTTP request, several times what browsers send; 8 KiB is the library's least.
+pub(crate) const HTTP_HEAD: usize = 16 * 1024;
+
+/// Pause after the system refused to accept, as it does without descriptors.
+pub(crate) const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -16,7 +16,9 @@ use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_identity::{PeerIdentity, Spiffe};
 use echelon_transport::{Channel, Connection, SendError};
-use echelon_wire::{MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash};
+use echelon_wire::{
+    Bytes, MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash,
+};
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -39,6 +41,8 @@ pub(crate) enum RequestEnd {
     Send(#[from] SendError),
     #[error("the peer did not take the answer within {SEND_DEADLINE:?}")]
     Slow,
+    #[error("the manager is stopping")]
+    Stopping,
 }
 
 /// Whose certificate this is, as the registry knows it.
@@ -72,16 +76,8 @@ pub(crate) async fn serve(
     connection: &Connection,
     mut channel: Channel,
 ) -> Result<Served, RequestEnd> {
-    let registry = shared.hub.registry();
     let peer = connection.peer();
-    let access = peer.and_then(|p| access(&registry, p));
-    let most = match (peer, access) {
-        (None, _) => MAX_ANONYMOUS_FRAME,
-        (Some(_), Some(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
-        _ => MAX_AGENT_FRAME,
-    };
-    let received = timeout(REQUEST_DEADLINE, channel.recv(most)).await.map_err(|_| RequestEnd::NoRequest)?;
-    let frame = received?.ok_or(RequestEnd::NoRequest)?;
+    let frame = receive(shared, peer, &mut channel).await?;
     let Some(peer) = peer else {
         match echelon_wire::decode_anonymous(&frame) {
             Ok(wish) => {
@@ -95,7 +91,9 @@ pub(crate) async fn serve(
         }
         return Ok(Served::Request);
     };
-    let Some(access) = access else {
+    // Looked up once the request is there: what was in force when the channel was opened may be so no more.
+    let registry = shared.hub.registry();
+    let Some(access) = access(&registry, peer) else {
         fail(&mut channel, failure::unknown_identity()).await?;
         return Ok(Served::Request);
     };
@@ -113,11 +111,38 @@ pub(crate) async fn serve(
         (request, _) => caller.answer(request, &mut channel).await.map(|()| Served::Request),
     }
 }
+
+/// The request, of a size that this peer may send.
+async fn receive(
+    shared: &Shared,
+    peer: Option<&PeerIdentity>,
+    channel: &mut Channel,
+) -> Result<Bytes, RequestEnd> {
+    let most = match peer.map(|p| access(&shared.hub.registry(), p)) {
+        None => MAX_ANONYMOUS_FRAME,
+        Some(Some(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
+        Some(_) => MAX_AGENT_FRAME,
+    };
+    tokio::select! {
+        received = timeout(REQUEST_DEADLINE, channel.recv(most)) => {
+            received.map_err(|_| RequestEnd::NoRequest)??.ok_or(RequestEnd::NoRequest)
+        }
+        () = shared.stop.cancelled() => Err(RequestEnd::Stopping),
+    }
+}
+
 async fn session(caller: &Caller<'_>, host: HostId, channel: Channel) -> session::SessionEnd {
     let Caller { shared, registry, peer, .. } = caller;
     let name = registry.host(host).map_or_else(|| peer.name.to_string(), |h| h.name.to_string());
     let span = info_span!("session", host = %name);
-    let serve = session::serve(&shared.hub, &shared.name, host, peer, channel, &shared.stop);
+    let serve = session::serve(&shared.hub, &shared.name, host, peer, channel);
+    // A peer that takes nothing must not hold up the end.
+    let serve = async {
+        tokio::select! {
+            end = serve => end,
+            () = shared.stop.cancelled() => session::SessionEnd::Stopping,
+        }
+    };
     let end = serve.instrument(span.clone()).await;
     span.in_scope(|| info!("An agent's session ended: {end}"));
     end
@@ -143,13 +168,24 @@ impl Caller<'_> {
                 let answer = self.edit(set, dry_run).await;
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
             }
-            Request::Read if reads => self.read(channel).await,
-            Request::Query(query) if reads => self.query(channel, query).await,
+            // These can be asked again, and take as long as the peer does.
+            Request::Read if reads => self.unless_stopping(self.read(channel)).await,
+            Request::Query(query) if reads => self.unless_stopping(self.query(channel, query)).await,
             Request::Read | Request::Query(_) => {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
             Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
+        }
+    }
+
+    async fn unless_stopping(
+        &self,
+        answer: impl Future<Output = Result<(), RequestEnd>>,
+    ) -> Result<(), RequestEnd> {
+        tokio::select! {
+            answered = answer => answered,
+            () = self.shared.stop.cancelled() => Err(RequestEnd::Stopping),
         }
     }
 

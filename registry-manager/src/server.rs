@@ -2,7 +2,7 @@
 
 use crate::clock::unix_now;
 use crate::config::Config;
-use crate::edit_queue::Edits;
+use crate::edit_queue::{Edits, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_CONNECTIONS, REQUESTS_PER_CONNECTION};
@@ -19,6 +19,7 @@ use echelon_identity::{
 use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -175,8 +176,10 @@ impl Manager {
         tasks.shutdown().cancel();
         let drained = tasks.drain(DRAIN).await;
         shared.endpoint.close(code::STOPPING, "the manager is stopping").await;
-        // The journal ends with the last sender of edits.
+        let edits = shared.edits.clone();
+        // With it goes the socket, as soon as the runtime gets to it: while the journal ends.
         drop(shared);
+        edits.end().await;
         if tokio::task::spawn_blocking(move || journal.join()).await.is_err() {
             error!("The journal's thread could not be waited for");
         }
@@ -190,14 +193,7 @@ impl Manager {
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("renewal", renewal(Arc::clone(shared), credentials, paths, host));
         if let Some(listener) = http {
-            let shared = Arc::clone(shared);
-            tasks.spawn("http", async move {
-                let stop = shared.stop.clone();
-                let serve = axum::serve(listener, http::router(shared));
-                if let Err(e) = serve.with_graceful_shutdown(stop.cancelled_owned()).await {
-                    error!(error = %e, "Metrics and health are no longer served");
-                }
-            });
+            tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
         }
     }
 }
@@ -263,17 +259,16 @@ fn admission(
     }
 }
 
-fn start_journal(
-    store: RegistryStore,
-    queue: tokio::sync::mpsc::Receiver<crate::edit_queue::Edit>,
-    hub: Arc<Hub>,
-    tasks: Tasks,
-) -> JoinHandle<()> {
+fn start_journal(store: RegistryStore, queue: Queue, hub: Arc<Hub>, tasks: Tasks) -> JoinHandle<()> {
     let run = move || {
-        if let Err(e) = journal::run(store, queue, &hub) {
-            error!(error = %e, "What is durable is not known; the manager ends and finds out when it starts");
-            tasks.fail(Exit::Failed);
-        }
+        let run = AssertUnwindSafe(|| journal::run(store, queue, &hub));
+        let why = match std::panic::catch_unwind(run) {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => failure::in_full(&e),
+            Err(_) => "the journal's thread panicked".to_owned(),
+        };
+        error!("What is durable is not known; the manager ends and finds out when it starts: {why}");
+        tasks.fail(Exit::Failed);
     };
     let thread = std::thread::Builder::new().name("journal".into());
     thread.spawn(run).expect("a process that starts can have one thread more")
@@ -306,9 +301,13 @@ async fn accept(shared: Shared, tasks: Tasks) {
 async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
     let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let channel = tokio::select! {
-            channel = connection.accept() => channel,
+        let accept = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(&room).acquire_owned().await.ok();
+            (place, connection.accept().await)
+        };
+        let (place, channel) = tokio::select! {
+            accepted = accept => accepted,
             () = shared.stop.cancelled() => return,
         };
         let channel = match channel {

@@ -3,7 +3,6 @@
 use crate::fanout::Push;
 use crate::hub::Hub;
 use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
-use crate::sessions::Seat;
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
 use echelon_core::id::HostId;
@@ -19,9 +18,9 @@ use echelon_core::view::{Place, View};
 use echelon_identity::PeerIdentity;
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError as RingError};
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 /// Why a session ended. Whatever the reason, the agent comes back and is brought level.
@@ -58,7 +57,6 @@ pub(crate) async fn serve(
     host: HostId,
     peer: &PeerIdentity,
     channel: Channel,
-    stop: &CancellationToken,
 ) -> SessionEnd {
     let (sender, mut receiver) = channel.split();
     let hello = match timeout(REQUEST_DEADLINE, receive(&mut receiver)).await {
@@ -83,7 +81,10 @@ pub(crate) async fn serve(
         place_held: hello.holds.map(|h| h.place),
         sender,
     };
-    let end = session.run(hello, protocol, &mut receiver, &seat, stop).await;
+    let end = tokio::select! {
+        end = session.run(hello, protocol, &mut receiver, &seat.look_again) => end,
+        () = seat.replaced.cancelled() => SessionEnd::Replaced,
+    };
     if seat.is_newest() {
         hub.board().session_ended(host);
     }
@@ -109,8 +110,7 @@ impl Session<'_> {
         hello: Hello,
         protocol: u32,
         receiver: &mut FrameReceiver,
-        seat: &Seat<'_>,
-        stop: &CancellationToken,
+        look_again: &Notify,
     ) -> SessionEnd {
         let mut pushes = match self.begin(hello, protocol).await {
             Ok(pushes) => pushes,
@@ -126,10 +126,8 @@ impl Session<'_> {
                     Err(end) => Err(end),
                 },
                 push = pushes.recv() => self.push(push, &mut pushes).await,
-                () = seat.look_again.notified() => self.send_place().await,
+                () = look_again.notified() => self.send_place().await,
                 _ = beat.tick() => self.heartbeat().await,
-                () = seat.replaced.cancelled() => Err(SessionEnd::Replaced),
-                () = stop.cancelled() => Err(SessionEnd::Stopping),
             };
             if let Err(end) = done {
                 return end;

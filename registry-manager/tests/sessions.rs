@@ -444,3 +444,24 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
     agent.take_until("the view", |a| a.replica.mark().is_some()).await;
     assert_eq!(agent.replica.view().manager_count(), 1);
 }
+
+/// Protects: peers that say nothing do not hold up the end of the manager: neither one that opened a session
+/// and never greeted, nor an HTTP client in the middle of its request.
+#[tokio::test]
+async fn silent_peers_do_not_hold_up_the_end() {
+    use tokio::io::AsyncWriteExt;
+    let mut site = Site::start().await;
+    site.config.http = Some("127.0.0.1:0".parse().unwrap());
+    let site = site.restart().await;
+    let mut http = tokio::net::TcpStream::connect(site.manager.http_addr().unwrap()).await.unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+    let identity = site.enrol("a").await;
+    let agent = Agent::begin(&site, &identity, Replica::default()).await;
+    let mut channel = agent.connection.open().await.unwrap();
+    channel.send(&Request::Session.encode()).await.unwrap();
+    // Answered one after the other, so that the session is open on the other side.
+    assert!(!site.console.query::<StatusReport>(Query::Status).await.unwrap().is_empty());
+    let begun = Instant::now();
+    tokio::time::timeout(DEADLINE, site.manager.stop()).await.expect("it stops").expect("nothing is cut off");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
