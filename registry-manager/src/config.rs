@@ -2,7 +2,8 @@
 
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub const DEFAULT_STATE: &str = "/var/lib/echelon/manager";
 /// The default settings file.
 pub const DEFAULT_CONFIG: &str = "/etc/echelon/manager.toml";
 
+/// Shortest life of a host's certificate: half of it must do for a renewal that has to be tried again.
+pub const MIN_HOST_CERTIFICATES: Duration = Duration::from_secs(10);
+
 /// The settings file. Every key may be left out.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,9 +32,21 @@ pub struct File {
     /// See [`Config::http`].
     pub http: Option<SocketAddr>,
     /// See [`Config::host_certificates`].
+    #[serde(deserialize_with = "host_certificates")]
     pub host_certificates: Option<HumanDuration>,
     /// Logs.
     pub log: LogConfig,
+}
+
+fn host_certificates<'de, D: Deserializer<'de>>(file: D) -> Result<Option<HumanDuration>, D::Error> {
+    let life = HumanDuration::deserialize(file)?;
+    match life.get() >= MIN_HOST_CERTIFICATES {
+        true => Ok(Some(life)),
+        false => Err(D::Error::custom(format_args!(
+            "host_certificates is too short for a renewal: use at least {}s",
+            MIN_HOST_CERTIFICATES.as_secs()
+        ))),
+    }
 }
 
 /// What `init` was told, kept in the state directory so that `run` needs no flags.
@@ -52,7 +68,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// TCP address for metrics and health; none serves none.
     pub http: Option<SocketAddr>,
-    /// How long certificates of hosts live; at least 10 s.
+    /// How long certificates of hosts live; at least [`MIN_HOST_CERTIFICATES`].
     pub host_certificates: Duration,
 }
 
