@@ -20,6 +20,7 @@ pub struct Agent<'a> {
     address: IpAddr,
     state: PathBuf,
     forwards: Vec<String>,
+    further: Vec<String>,
     log: String,
     process: Option<Process>,
 }
@@ -29,7 +30,16 @@ impl<'a> Agent<'a> {
     pub fn new(sandbox: &'a Sandbox, name: &str) -> Self {
         let state = sandbox.path(&format!("agent-{name}"));
         let (name, address) = (name.to_owned(), sandbox.address());
-        Self { sandbox, name, address, state, forwards: Vec::new(), log: LOG.into(), process: None }
+        Self {
+            sandbox,
+            name,
+            address,
+            state,
+            forwards: Vec::new(),
+            further: Vec::new(),
+            log: LOG.into(),
+            process: None,
+        }
     }
 
     /// A host that is enrolled.
@@ -48,7 +58,9 @@ impl<'a> Agent<'a> {
 
     /// `registry-agent enroll`, with these further arguments.
     pub fn enroll(&self, manager: SocketAddr, token: &str, arguments: &str) -> Answer {
-        self.enroll_command(manager, arguments).env("ECHELON_TOKEN", token).output().unwrap().into()
+        let mut command = self.enroll_command(manager, arguments);
+        command.env("ECHELON_TOKEN", token);
+        Answer::of(command)
     }
 
     /// `registry-agent enroll` without a token.
@@ -75,7 +87,13 @@ impl<'a> Agent<'a> {
         for ty in &self.forwards {
             command.arg("--forward").arg(format!("{ty}={}", self.forwarder(ty)));
         }
+        command.args(&self.further);
         command
+    }
+
+    /// Further arguments from its next start on.
+    pub fn also_run_with(&mut self, arguments: &[&str]) {
+        self.further = arguments.iter().map(ToString::to_string).collect();
     }
 
     /// Starts it and waits until its API answers.

@@ -1,10 +1,14 @@
 //! The console, as an operator types it.
 
-use crate::binaries;
+use crate::{DEADLINE, binaries};
 use serde_json::Value;
+use std::borrow::BorrowMut;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// The `echelon` command with one identity.
 #[derive(Clone, Debug)]
@@ -23,15 +27,38 @@ pub struct Answer {
     pub err: String,
 }
 
-impl From<Output> for Answer {
-    fn from(output: Output) -> Self {
-        let code = output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"));
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
-    }
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    })
 }
 
 impl Answer {
+    /// Runs a command that must end by itself.
+    #[track_caller]
+    pub fn of(mut command: impl BorrowMut<Command>) -> Self {
+        let command = command.borrow_mut();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (out, err) = (collect(out), collect(err));
+        let begin = Instant::now();
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if begin.elapsed() < DEADLINE => std::thread::sleep(Duration::from_millis(5)),
+                None => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    panic!("it did not end: {command:?}\n{}", err.join().unwrap());
+                }
+            }
+        };
+        let code = status.code().unwrap_or_else(|| panic!("killed: {command:?}"));
+        Self { code, out: out.join().unwrap(), err: err.join().unwrap() }
+    }
+
     /// The one JSON object on standard error.
     pub fn error(&self) -> Value {
         serde_json::from_str(&self.err).unwrap_or_else(|e| panic!("no JSON on stderr ({e}): {self:?}"))
@@ -49,7 +76,7 @@ impl Console {
         let mut command = Command::new(&binaries().console);
         command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
         command.arg("--identity").arg(&self.identity).args(arguments);
-        command.output().unwrap().into()
+        Answer::of(command)
     }
 
     /// Runs `echelon LINE`, split at white space.

@@ -59,7 +59,7 @@ impl<'a> Manager<'a> {
         let mut command = self.sandbox.command(&binaries().manager);
         command.args(["init", "--framework", framework, "--name", HOST]);
         command.arg("--state").arg(&self.state).arg("--listen").arg(self.listen.to_string());
-        command.output().unwrap().into()
+        Answer::of(command)
     }
 
     /// Replaces its settings file.

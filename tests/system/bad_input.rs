@@ -1,7 +1,7 @@
 //! What people get wrong, and what they are told: where it is, what is wrong, and what to do.
 
 use echelon_tests::manager::FRAMEWORK;
-use echelon_tests::{Console, Manager, Sandbox};
+use echelon_tests::{Agent, Answer, Console, Manager, Sandbox};
 
 /// Most bytes that an error may have, however large what it complains about.
 const MAX_ERROR: usize = 2048;
@@ -162,4 +162,44 @@ fn a_good_file_is_applied_whole_and_once() {
     let refused = manager.console().fails(3, &format!("apply {}", other.display()));
     assert!(refused.err.contains("other") && refused.err.contains(FRAMEWORK), "{refused:?}");
     assert_eq!(manager.status()["revision"], 1, "neither changed anything");
+}
+
+/// A settings file with a key that means nothing is refused at the start, with the key and its line.
+#[test]
+fn settings_files_are_checked() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::init(&sandbox);
+    for (settings, says) in [
+        ("\nlissten = \"127.0.0.1:1\"\n", ["lissten", "2"]),
+        ("listen = 7\n", ["listen", "1"]),
+        ("host_certificates = \"1s\"\n", ["host_certificates", "10s"]),
+    ] {
+        manager.configure(settings);
+        let answer = Answer::of(manager.run_command());
+        assert_eq!(answer.code, 1, "{settings}: {answer:?}");
+        assert!(says.iter().all(|word| answer.err.contains(word)), "{settings}: {answer:?}");
+    }
+}
+
+/// What cannot be listened at, forwarded or enrolled is said before anything is done.
+#[test]
+fn an_agent_refuses_arguments_that_make_no_sense() {
+    let sandbox = Sandbox::new();
+    let agent = Agent::new(&sandbox, "h");
+    let run = |arguments: &[&str]| Answer::of(agent.run_command().args(arguments));
+    for arguments in [
+        ["--forward", "command-control"],
+        ["--forward", "UP=127.0.0.1:7000"],
+        ["--forward", "command-control=0.0.0.0:7000"],
+        ["--forward", "command-control=127.0.0.1:70000"],
+        ["--api", "nowhere"],
+        ["--manager", "nowhere"],
+    ] {
+        let answer = run(&arguments);
+        assert_eq!(answer.code, 2, "{arguments:?}: {answer:?}");
+        assert!(answer.err.contains(arguments[0]), "{arguments:?}: {answer:?}");
+    }
+    let answer = run(&[]);
+    assert_eq!(answer.code, 1, "not enrolled: {answer:?}");
+    assert!(answer.err.contains("enroll"), "{answer:?}");
 }

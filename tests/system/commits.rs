@@ -5,7 +5,8 @@ use echelon_core::change::{Change, ChangeSet};
 use echelon_core::id::HostId;
 use echelon_core::message::EditAnswer;
 use echelon_core::registry::Registry;
-use echelon_tests::{Manager, Sandbox};
+use echelon_tests::{Answer, Manager, Proxy, Sandbox, wait_until};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -168,4 +169,40 @@ fn a_command_with_a_request_id_can_be_repeated() {
     let other = console.fails(3, &format!("{} --output json", command.replace("/a/b", "/c"))).error();
     assert_eq!(other["error"], "request-reused");
     assert_eq!(manager.status()["revision"], 1);
+}
+
+/// An edit whose answer is lost is neither called done nor failed: the console ends with exit code 6 and prints
+/// the command to repeat, which has no second effect.
+#[test]
+fn an_edit_without_an_answer_is_unknown_and_can_be_repeated_as_printed() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    let proxy = Proxy::start(sandbox.endpoint(29120), manager.listen());
+    let console = manager.console();
+    let command = format!("domain add /a --output json --manager {}", proxy.at());
+    let lost = std::thread::spawn(move || console.fails(6, &command).error());
+    wait_until("the edit to be committed", || manager.status()["revision"] == 1);
+    proxy.mute(true);
+    let error = lost.join().unwrap();
+    assert_eq!((&error["error"], &error["retry"]), (&"outcome-unknown".into(), &"safe".into()), "{error}");
+
+    proxy.mute(false);
+    let (_, again) = error["remedy"].as_str().unwrap().split_once(": ").unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", again]);
+    let answer = Answer::of(shell);
+    assert_eq!(answer.code, 0, "{again}: {answer:?}");
+    assert!(answer.out.contains("\"repeated\":true"), "{answer:?}");
+    assert_eq!(manager.status()["revision"], 1);
+}
+
+/// Without a manager the console says where it looked and what to do, with exit code 4.
+#[test]
+fn without_a_manager_commands_end_with_the_exit_code_for_that() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::init(&sandbox);
+    let error = manager.console().fails(4, "domain add /a --output json").error();
+    assert_eq!((&error["error"], &error["exit"]), (&"unreachable".into(), &4.into()), "{error}");
+    assert!(error["message"].as_str().unwrap().contains(&manager.listen().to_string()), "{error}");
+    assert_ne!(error["remedy"], "", "{error}");
 }

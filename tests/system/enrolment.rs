@@ -133,8 +133,7 @@ fn a_token_among_the_arguments_is_refused_with_a_hint() {
     let token = manager.token("");
     let host = Agent::new(&sandbox, "h");
     for arguments in [format!("--token {token}"), format!("--token={token}"), token.clone()] {
-        let output = host.enroll_command(manager.listen(), &arguments).output().unwrap();
-        let answer = Answer::from(output);
+        let answer = Answer::of(host.enroll_command(manager.listen(), &arguments));
         assert_ne!(answer.code, 0, "{answer:?}");
         assert!(answer.err.contains("ECHELON_TOKEN") && answer.err.contains("--token-file"), "{answer:?}");
         assert!(!answer.err.contains(&token) && !answer.out.contains(&token), "{answer:?}");
@@ -155,7 +154,7 @@ fn tokens_come_by_environment_file_or_standard_input() {
     manager.console().ok(&format!("token create --out {}", path.display()));
     let by_file = Agent::new(&sandbox, "by-file");
     let from_file = format!("--token-file {}", path.display());
-    let answer = Answer::from(by_file.enroll_command(manager.listen(), &from_file).output().unwrap());
+    let answer = Answer::of(by_file.enroll_command(manager.listen(), &from_file));
     assert_eq!(answer.code, 0, "{answer:?}");
 
     let by_input = Agent::new(&sandbox, "by-input");
@@ -179,8 +178,7 @@ fn secrets_of_tokens_are_in_no_log_and_on_no_disk() {
     let mut said = String::new();
     for token in [&forged(&token), &token] {
         let mut command = agent.enroll_command(manager.listen(), "");
-        let answer =
-            Answer::from(command.env("ECHELON_TOKEN", token).env("ECHELON_LOG", "trace").output().unwrap());
+        let answer = Answer::of(command.env("ECHELON_TOKEN", token).env("ECHELON_LOG", "trace"));
         said += &(answer.out + &answer.err);
     }
     agent.start_ready();

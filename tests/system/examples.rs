@@ -63,6 +63,6 @@ fn the_failover_script_passes_in_the_lab() {
     let sandbox = Sandbox::new();
     let mut lab = sandbox.command(&binaries().lab);
     lab.arg(example("reference/topology.toml")).arg("--script").arg(example("reference/failover.lab"));
-    let answer = Answer::from(lab.output().unwrap());
+    let answer = Answer::of(lab);
     assert_eq!(answer.code, 0, "{}\n{}", answer.out, answer.err);
 }

@@ -3,7 +3,9 @@
 use echelon_tests::caller::all_answered;
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Caller, Manager, Sandbox, Stub, TYPE, Topology, wait_until};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// How long the callers' policy holds back a return.
@@ -147,4 +149,40 @@ fn without_any_manager_calls_fail_and_recover_by_themselves() {
     assert_eq!(scene.caller.route(TYPE)["outcome"], "last_resort");
     scene.hub.revive();
     wait_until("an answer", || scene.caller.call(TYPE).is_ok_and(|who| who == "hub"));
+}
+
+/// A connection that is open stays with its manager when new ones return to a nearer one, and through a unix
+/// socket it is the same as over TCP.
+#[test]
+fn open_connections_are_not_cut_by_a_return() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    scene.near.kill();
+    let socket = sandbox.path("forward.sock");
+    scene.caller.kill9();
+    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
+    scene.caller.start_ready();
+    let mut open = Conversation::begin(UnixStream::connect(&socket).unwrap());
+    assert_eq!(open.ask(), "hub");
+    scene.near.revive();
+    wait_until("the return", || Conversation::begin(UnixStream::connect(&socket).unwrap()).ask() == "near");
+    assert_eq!(open.ask(), "hub");
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+}
+
+/// A connection on which several questions are asked.
+struct Conversation(BufReader<UnixStream>);
+
+impl Conversation {
+    fn begin(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn ask(&mut self) -> String {
+        self.0.get_mut().write_all(b"who\n").unwrap();
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
 }

@@ -1,11 +1,13 @@
 //! An agent's replica and the death of the agent.
 
+use crate::bad_input::noise;
 use echelon_client::{ManagerClient, new_request_id};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::package::Listens;
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Manager, Sandbox, TYPE, Topology, wait_until};
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,9 +96,18 @@ fn consistent_revision_once_edited(agent: &Agent<'_>, head: u64) -> u64 {
     }
 }
 
-/// A replica that was lost is made anew from a snapshot, without a new enrolment.
+/// The files of an agent's replica.
+fn replica_files(agent: &Agent<'_>) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(agent.state()).unwrap().map(|entry| entry.unwrap().path());
+    let is_replica = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("replica");
+    let files: Vec<_> = files.filter(is_replica).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+/// A replica that was lost or damaged is made anew from a snapshot, without a new enrolment.
 #[test]
-fn an_agent_without_its_replica_gets_a_snapshot() {
+fn an_agent_without_a_usable_replica_gets_a_snapshot() {
     let sandbox = Sandbox::new();
     let manager = Manager::running(&sandbox);
     let address = sandbox.address();
@@ -104,14 +115,15 @@ fn an_agent_without_its_replica_gets_a_snapshot() {
     let mut agent = Agent::enrolled(&manager, "h");
     agent.start_ready();
     manager.wait_in_sync(1);
-    agent.kill9();
-    for entry in std::fs::read_dir(agent.state()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("replica") {
-            std::fs::remove_file(path).unwrap();
-        }
+    let harm: [fn(PathBuf); 2] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::write(path, noise().take(20_000).collect::<Vec<_>>()).unwrap(),
+    ];
+    for harm in harm {
+        agent.kill9();
+        replica_files(&agent).into_iter().for_each(harm);
+        agent.start_ready();
+        manager.wait_in_sync(1);
+        assert_eq!(agent.served_by(TYPE).as_deref(), Some("a"));
     }
-    agent.start_ready();
-    manager.wait_in_sync(1);
-    assert_eq!(agent.served_by(TYPE).as_deref(), Some("a"));
 }

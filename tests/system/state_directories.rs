@@ -1,11 +1,12 @@
 //! State directories: one process each, for its owner alone, and made once.
 
 use echelon_tests::manager::FRAMEWORK;
-use echelon_tests::{Manager, Sandbox};
+use echelon_tests::{Agent, Answer, Manager, Sandbox};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Path and content of everything below a directory.
 fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -50,37 +51,75 @@ fn init_twice_changes_nothing() {
 fn a_second_manager_on_one_state_directory_is_refused() {
     let sandbox = Sandbox::new();
     let mut manager = Manager::running(&sandbox);
-    let output = manager.run_command().output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let answer = Answer::of(manager.run_command());
+    assert_eq!(answer.code, 1, "{answer:?}");
     let holder = format!("process {}", manager.process().id());
-    assert!(said.contains("is in use by") && said.contains(&holder), "{said}");
+    assert!(answer.err.contains("is in use by") && answer.err.contains(&holder), "{answer:?}");
     assert_eq!(manager.init_again(FRAMEWORK).code, 1, "init uses the directory as well");
     manager.console().ok("status");
+}
+
+/// Two agents on one replica would each think that it holds what the other wrote.
+#[test]
+fn a_second_agent_on_one_state_directory_is_refused() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    let mut agent = Agent::enrolled(&manager, "h");
+    agent.start_ready();
+    let answer = Answer::of(agent.run_command());
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let holder = format!("process {}", agent.process().id());
+    assert!(answer.err.contains("is in use by") && answer.err.contains(&holder), "{answer:?}");
+    assert_eq!(agent.get("/readyz").unwrap().status, 200, "the first one goes on");
+}
+
+/// With this mode at `path`, the command fails and says what to type.
+#[track_caller]
+fn refused(command: Command, path: &Path, mode: u32) {
+    let was = fs::metadata(path).unwrap().permissions();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let answer = Answer::of(command);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let remedy = format!("chmod {:o} {}", was.mode() & 0o777, path.display());
+    assert!(answer.err.contains(&remedy), "no {remedy:?} in {answer:?}");
+    fs::set_permissions(path, was).unwrap();
 }
 
 /// Keys that others could read are not used; the message holds the command that puts it right.
 #[test]
 fn directories_and_keys_that_others_can_read_are_refused() {
     let sandbox = Sandbox::new();
-    let manager = Manager::init(&sandbox);
-    let refused = |path: &Path, mode: u32| {
-        let was = fs::metadata(path).unwrap().permissions();
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        let output = manager.run_command().output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        let command = format!("chmod {:o} {}", was.mode() & 0o777, path.display());
-        assert!(said.contains(&command), "no {command:?} in {said}");
-        fs::set_permissions(path, was).unwrap();
-    };
-    refused(manager.state(), 0o750);
-    refused(manager.state(), 0o701);
-    refused(&manager.state().join("issuer.pem"), 0o640);
-    refused(&manager.state().join("identity/identity.pem"), 0o604);
-    refused(&manager.state().join("identity"), 0o755);
+    let mut manager = Manager::running(&sandbox);
+    let agent = Agent::enrolled(&manager, "h");
+    manager.terminate();
+    refused(manager.run_command(), manager.state(), 0o750);
+    refused(manager.run_command(), manager.state(), 0o701);
+    refused(manager.run_command(), &manager.state().join("issuer.pem"), 0o640);
+    refused(manager.run_command(), &manager.state().join("identity/identity.pem"), 0o604);
+    refused(manager.run_command(), &manager.state().join("identity"), 0o755);
+    refused(agent.run_command(), agent.state(), 0o711);
+    refused(agent.run_command(), &agent.identity(), 0o750);
+    refused(agent.run_command(), &agent.identity().join("identity.pem"), 0o644);
     let console = manager.console_identity().join("identity.pem");
     fs::set_permissions(&console, Permissions::from_mode(0o644)).unwrap();
     let said = manager.console().fails(1, "status").err;
     assert!(said.contains(&format!("chmod 600 {}", console.display())), "{said}");
+}
+
+/// A registry that is damaged is not served, not repaired by guessing, and not touched.
+#[test]
+fn a_damaged_registry_is_refused_and_left_as_it_is() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::init(&sandbox);
+    let path = manager.state().join("registry.db");
+    let whole = fs::read(&path).unwrap();
+    let mut broken = whole.clone();
+    broken[4096..8192].fill(0x5a);
+    for damaged in [broken, b"no database".repeat(1000), whole[..whole.len() / 2].to_vec()] {
+        fs::write(&path, &damaged).unwrap();
+        let answer = Answer::of(manager.run_command());
+        assert_eq!(answer.code, 1, "{answer:?}");
+        assert!(answer.err.contains("registry.db"), "{answer:?}");
+        assert!(fs::read(&path).unwrap() == damaged, "the file was changed");
+    }
 }
