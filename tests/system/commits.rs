@@ -6,6 +6,7 @@ use echelon_core::id::HostId;
 use echelon_core::message::EditAnswer;
 use echelon_core::registry::Registry;
 use echelon_tests::{Answer, Manager, Proxy, Sandbox, wait_until};
+use rustix::process::Signal;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,12 +142,15 @@ async fn check(manager: &Manager<'_>, written: &[Written]) -> u64 {
     edits
 }
 
-/// A manager that is asked to end carries out what it has taken, and leaves with exit code 0.
+/// A manager that is asked to end carries out what it has taken, and leaves with exit code 0; one whose
+/// terminal goes away stays.
 #[test]
 fn a_manager_that_is_asked_to_end_does_so_in_order() {
     let sandbox = Sandbox::new();
     let mut manager = Manager::running(&sandbox);
     manager.console().ok("domain add /a");
+    manager.process().signal(Signal::HUP);
+    manager.console().ok("tree /a");
     assert!(manager.terminate().success());
     manager.start();
     manager.console().ok("tree /a");

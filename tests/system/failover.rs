@@ -3,12 +3,12 @@
 use echelon_tests::caller::all_answered;
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Caller, Manager, Sandbox, Stub, TYPE, Topology, wait_until};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long the callers' policy holds back a return.
+/// How long the callers' policy holds back a return, and lets connections drain.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// Calls that must follow a change before a test believes that it holds.
@@ -43,7 +43,10 @@ impl<'a> Scene<'a> {
     fn set_in(sandbox: &'a Sandbox, registry: Manager<'a>, near: SocketAddr) -> Self {
         let hub = SocketAddr::new(registry.listen().ip(), PORT);
         let mut caller = Agent::new(sandbox, "caller").forwarding(TYPE);
-        let policy = format!("failback_hold = \"{}s\"\nfailback_jitter = \"0s\"", HOLD.as_secs());
+        let seconds = HOLD.as_secs();
+        let policy = format!(
+            "failback_hold = \"{seconds}s\"\nfailback_jitter = \"0s\"\ndrain_timeout = \"{seconds}s\""
+        );
         let topology = Topology::new()
             .policy(&policy)
             .manager("hub", "/", hub.ip())
@@ -168,6 +171,27 @@ fn open_connections_are_not_cut_by_a_return() {
     wait_until("the return", || Conversation::begin(UnixStream::connect(&socket).unwrap()).ask() == "near");
     assert_eq!(open.ask(), "hub");
     assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+}
+
+/// A withdrawal lets open connections end by themselves for the policy's time, and then closes them.
+#[test]
+fn open_connections_to_a_withdrawn_manager_are_drained_and_then_closed() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let socket = sandbox.path("forward.sock");
+    scene.caller.kill9();
+    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
+    scene.caller.start_ready();
+    let mut open = Conversation::begin(UnixStream::connect(&socket).unwrap());
+    assert_eq!(open.ask(), "near");
+    let withdrawn = Instant::now();
+    scene.registry.console().ok(&format!("package withdraw near {TYPE}"));
+    wait_until("new calls to move", || scene.caller.call(TYPE).unwrap() == "hub");
+    if withdrawn.elapsed() < HOLD {
+        assert_eq!(open.ask(), "near");
+    }
+    assert_eq!(open.0.read_to_string(&mut String::new()).unwrap_or(0), 0, "closed without another word");
+    assert!(withdrawn.elapsed() >= HOLD, "closed after {:?} already", withdrawn.elapsed());
 }
 
 /// A connection on which several questions are asked.
