@@ -90,7 +90,6 @@ pub fn order(view: &View, asker: Asker<'_>, ty: &ManagerType) -> Order {
                 elsewhere: !same_host,
                 tier: tier(policy.walk, step.up, step.down),
                 priority: manager.priority,
-                weightless: manager.weight == 0,
             };
             let manager = Arc::clone(manager);
             (key, Candidate { manager, up: step.up, down: step.down, same_host, excluded })
@@ -110,7 +109,6 @@ struct Key {
     elsewhere: bool,
     tier: (u32, u32, u32),
     priority: u32,
-    weightless: bool,
 }
 
 /// The walk's key; candidates with an equal key form a tier.
@@ -122,7 +120,8 @@ fn tier(walk: Walk, up: u32, down: u32) -> (u32, u32, u32) {
     }
 }
 
-/// Orders candidates of an equal key by weighted rendezvous hashing; ties by name.
+/// Orders candidates of an equal key by weighted rendezvous hashing; ties by name. Those of weight 0 score
+/// lowest, and so come last.
 fn spread(equals: &mut [(Key, Candidate)], host: &HostName, ty: &ManagerType) {
     equals.sort_by_cached_key(|(_, c)| {
         let score = rendezvous_score(host, ty, &c.manager.name, c.manager.weight);

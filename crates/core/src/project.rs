@@ -5,7 +5,7 @@ use crate::id::{DomainId, HostId};
 use crate::package::{Package, Role};
 use crate::policy::Policy;
 use crate::registry::Registry;
-use crate::row::{Commit, Host, Row, RowKey};
+use crate::row::{Commit, Host, RowKey};
 use crate::view::{Manager, Place, View, ViewChange, ViewKey, ViewRow};
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub fn project(registry: &Registry) -> View {
 /// nothing where agents see no difference.
 pub fn project_commit(before: &Registry, after: &Registry, commit: &Commit) -> Vec<ViewChange> {
     let mut touched = Touched::default();
-    commit.rows.iter().for_each(|row| touched.row(before, after, &row.key, [&row.before, &row.after]));
+    commit.rows.iter().for_each(|row| touched.row(before, after, &row.key));
     let old = |key: &ViewKey| view_row(before, key);
     let changes = touched.keys(before, after).into_iter().map(|key| {
         let row = view_row(after, &key);
@@ -123,19 +123,13 @@ struct Touched {
 }
 
 impl Touched {
-    fn row(&mut self, before: &Registry, after: &Registry, key: &RowKey, rows: [&Option<Row>; 2]) {
+    fn row(&mut self, before: &Registry, after: &Registry, key: &RowKey) {
         match key {
             RowKey::Meta => {
                 self.keys.insert(ViewKey::Trust);
             }
             RowKey::Domain(id) => {
                 self.domains.insert(*id);
-                // A moved subtree is used under other ancestors now.
-                rows.into_iter().flatten().for_each(|row| {
-                    if let Row::Domain(d) = row {
-                        self.domains.extend(d.place.as_ref().map(|p| p.0));
-                    }
-                });
             }
             RowKey::Host(id) => [before, after].into_iter().for_each(|r| self.host(r, *id)),
             RowKey::Package(id, ty) => {
@@ -163,7 +157,8 @@ impl Touched {
         self.keys.extend(managers.map(|p| ViewKey::Manager(p.ty.clone(), id)));
     }
 
-    /// All keys: those noted, and the domains noted with their ancestors before and after.
+    /// All keys: those noted, and the domains noted with their ancestors before and after: a moved subtree is
+    /// used under other ancestors now.
     fn keys(self, before: &Registry, after: &Registry) -> BTreeSet<ViewKey> {
         let mut keys = self.keys;
         for id in self.domains {
