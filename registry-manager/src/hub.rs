@@ -7,18 +7,18 @@ use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use arc_swap::ArcSwap;
 use echelon_core::access::Subject;
-use echelon_core::board::{Board, Report};
+use echelon_core::board::{Agent, Board, Report};
 use echelon_core::id::HostId;
 use echelon_core::message::{Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
 use echelon_core::project::{moved_places, project, project_commit};
 use echelon_core::registry::Registry;
 use echelon_core::replication::{CatchUp, ViewLog};
-use echelon_core::row::Commit;
+use echelon_core::row::{Commit, Row};
 use echelon_core::view::View;
-use echelon_wire::Wire;
+use echelon_wire::{Bytes, Wire};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tracing::error;
 
 /// The shared state of one manager.
@@ -33,6 +33,8 @@ pub(crate) struct Hub {
     pushes: broadcast::Sender<Push>,
     news: Mutex<BTreeMap<HostId, LivenessEntry>>,
     news_came: Notify,
+    /// How many commits have denied somebody.
+    denials: watch::Sender<u64>,
 }
 
 impl Hub {
@@ -54,6 +56,7 @@ impl Hub {
             pushes: broadcast::Sender::new(PUSH_RING),
             news: Mutex::default(),
             news_came: Notify::new(),
+            denials: watch::Sender::new(0),
         }
     }
 
@@ -72,7 +75,6 @@ impl Hub {
     pub(crate) fn commit(&self, after: Arc<Registry>, commit: &Commit) {
         let before = self.registry();
         let changes = project_commit(&before, &after, commit);
-        let moved = moved_places(&before, &after, commit);
         {
             let mut log = self.log();
             self.committed.store(Arc::clone(&after));
@@ -84,25 +86,52 @@ impl Hub {
                     self.push(Push::Delta { from, mark, frame });
                 }
                 Ok(None) => {}
-                // A projection always fits; should it not, agents find out by the digest and ask again.
-                Err(e) => error!(error = %e, "The view could not follow the registry"),
+                Err(e) => {
+                    // A projection always fits. Should it not, every session finds its agent behind.
+                    error!(error = %e, "The view could not follow the registry and is made anew");
+                    *log = ViewLog::new(after.position(), project(&after));
+                    self.push(Push::Delta { from: u64::MAX, mark: log.mark(), frame: Bytes::new() });
+                }
             }
         }
-        for host in moved {
-            if after.host(host).is_none() {
-                self.board().forget(host);
-            }
+        for host in moved_places(&before, &after, commit) {
+            self.follow(host, &before, &after);
             self.sessions.look_again(host);
+        }
+        if commit.rows.iter().any(|row| matches!(row.after, Some(Row::Denial(_)))) {
+            self.denials.send_modify(|denials| *denials += 1);
         }
     }
 
-    /// What an agent that holds `holds` needs, and all pushes from then on.
-    pub(crate) fn subscribe(
-        &self,
-        holds: Option<&Holding>,
-    ) -> (CatchUp, View, ViewMark, broadcast::Receiver<Push>) {
+    /// Keeps the board to the hosts there are: one that is removed is forgotten, one that is enrolled ought
+    /// to be heard, and what is known of one that becomes a manager is news by that.
+    fn follow(&self, host: HostId, before: &Registry, after: &Registry) {
+        let mut board = self.board();
+        if after.host(host).is_none() {
+            return board.forget(host);
+        }
+        if after.identity(&Subject::Host(host)).is_some() {
+            board.expect(host);
+        }
+        if is_of_interest(after, host) && !is_of_interest(before, host) {
+            self.tell(after, board.agent(host).and_then(|agent| entry(host, agent)));
+        }
+    }
+
+    /// What an agent that holds `holds` needs.
+    pub(crate) fn catch_up(&self, holds: Option<&Holding>) -> (CatchUp, View, ViewMark) {
         let log = self.log();
-        (log.catch_up(holds), log.view().clone(), log.mark(), self.pushes.subscribe())
+        (log.catch_up(holds), log.view().clone(), log.mark())
+    }
+
+    /// All pushes from now on.
+    pub(crate) fn pushes(&self) -> broadcast::Receiver<Push> {
+        self.pushes.subscribe()
+    }
+
+    /// Changes with every denial from now on.
+    pub(crate) fn denials(&self) -> watch::Receiver<u64> {
+        self.denials.subscribe()
     }
 
     /// What the view is.
@@ -110,27 +139,32 @@ impl Hub {
         self.log().mark()
     }
 
-    /// Takes in an agent's report.
-    pub(crate) fn report(&self, host: HostId, report: Report) {
-        let entry = self.board().heard(self.clock.now(), host, report);
-        self.tell(entry);
+    /// Takes in what the agent of a host reports of the packages there.
+    pub(crate) fn report(&self, host: HostId, mut report: Report) {
+        // All under the board's lock: a host is gone from the registry before it is forgotten, and news are
+        // told in the order in which they came about.
+        let mut board = self.board();
+        let registry = self.registry();
+        if registry.host(host).is_none() {
+            return;
+        }
+        report.packages.retain(|ty, _| registry.package(host, ty).is_some());
+        self.tell(&registry, board.heard(self.clock.now(), host, report));
     }
 
     /// Judges silence.
     pub(crate) fn judge(&self) {
-        let entries = self.board().judge(self.clock.now());
-        self.tell(entries);
+        let mut board = self.board();
+        self.tell(&self.registry(), board.judge(self.clock.now()));
     }
 
-    /// Queues news for the agents, where the host is of interest to them: one entry for each host at most.
-    fn tell(&self, entries: impl IntoIterator<Item = LivenessEntry>) {
-        let registry = self.registry();
+    /// Queues news for the agents, where the host is of interest to them: one entry for each host at most,
+    /// the last one told. Callers hold the board.
+    fn tell(&self, registry: &Registry, entries: impl IntoIterator<Item = LivenessEntry>) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in entries {
-            if registry.packages_on(entry.host).any(|p| p.is_manager()) {
-                news.insert(entry.host, entry);
-                self.news_came.notify_one();
-            }
+        for entry in entries.into_iter().filter(|e| is_of_interest(registry, e.host)) {
+            news.insert(entry.host, entry);
+            self.news_came.notify_one();
         }
     }
 
@@ -156,8 +190,7 @@ impl Hub {
     pub(crate) fn liveness(&self) -> Vec<LivenessEntry> {
         let registry = self.registry();
         let board = self.board();
-        let of_interest = |e: &LivenessEntry| registry.packages_on(e.host).any(|p| p.is_manager());
-        board.entries().filter(of_interest).collect()
+        board.entries().filter(|e| is_of_interest(&registry, e.host)).collect()
     }
 
     /// The board. Hold it for moments only.
@@ -169,3 +202,19 @@ impl Hub {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Whether agents may route to this host.
+fn is_of_interest(registry: &Registry, host: HostId) -> bool {
+    registry.packages_on(host).any(|p| p.is_manager())
+}
+
+/// What others are told of a host; nothing before there is anything to tell.
+fn entry(host: HostId, agent: &Agent) -> Option<LivenessEntry> {
+    let Report { incarnation, sequence, packages, .. } = agent.report().clone();
+    let known = agent.is_heard() || agent.is_silent();
+    known.then(|| LivenessEntry { host, incarnation, sequence, silent: agent.is_silent(), packages })
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -20,6 +20,14 @@ pub(crate) const PACE_SENDS: u32 = 64;
 /// See [`PACE_SENDS`].
 pub(crate) const PACE_SLOT: Duration = Duration::from_millis(5);
 
+/// Most pushes that one turn of a session takes up: they go out in few datagrams, and the next session's turn
+/// is not far off.
+pub(crate) const PUSHES_AT_ONCE: usize = 64;
+
+/// Least time between two repairs in one session, each of which sends the whole view. Agents ask once a
+/// minute at most; half of that leaves room for their clocks.
+pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How long one frame may take to be taken by the peer before its session is given up.
 pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(15);
 

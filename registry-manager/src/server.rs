@@ -300,7 +300,11 @@ async fn accept(shared: Shared, tasks: Tasks) {
 /// Takes the channels that a peer opens, each with one request.
 async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
     let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
+    let mut denials = shared.hub.denials();
     loop {
+        if connection.peer().is_some_and(|p| !requests::is_in_force(&shared.hub.registry(), p)) {
+            return connection.close(code::DENIED, &failure::unknown_identity().message);
+        }
         let accept = async {
             // The semaphore is never closed.
             let place = Arc::clone(&room).acquire_owned().await.ok();
@@ -308,6 +312,8 @@ async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
         };
         let (place, channel) = tokio::select! {
             accepted = accept => accepted,
+            // The hub, which tells, lives as long as this connection.
+            _ = denials.changed() => continue,
             () = shared.stop.cancelled() => return,
         };
         let channel = match channel {

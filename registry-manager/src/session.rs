@@ -2,13 +2,13 @@
 
 use crate::fanout::Push;
 use crate::hub::Hub;
-use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
+use crate::limits::{PUSHES_AT_ONCE, REPAIR_INTERVAL, REQUEST_DEADLINE, SEND_DEADLINE};
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
 use echelon_core::id::HostId;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
-    AgentHeartbeat, FromAgent, Hello, Holding, Liveness, ManagerHeartbeat, PROTOCOL, PROTOCOL_LOWEST,
+    AgentHeartbeat, Delta, FromAgent, Hello, Holding, Liveness, ManagerHeartbeat, PROTOCOL, PROTOCOL_LOWEST,
     SnapshotPart, ToAgent, ViewMark, Welcome,
 };
 use echelon_core::name::{HostName, Text};
@@ -18,9 +18,10 @@ use echelon_core::view::{Place, View};
 use echelon_identity::PeerIdentity;
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
+use std::sync::Arc;
 use tokio::sync::Notify;
-use tokio::sync::broadcast::{self, error::RecvError as RingError};
-use tokio::time::{MissedTickBehavior, interval_at, timeout};
+use tokio::sync::broadcast::{self, error::RecvError as RingError, error::TryRecvError};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{debug, info};
 
 /// Why a session ended. Whatever the reason, the agent comes back and is brought level.
@@ -79,6 +80,7 @@ pub(crate) async fn serve(
         incarnation: hello.incarnation,
         level: hello.holds,
         place_held: hello.holds.map(|h| h.place),
+        repaired: None,
         sender,
     };
     let end = tokio::select! {
@@ -101,6 +103,8 @@ struct Session<'a> {
     level: Option<Holding>,
     /// The place it was sent, or said that it holds.
     place_held: Option<Digest>,
+    /// When a repair was last asked for.
+    repaired: Option<Instant>,
     sender: FrameSender,
 }
 
@@ -117,16 +121,16 @@ impl Session<'_> {
             Err(end) => return end,
         };
         // Sessions begin at different times, so their heartbeats are spread by themselves.
-        let mut beat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut beat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 message = receive(receiver) => match message {
-                    Ok(message) => self.take(message, &mut pushes).await,
+                    Ok(message) => self.take(message).await,
                     Err(end) => Err(end),
                 },
                 push = pushes.recv() => self.push(push, &mut pushes).await,
-                () = look_again.notified() => self.send_place().await,
+                () = look_again.notified() => self.look_again().await,
                 _ = beat.tick() => self.heartbeat().await,
             };
             if let Err(end) = done {
@@ -146,9 +150,16 @@ impl Session<'_> {
         if hello.holds.is_none() {
             self.hub.metrics.empty_replicas.inc();
         }
+        // From here on; what comes before the agent is level is skipped.
+        let pushes = self.hub.pushes();
         self.send_place().await?;
-        let pushes = self.catch_up().await?;
+        self.catch_up().await?;
         self.heartbeat().await?;
+        self.send_liveness().await?;
+        Ok(pushes)
+    }
+
+    async fn send_liveness(&mut self) -> Result<(), SessionEnd> {
         let mut complete = true;
         for entries in echelon_wire::parts(self.hub.liveness(), MAX_PART) {
             self.send(&ToAgent::Liveness(Liveness { complete, entries })).await?;
@@ -157,14 +168,10 @@ impl Session<'_> {
         if complete {
             self.send(&ToAgent::Liveness(Liveness { complete, entries: Vec::new() })).await?;
         }
-        Ok(pushes)
+        Ok(())
     }
 
-    async fn take(
-        &mut self,
-        message: FromAgent,
-        pushes: &mut broadcast::Receiver<Push>,
-    ) -> Result<(), SessionEnd> {
+    async fn take(&mut self, message: FromAgent) -> Result<(), SessionEnd> {
         match message {
             FromAgent::Hello(_) => Err(SessionEnd::Greeting),
             FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using }) => {
@@ -172,71 +179,98 @@ impl Session<'_> {
                 self.hub.report(self.host, Report { incarnation, sequence, packages, using, holds });
                 Ok(())
             }
+            FromAgent::Repair if self.repaired.is_some_and(|at| at.elapsed() < REPAIR_INTERVAL) => {
+                debug!("A repair was asked for again too soon");
+                Ok(())
+            }
             FromAgent::Repair => {
                 self.hub.metrics.repairs.inc();
+                self.repaired = Some(Instant::now());
                 (self.level, self.place_held) = (None, None);
                 self.send_place().await?;
-                *pushes = self.catch_up().await?;
-                Ok(())
+                self.catch_up().await
             }
         }
     }
 
+    /// Sends a push, and with it in one turn those that wait behind it, so that a burst of edits keeps no
+    /// session behind.
     async fn push(
         &mut self,
-        push: Result<Push, RingError>,
+        first: Result<Push, RingError>,
         pushes: &mut broadcast::Receiver<Push>,
     ) -> Result<(), SessionEnd> {
-        match push {
-            Ok(Push::Frame(frame)) => self.paced(&frame).await,
-            Ok(Push::Delta { from, mark, frame }) => match self.level {
-                Some(level) if level.view_revision == from && fits(&frame) => {
-                    self.set_level(mark);
-                    self.hub.metrics.deltas.inc();
-                    self.paced(&frame).await
+        self.hub.pace.turn().await;
+        let (mut frames, mut size, mut next) = (Vec::new(), 0, Some(first));
+        while let Some(push) = next {
+            match push {
+                Ok(push) => match self.frame(push) {
+                    Due::Frame(frame) => {
+                        size += frame.len();
+                        frames.push(frame);
+                    }
+                    Due::Nothing => {}
+                    Due::CatchUp => {
+                        self.send_all(&std::mem::take(&mut frames)).await?;
+                        self.catch_up().await?;
+                    }
+                },
+                Err(RingError::Lagged(missed)) => {
+                    debug!(missed, "The session was too slow for the pushes and is brought level");
+                    self.hub.metrics.lagged.inc();
+                    self.send_all(&std::mem::take(&mut frames)).await?;
+                    self.catch_up().await?;
+                    // News of liveness are among what was missed.
+                    self.send_liveness().await?;
                 }
-                Some(level) if level.view_revision >= mark.view_revision => Ok(()),
-                _ => {
-                    *pushes = self.catch_up().await?;
-                    Ok(())
-                }
-            },
-            Err(RingError::Lagged(missed)) => {
-                debug!(missed, "The session was too slow for the pushes and is brought level");
-                self.hub.metrics.lagged.inc();
-                *pushes = self.catch_up().await?;
-                Ok(())
+                Err(RingError::Closed) => return Err(SessionEnd::Stopping),
             }
-            Err(RingError::Closed) => Err(SessionEnd::Stopping),
+            let full = frames.len() == PUSHES_AT_ONCE || size >= MAX_PART;
+            next = if full { None } else { waiting(pushes) };
+        }
+        self.send_all(&frames).await
+    }
+
+    /// What is due to the agent because of a push.
+    fn frame(&mut self, push: Push) -> Due {
+        match (push, self.level) {
+            (Push::Frame(frame), _) => Due::Frame(frame),
+            (Push::Delta { from, mark, frame }, Some(level))
+                if level.view_revision == from && fits(&frame) =>
+            {
+                self.set_level(mark);
+                self.hub.metrics.deltas.inc();
+                Due::Frame(frame)
+            }
+            (Push::Delta { mark, .. }, Some(level)) if level.view_revision >= mark.view_revision => {
+                Due::Nothing
+            }
+            (Push::Delta { .. }, _) => Due::CatchUp,
         }
     }
 
-    /// Brings the agent level, from where it is, and gives the pushes that follow.
-    async fn catch_up(&mut self) -> Result<broadcast::Receiver<Push>, SessionEnd> {
-        let (catch_up, view, mark, pushes) = self.hub.subscribe(self.level.as_ref());
+    /// Brings the agent level, from where it is.
+    async fn catch_up(&mut self) -> Result<(), SessionEnd> {
+        let (catch_up, view, mark) = self.hub.catch_up(self.level.as_ref());
         match catch_up {
-            CatchUp::Level => self.set_level(mark),
-            CatchUp::Ahead => {}
-            CatchUp::Deltas(deltas) => {
-                let frames: Vec<_> = deltas.iter().map(|d| ToAgent::Delta((**d).clone()).encode()).collect();
-                match frames.iter().all(fits) {
-                    true => self.send_all(&frames).await?,
-                    false => self.snapshot(&view, mark).await?,
-                }
-                self.set_level(mark);
-            }
-            CatchUp::Snapshot => {
-                self.snapshot(&view, mark).await?;
-                self.set_level(mark);
-            }
+            CatchUp::Level => {}
+            CatchUp::Ahead => return Ok(()),
+            CatchUp::Deltas(deltas) => self.deltas(&deltas, &view, mark).await?,
+            CatchUp::Snapshot => self.snapshot(&view, mark).await?,
         }
-        Ok(pushes)
+        self.set_level(mark);
+        Ok(())
     }
 
-    async fn send_all(&mut self, frames: &[Bytes]) -> Result<(), SessionEnd> {
-        for frame in frames {
+    /// Sends deltas one by one; from one on that is too large for a frame, the view in its place.
+    async fn deltas(&mut self, deltas: &[Arc<Delta>], view: &View, mark: ViewMark) -> Result<(), SessionEnd> {
+        for delta in deltas {
+            let frame = ToAgent::Delta(Delta::clone(delta)).encode();
+            if !fits(&frame) {
+                return self.snapshot(view, mark).await;
+            }
             self.hub.metrics.deltas.inc();
-            self.send_frame(frame).await?;
+            self.send_all(&[frame]).await?;
         }
         Ok(())
     }
@@ -277,26 +311,46 @@ impl Session<'_> {
         self.send(&ToAgent::Place(place)).await
     }
 
+    /// Ends at once where the host may be here no more. A changed place has time: a domain that is moved
+    /// changes the places of all that are in it.
+    async fn look_again(&mut self) -> Result<(), SessionEnd> {
+        self.place()?;
+        self.hub.pace.turn().await;
+        self.send_place().await
+    }
+
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
         let place = self.place()?.digest();
         self.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark: self.hub.mark(), place })).await
     }
 
-    async fn paced(&mut self, frame: &Bytes) -> Result<(), SessionEnd> {
-        self.hub.pace.turn().await;
-        self.send_frame(frame).await
-    }
-
     async fn send(&mut self, message: &ToAgent) -> Result<(), SessionEnd> {
-        self.send_frame(&message.encode()).await
+        self.send_all(&[message.encode()]).await
     }
 
-    async fn send_frame(&mut self, frame: &Bytes) -> Result<(), SessionEnd> {
-        self.hub.metrics.bytes_pushed.inc_by(frame.len() as u64);
-        match timeout(SEND_DEADLINE, self.sender.send(frame)).await {
+    async fn send_all(&mut self, frames: &[Bytes]) -> Result<(), SessionEnd> {
+        self.hub.metrics.bytes_pushed.inc_by(frames.iter().map(|f| f.len() as u64).sum());
+        match timeout(SEND_DEADLINE, self.sender.send_all(frames)).await {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(SessionEnd::Slow),
         }
+    }
+}
+
+/// What a push makes due.
+enum Due {
+    Frame(Bytes),
+    Nothing,
+    CatchUp,
+}
+
+/// The push that waits, or what became of it.
+fn waiting(pushes: &mut broadcast::Receiver<Push>) -> Option<Result<Push, RingError>> {
+    match pushes.try_recv() {
+        Ok(push) => Some(Ok(push)),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Lagged(missed)) => Some(Err(RingError::Lagged(missed))),
+        Err(TryRecvError::Closed) => Some(Err(RingError::Closed)),
     }
 }
 

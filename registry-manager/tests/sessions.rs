@@ -25,6 +25,8 @@ use registry_manager::config::Config;
 use registry_manager::init::{Init, init};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -55,6 +57,21 @@ impl Site {
         config.listen = manager.local_addr();
         let console = console(&config).await;
         Self { manager, console, config, state, _dir: dir }
+    }
+
+    async fn start_with_http() -> Self {
+        let mut site = Self::start().await;
+        site.config.http = Some("127.0.0.1:0".parse().unwrap());
+        site.restart().await
+    }
+
+    async fn metrics(&self) -> String {
+        let mut http = TcpStream::connect(self.manager.http_addr().unwrap()).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        http.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// Stops the manager and starts it again at the same address.
@@ -449,11 +466,8 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
 /// and never greeted, nor an HTTP client in the middle of its request.
 #[tokio::test]
 async fn silent_peers_do_not_hold_up_the_end() {
-    use tokio::io::AsyncWriteExt;
-    let mut site = Site::start().await;
-    site.config.http = Some("127.0.0.1:0".parse().unwrap());
-    let site = site.restart().await;
-    let mut http = tokio::net::TcpStream::connect(site.manager.http_addr().unwrap()).await.unwrap();
+    let site = Site::start_with_http().await;
+    let mut http = TcpStream::connect(site.manager.http_addr().unwrap()).await.unwrap();
     http.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
     let identity = site.enrol("a").await;
     let agent = Agent::begin(&site, &identity, Replica::default()).await;
@@ -464,4 +478,82 @@ async fn silent_peers_do_not_hold_up_the_end() {
     let begun = Instant::now();
     tokio::time::timeout(DEADLINE, site.manager.stop()).await.expect("it stops").expect("nothing is cut off");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Protects: a session too slow for the pushes misses no news of liveness among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_lags_is_told_what_it_missed_of_liveness() {
+    let site = Site::start_with_http().await;
+    let (first, second) = (site.enrol("a").await, site.enrol("b").await);
+    site.edit(vec![add_manager("b", "audit")]).await;
+    let mut listener = Agent::begin(&site, &first, Replica::default()).await;
+    // More than the windows hold, so that the listener's session waits for it to read.
+    for edit in 0..80 {
+        let names = (0..150).map(|i| format!("{}-{edit}-{i}", "long".repeat(60)));
+        site.edit(names.flat_map(|n| [add_host(&n, "/"), add_manager(&n, "bulk")]).collect()).await;
+    }
+    let mut speaker = Agent::begin(&site, &second, Replica::default()).await;
+    let ty: echelon_core::name::ManagerType = "audit".parse().unwrap();
+    speaker.report(1, BTreeMap::from([(ty.clone(), failing())])).await;
+    while state_of(&site, &ty).await != CandidateState::Down {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // More than the ring holds, so that the news is no longer in it.
+    for weight in 0..1100 {
+        let spec = PackageSpec {
+            listens: Listens::At("127.0.0.1:9".parse().unwrap()),
+            weight,
+            ..Default::default()
+        };
+        let (host, audit) = ("b".parse().unwrap(), ty.clone());
+        let ty = audit.clone();
+        site.edit(vec![Change::SetPackage { host, ty, spec }]).await;
+        if weight % 50 == 0 {
+            // Not silent, which would be news again.
+            speaker.report(2 + u64::from(weight), BTreeMap::from([(audit.clone(), failing())])).await;
+        }
+    }
+    let heard = async {
+        loop {
+            if let ToAgent::Liveness(l) = listener.take().await.expect("the session goes on") {
+                // Once it has not spoken for a while, it is news again that it is silent.
+                let of_b = l.entries.iter().find(|e| e.host == second.host && !e.silent);
+                if of_b.is_some_and(|e| e.packages.get(&ty) == Some(&failing())) {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, heard).await.expect("the listener hears of it");
+    assert!(site.metrics().await.contains("sessions_lagged_total 1\n"), "no session lagged");
+    let status: Vec<StatusReport> = site.console.query(Query::Status).await.unwrap();
+    listener.take_revision(status[0].at.revision).await;
+}
+
+/// Protects: an agent that asks for repairs without end is not sent the whole view each time.
+#[tokio::test]
+async fn repairs_have_a_least_interval() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let mut agent = Agent::begin(&site, &identity, Replica::default()).await;
+    agent.received.clear();
+    for _ in 0..3 {
+        agent.channel.send(&FromAgent::Repair.encode()).await.unwrap();
+    }
+    agent.take_until("the view", |a| a.received.contains(&"snapshot")).await;
+    let next = site.edit(vec![add_manager("a", "audit")]).await;
+    agent.take_revision(next).await;
+    assert_eq!(agent.received, ["place", "snapshot", "snapshot", "place", "delta"], "one view, in two parts");
+}
+
+/// Protects: a denial closes every connection of the denied, also one without a session, within two seconds.
+#[tokio::test]
+async fn a_removed_host_loses_connections_without_a_session_too() {
+    let site = Site::start().await;
+    let (identity, other) = (site.enrol("a").await, site.enrol("b").await);
+    let (connection, stays) = (site.connect(&identity).await, site.connect(&other).await);
+    site.edit(vec![Change::RemoveHost { host: "a".parse().unwrap(), with_packages: true }]).await;
+    let reason = tokio::time::timeout(Duration::from_secs(2), connection.closed()).await;
+    assert!(matches!(reason, Ok(CloseReason::Peer { .. })), "{reason:?}");
+    assert_eq!(error_of(ask(&stays, &Request::Read).await), "not-allowed");
 }
