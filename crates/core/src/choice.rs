@@ -190,7 +190,7 @@ impl Memory {
         for i in (0..current).filter(|&i| states[i].state == CandidateState::Live) {
             let id = order.candidates[i].manager.host;
             match self.tracks.get(&id).and_then(|t| t.ready_at(order, host)) {
-                Some(ready) if ready <= now => return (Some(i), None),
+                Some(ready) if ready <= now => return (Some(i), next_change),
                 Some(ready) => next_change = Some(next_change.map_or(ready, |n| n.min(ready))),
                 None => {}
             }

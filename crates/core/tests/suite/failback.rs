@@ -108,6 +108,19 @@ fn the_hold_begins_anew_with_every_failure() {
 }
 
 #[test]
+fn a_return_half_way_is_followed_by_the_return_home() {
+    let mut rig = rig();
+    rig.report("agent3", failing(true));
+    rig.edit([withdraw("agent1", CC)]);
+    assert_eq!(rig.chosen(), "framework-manager");
+    rig.edit([restore("agent1", CC)]);
+    rig.report("agent3", Health::Passing);
+    // An edit brought agent1 back, so that jitter alone holds it; agent3 has failed, and its hold is longer.
+    assert_eq!((rig.until_it_changes(), rig.chosen()), (jitter("agent4"), "agent1"));
+    assert_eq!((rig.until_it_changes(), rig.chosen()), (HOLD, "agent3"));
+}
+
+#[test]
 fn one_that_was_only_silent_or_slow_is_returned_to_at_once() {
     let mut rig = rig();
     rig.silence("agent3", Health::Passing);
