@@ -2,9 +2,11 @@
 
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
+use echelon_identity::lifetime;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +24,10 @@ pub const DEFAULT_CONFIG: &str = "/etc/echelon/manager.toml";
 
 /// Shortest life of a host's certificate: half of it must do for a renewal that has to be tried again.
 pub const MIN_HOST_CERTIFICATES: Duration = Duration::from_secs(10);
+
+/// Range of the lives of hosts' certificates. An agent renews at half of it, so that with less than 10 s one
+/// lost answer may cost it its certificate; denials are kept for as long as certificates of a day need.
+pub const HOST_CERTIFICATES: RangeInclusive<Duration> = Duration::from_secs(10)..=lifetime::HOST;
 
 /// The settings file. Every key may be left out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -75,7 +81,6 @@ pub struct Config {
 impl Config {
     /// The defaults for a state directory, listening at `listen`.
     pub fn new(state: &Path, listen: SocketAddr) -> Self {
-        let host_certificates = echelon_identity::lifetime::HOST;
-        Self { state: state.to_owned(), listen, http: None, host_certificates }
+        Self { state: state.to_owned(), listen, http: None, host_certificates: lifetime::HOST }
     }
 }

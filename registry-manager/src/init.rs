@@ -14,7 +14,7 @@ use echelon_identity::{
     Authority, Credentials, IdentityDirectory, Issuer, KeyPair, Leaf, Spiffe, file, lifetime,
 };
 use echelon_store::RegistryStore;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ pub enum InitError {
     #[error("the authority could not be made")]
     Authority(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A file could not be written or read.
-    #[error("a file of the identity could not be kept")]
+    #[error("a file of the identity could not be read or kept")]
     File(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The registry could not be made.
     #[error("the registry could not be made")]
@@ -75,17 +75,28 @@ fn file_error(e: impl std::error::Error + Send + Sync + 'static) -> InitError {
 /// The address that others most likely reach this host at, for a manager that listens at `listen`: that
 /// address itself; where it is "any", the one that the system would use as a source. Nothing is sent.
 pub fn likely_advertise(listen: SocketAddr) -> Endpoint {
-    let outward = || {
-        // An address set aside for documentation (RFC 5737): routed like any other, and never used.
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+    // Addresses set aside for documentation (RFC 5737, RFC 3849): routed like any other, and never used.
+    let (v4, v6) = (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => source_towards(v4.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            source_towards(v4.into()).or_else(|| source_towards(v6.into()))
+        }
+        given => Some(given),
     };
-    let ip = match listen.ip().is_unspecified() {
-        true => outward().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        false => listen.ip(),
-    };
+    let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     SocketAddr::new(ip, listen.port()).into()
+}
+
+/// The address that the system would send from to this one; none where it knows no way there.
+fn source_towards(ip: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((ip, 9)).ok()?;
+    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// Makes everything that a manager needs. Running it twice changes nothing.
@@ -94,10 +105,12 @@ pub fn likely_advertise(listen: SocketAddr) -> Endpoint {
 /// See [`InitError`].
 pub fn init(init: &Init) -> Result<Outcome, InitError> {
     let paths = Paths::of(&init.state);
-    let authority = load_or_make_authority(init, &paths)?;
     if paths.registry().exists() {
+        // The root need not be here any more: whoever keeps it elsewhere is right to.
+        check_framework(init, load_issuer(&paths).map_err(InitError::File)?.framework())?;
         return Ok(Outcome::WasThere);
     }
+    let authority = load_or_make_authority(init, &paths)?;
     let host = HostId(Uuid::now_v7());
     let issuer = make_issuer(&authority, host, &paths)?;
     make_manager_identity(init, &authority, &issuer, host, &paths)?;
@@ -116,17 +129,25 @@ fn load_or_make_authority(init: &Init, paths: &Paths) -> Result<Authority, InitE
         let text = file::read_secret(&paths.root()).map_err(file_error)?;
         let credentials = Credentials::from_pem(&text).map_err(file_error)?;
         let authority = Authority::from_credentials(credentials).map_err(authority_error)?;
-        return match authority.framework() == &init.framework {
-            true => Ok(authority),
-            false => {
-                let found = authority.framework().clone();
-                Err(InitError::OtherFramework { state: init.state.clone(), found })
-            }
-        };
+        check_framework(init, authority.framework())?;
+        return Ok(authority);
     }
     let authority = Authority::create(&init.framework, unix_now()).map_err(authority_error)?;
     file::write(&paths.root(), &authority.credentials().to_pem(), file::SECRET).map_err(file_error)?;
     Ok(authority)
+}
+
+/// What the manager signs certificates with.
+pub(crate) fn load_issuer(paths: &Paths) -> Result<Issuer, Box<dyn std::error::Error + Send + Sync>> {
+    let text = file::read_secret(&paths.issuer())?;
+    Ok(Issuer::from_credentials(Credentials::from_pem(&text)?)?)
+}
+
+fn check_framework(init: &Init, found: &FrameworkName) -> Result<(), InitError> {
+    match found == &init.framework {
+        true => Ok(()),
+        false => Err(InitError::OtherFramework { state: init.state.clone(), found: found.clone() }),
+    }
 }
 
 fn make_issuer(authority: &Authority, host: HostId, paths: &Paths) -> Result<Issuer, InitError> {

@@ -3,11 +3,14 @@
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use echelon_core::endpoint::Endpoint;
-use echelon_core::name::{FrameworkName, HostName};
-use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, Tasks, config as settings, notify, shutdown};
-use registry_manager::Manager;
+use echelon_core::name::{FrameworkName, HostName, NameError};
+use echelon_daemon::{
+    Exit, LogArgs, LogConfig, StateDir, Tasks, config as settings, notify, shell_word, shutdown,
+};
 use registry_manager::config::{self, Config, File, Recorded};
 use registry_manager::init::{Init, Outcome, init, likely_advertise};
+use registry_manager::paths::Paths;
+use registry_manager::{Manager, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,10 +53,10 @@ struct InitArgs {
     #[arg(long, value_name = "HOST")]
     name: Option<HostName>,
     /// UDP address to listen at.
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = config::DEFAULT_LISTEN)]
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = config::DEFAULT_LISTEN, value_parser = fixed_port)]
     listen: SocketAddr,
     /// What agents and consoles are told to connect to [default: this host's address].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = reachable)]
     advertise: Option<Endpoint>,
 }
 
@@ -70,6 +73,26 @@ struct RunArgs {
     /// TCP address of metrics and health [default: 127.0.0.1:29121].
     #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_MANAGER_HTTP")]
     http: Option<SocketAddr>,
+}
+
+/// An address that agents can be told: any free port would be another at each start.
+fn fixed_port(value: &str) -> Result<SocketAddr, String> {
+    match value.parse::<SocketAddr>() {
+        Ok(addr) if addr.port() == 0 => Err("give the port that agents are to connect to".into()),
+        Ok(addr) => Ok(addr),
+        Err(_) => Err("write ADDR:PORT, such as 0.0.0.0:29120 or [::]:29120".into()),
+    }
+}
+
+/// An endpoint that somebody else can connect to.
+fn reachable(value: &str) -> Result<Endpoint, String> {
+    let endpoint: Endpoint = value.parse().map_err(|e: NameError| e.to_string())?;
+    match endpoint.socket_addr() {
+        Some(addr) if addr.ip().is_unspecified() => {
+            Err("nobody can connect to this; give the address at which others reach this host".into())
+        }
+        _ => Ok(endpoint),
+    }
 }
 
 fn main() -> ExitCode {
@@ -108,26 +131,39 @@ fn system_host_name() -> anyhow::Result<HostName> {
 }
 
 fn recorded(state: &Path) -> anyhow::Result<Recorded> {
-    Ok(settings::load(&registry_manager::paths::Paths::of(state).settings())?)
+    let paths = Paths::of(state);
+    if !paths.registry().exists() {
+        return Err(StartError::NoRegistry(state.display().to_string()).into());
+    }
+    Ok(settings::load(&paths.settings())?)
 }
 
 fn next_steps(state: &Path, framework: &FrameworkName, recorded: &Recorded, made: Outcome) -> String {
-    let (dir, addr) = (state.display(), &recorded.advertise);
+    let (shown, addr) = (state.display(), &recorded.advertise);
     let first = match made {
-        Outcome::Made => format!("Made the registry of {framework} in {dir}. Agents will connect to {addr}."),
-        Outcome::WasThere => format!("{dir} holds the registry of {framework} already. Nothing was changed."),
+        Outcome::Made => {
+            format!("Made the registry of {framework} in {shown}. Agents will connect to {addr}.")
+        }
+        Outcome::WasThere => {
+            format!(
+                "{shown} holds the registry of {framework} already. Nothing was changed: agents connect to {addr}."
+            )
+        }
     };
+    let word = |path: PathBuf| shell_word(&path.to_string_lossy());
+    let paths = Paths::of(state);
+    let (dir, console, root) = (word(state.to_owned()), word(paths.console()), word(paths.root()));
     format!(
         "{first}
 
 Next:
   registry-manager run --state {dir}
-  echelon --identity {dir}/console status
-  ECHELON_TOKEN=$(echelon --identity {dir}/console token create) \\
+  echelon --identity {console} status
+  ECHELON_TOKEN=$(echelon --identity {console} token create) \\
     registry-agent enroll --manager {addr}      # on every host
 
 Keep a copy of the root key elsewhere, encrypted; without it no manager can be added once this disk is lost:
-  openssl pkcs8 -topk8 -v2 aes-256-cbc -in {dir}/root.pem -out root-key.pem
+  openssl pkcs8 -topk8 -v2 aes-256-cbc -in {root} -out root-key.pem
 "
     )
 }

@@ -103,7 +103,7 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
     };
     StatusReport {
         framework: registry.meta().framework.clone(),
-        manager: shared.name.clone(),
+        manager: shared.name(),
         role: "primary".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_ms: now.0 / 1000,

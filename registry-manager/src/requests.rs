@@ -135,7 +135,8 @@ async fn session(caller: &Caller<'_>, host: HostId, channel: Channel) -> session
     let Caller { shared, registry, peer, .. } = caller;
     let name = registry.host(host).map_or_else(|| peer.name.to_string(), |h| h.name.to_string());
     let span = info_span!("session", host = %name);
-    let serve = session::serve(&shared.hub, &shared.name, host, peer, channel);
+    let name = shared.name();
+    let serve = session::serve(&shared.hub, &name, host, peer, channel);
     // A peer that takes nothing must not hold up the end.
     let serve = async {
         tokio::select! {

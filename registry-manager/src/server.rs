@@ -1,20 +1,21 @@
 //! A running manager.
 
 use crate::clock::unix_now;
-use crate::config::Config;
+use crate::config::{Config, HOST_CERTIFICATES};
 use crate::edit_queue::{Edits, Queue};
 use crate::failure;
 use crate::hub::Hub;
+use crate::init::load_issuer;
 use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_CONNECTIONS, REQUESTS_PER_CONNECTION};
 use crate::paths::Paths;
 use crate::{http, journal, requests};
 use echelon_core::id::HostId;
-use echelon_core::limits::REQUEST_TTL;
+use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL};
 use echelon_core::name::HostName;
 use echelon_core::registry::{Answered, Registry, RowsError};
-use echelon_daemon::{DrainError, Exit, Tasks};
+use echelon_daemon::{DrainError, Exit, Tasks, shell_word};
 use echelon_identity::{
-    Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, file, lifetime,
+    Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, lifetime,
 };
 use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
@@ -44,8 +45,18 @@ mod code {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The state directory holds no manager.
-    #[error("{0} holds no registry: make one with registry-manager init --state {0} --framework NAME")]
+    #[error("{0} holds no registry: make one with registry-manager init --state {dir} --framework NAME", dir = shell_word(.0))]
     NoRegistry(String),
+    /// A setting is out of its range.
+    #[error(
+        "host_certificates is {given:?}, and may be from {least:?} to {most:?}; correct it in the settings file",
+        least = HOST_CERTIFICATES.start(),
+        most = HOST_CERTIFICATES.end()
+    )]
+    HostCertificates {
+        /// What it is.
+        given: Duration,
+    },
     /// The store cannot be used.
     #[error("the registry cannot be opened")]
     Store(#[from] StoreError),
@@ -76,13 +87,23 @@ fn identity_error(e: impl std::error::Error + Send + Sync + 'static) -> StartErr
 /// What every part of a running manager has at hand.
 pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) name: HostName,
+    host: HostId,
+    /// What its host was called when it got its certificate.
+    enrolled_as: HostName,
     pub(crate) edits: Edits,
     pub(crate) issuer: Issuer,
     pub(crate) host_certificates: Duration,
     pub(crate) enrolments: Semaphore,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
+}
+
+impl Inner {
+    /// What this manager's host is called now.
+    pub(crate) fn name(&self) -> HostName {
+        let registry = self.hub.registry();
+        registry.host(self.host).map_or_else(|| self.enrolled_as.clone(), |h| h.name.clone())
+    }
 }
 
 /// See [`Inner`].
@@ -103,17 +124,19 @@ impl Manager {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, tasks: Tasks) -> Result<Self, StartError> {
+        if !HOST_CERTIFICATES.contains(&config.host_certificates) {
+            return Err(StartError::HostCertificates { given: config.host_certificates });
+        }
         let paths = Paths::of(&config.state);
         if !paths.registry().exists() {
             return Err(StartError::NoRegistry(config.state.display().to_string()));
         }
         let store = RegistryStore::open(&paths.registry())?;
         let registry = load(&store)?;
-        let issuer = load_issuer(&paths)?;
+        let issuer = load_issuer(&paths).map_err(StartError::Identity)?;
         let (credentials, host) = load_identity(&paths, &issuer)?;
         let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(identity_error)?;
-        let name = registry.host(host).map_or_else(|| fallback_name(&credentials), |h| h.name.clone());
-        info!(host = %name, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
+        info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
         let hub = Arc::new(Hub::new(registry));
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
@@ -129,7 +152,8 @@ impl Manager {
         let journal = start_journal(store, queue, Arc::clone(&hub), tasks.clone());
         let shared = Arc::new(Inner {
             hub,
-            name,
+            host,
+            enrolled_as: fallback_name(&credentials),
             edits,
             issuer,
             host_certificates: config.host_certificates,
@@ -140,7 +164,8 @@ impl Manager {
         let http_addr = http.as_ref().and_then(|l| l.local_addr().ok());
         let manager = Self { shared, tasks, journal, http: http_addr };
         manager.spawn_all(http, credentials, paths, host);
-        info!(listen = %manager.local_addr(), "The manager serves");
+        let http = http_addr.map(tracing::field::display);
+        info!(listen = %manager.local_addr(), http, "The manager serves");
         Ok(manager)
     }
 
@@ -199,18 +224,14 @@ impl Manager {
 }
 
 fn load(store: &RegistryStore) -> Result<Registry, StartError> {
-    let loaded = store.load(unix_now() - REQUEST_TTL)?;
+    // An id may have been made later than it was committed, by its maker's clock, and is accepted for as much
+    // longer.
+    let loaded = store.load(unix_now() - REQUEST_TTL - REQUEST_CLOCK_SKEW)?;
     let mut registry = Registry::from_rows(loaded.position, loaded.rows)?;
     for Remembered { request, content, position } in loaded.requests {
         registry.remember(request, Answered { content, position });
     }
     Ok(registry)
-}
-
-fn load_issuer(paths: &Paths) -> Result<Issuer, StartError> {
-    let text = file::read_secret(&paths.issuer()).map_err(identity_error)?;
-    let credentials = Credentials::from_pem(&text).map_err(identity_error)?;
-    Issuer::from_credentials(credentials).map_err(identity_error)
 }
 
 /// The manager's own credentials, renewed where they are past half of their life.
@@ -355,10 +376,12 @@ async fn silence(shared: Shared) {
 async fn renewal(shared: Shared, mut credentials: Credentials, paths: Paths, host: HostId) {
     loop {
         let Ok(peer) = credentials.peer() else { return };
-        let wait = Duration::from_millis(peer.renew_at().0.saturating_sub(unix_now().0)).max(RENEWAL_RETRY);
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(RENEWAL_LOOK) => {}
             () = shared.stop.cancelled() => return,
+        }
+        if unix_now() < peer.renew_at() {
+            continue;
         }
         match renew_now(&shared, &credentials, &peer, &paths) {
             Ok(renewed) => {
@@ -370,8 +393,9 @@ async fn renewal(shared: Shared, mut credentials: Credentials, paths: Paths, hos
     }
 }
 
-/// How long a failed renewal waits: the certificate has half of its life left.
-const RENEWAL_RETRY: Duration = Duration::from_secs(1);
+/// How often the manager looks whether its certificate is due, and tries again where renewing failed. The time
+/// of day may be set while it sleeps, which a sleep of half a day would not notice.
+const RENEWAL_LOOK: Duration = Duration::from_secs(30);
 
 fn renew_now(
     shared: &Shared,

@@ -558,3 +558,13 @@ async fn a_removed_host_loses_connections_without_a_session_too() {
     assert!(matches!(reason, Ok(CloseReason::Peer { .. })), "{reason:?}");
     assert_eq!(error_of(ask(&stays, &Request::Read).await), "not-allowed");
 }
+
+/// Protects: a manager whose own host is renamed answers with the new name, without a restart.
+#[tokio::test]
+async fn a_manager_goes_by_the_name_its_host_has_now() {
+    let site = Site::start().await;
+    let (host, name) = ("registry".parse().unwrap(), "hq".parse().unwrap());
+    site.edit(vec![Change::RenameHost { host, name }]).await;
+    let status: Vec<StatusReport> = site.console.query(Query::Status).await.unwrap();
+    assert_eq!(status[0].manager.as_str(), "hq");
+}

@@ -56,4 +56,5 @@ pub use log::{LogArgs, LogConfig, LogError, LogFormat};
 pub use secret::SecretError;
 pub use state_dir::{StateDir, StateDirError, create_private_dir};
 pub use tasks::{DrainError, Tasks};
+pub use text::shell_word;
 pub use unix_socket::{BindUnixError, bind_unix};

@@ -17,7 +17,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// `text` as one word of a shell command, quoted only where that is needed.
-pub(crate) fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
         return text.to_owned();
