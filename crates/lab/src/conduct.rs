@@ -42,7 +42,11 @@ impl Conductor<'_> {
     /// # Errors
     /// Names that command's place.
     pub(crate) async fn script(&self, script: &Script) -> anyhow::Result<Exit> {
+        let mut comments = script.comments.iter().peekable();
         for (line, command) in &script.lines {
+            while let Some((_, comment)) = comments.next_if(|(at, _)| at < line) {
+                self.printer.comment(comment)?;
+            }
             if self.step(command).await.with_context(|| format!("{}:{line}", script.file))? == Next::Quit {
                 break;
             }

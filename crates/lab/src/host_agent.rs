@@ -1,5 +1,6 @@
 //! One host's agent, running or not.
 
+use echelon_core::digest::Digest;
 use echelon_core::name::{HostName, ManagerType};
 use registry_agent::{Agent, AgentConfig, Forward, Handle, Listen, Routes, StartError};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -63,6 +64,17 @@ impl HostAgent {
     /// Its routes; none while it is down.
     pub(crate) fn routes(&self) -> Option<Routes> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it has a replica.
+    pub(crate) fn has_replica(&self) -> bool {
+        self.routes().is_some_and(|routes| routes.replica().is_some())
+    }
+
+    /// Whether its replica is the view with this digest.
+    pub(crate) fn holds(&self, digest: Digest) -> bool {
+        let replica = self.routes().and_then(|routes| routes.replica());
+        replica.is_some_and(|replica| replica.mark.digest == digest)
     }
 
     /// Where callers of a type connect.

@@ -28,6 +28,10 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// How long one of the calls of `expect` waits: a manager that hangs must not use up the whole time.
 const TRY_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long it waits at least: the last call of an `expect` is to tell who answers, not how little time was
+/// left.
+const TRY_LEAST: Duration = Duration::from_millis(100);
+
 /// Longest time between two calls of `expect`; a route that changes is called along at once.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -83,9 +87,15 @@ impl Lab {
 
     async fn carry_out(&self, command: &Command) -> Result<Answer, CommandError> {
         Ok(match command {
-            Command::Down { host, ty } => Answer::Stubs(self.set_stubs(host, ty.as_ref(), StubState::Down).await?),
-            Command::Up { host, ty } => Answer::Stubs(self.set_stubs(host, ty.as_ref(), StubState::Up).await?),
-            Command::Hang { host, ty } => Answer::Stubs(self.set_stubs(host, Some(ty), StubState::Hung).await?),
+            Command::Down { host, ty } => {
+                Answer::Stubs(self.set_stubs(host, ty.as_ref(), StubState::Down).await?)
+            }
+            Command::Up { host, ty } => {
+                Answer::Stubs(self.set_stubs(host, ty.as_ref(), StubState::Up).await?)
+            }
+            Command::Hang { host, ty } => {
+                Answer::Stubs(self.set_stubs(host, Some(ty), StubState::Hung).await?)
+            }
             Command::Withdraw { host, ty } => {
                 let change = Change::WithdrawPackage { host: host.clone(), ty: ty.clone(), reason: None };
                 Answer::Edit(self.edit(host, ty, change).await?)
@@ -225,8 +235,9 @@ impl Lab {
         let (began, routes) = (tokio::time::Instant::now(), self.agent_routes(host)?);
         let (deadline, mut watch) = (began + within, routes.watch(ty.clone()));
         loop {
-            let now = tokio::time::Instant::now();
-            let (call, route) = self.try_call(host, ty, &routes, TRY_LIMIT.min(deadline - now)).await?;
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let limit = left.clamp(TRY_LEAST, TRY_LIMIT);
+            let (call, route) = self.try_call(host, ty, &routes, limit).await?;
             let chosen = route.as_deref().and_then(chosen);
             let met = call.answered.as_ref() == Some(manager) && chosen.as_ref() == Some(manager);
             if met || tokio::time::Instant::now() >= deadline {
@@ -269,11 +280,6 @@ impl Lab {
     pub fn known_routes(&self, ty: &ManagerType) -> Vec<RouteLine> {
         let known = |agent: &HostAgent| agent.routes().and_then(|routes| routes.get(ty));
         self.agents.values().map(|agent| route_line(agent, ty, known(agent).as_deref())).collect()
-    }
-
-    /// How many agents hold what the registry manager holds; none while that is down.
-    pub async fn agents_in_sync(&self) -> Option<usize> {
-        self.registry.agents_in_sync().await
     }
 
     /// Ends everything, and removes the state unless it is to be kept.

@@ -19,7 +19,8 @@ fn the_manager_runs_where_the_file_says_else_in_the_root_else_on_a_new_host() {
     assert_eq!((place.host.as_str(), place.why), ("b", Why::Package));
     assert_eq!(place.listen, Place { addr: "127.0.0.9:2000".parse().unwrap(), movable: false });
 
-    let first = layout("[[host]]\nname = \"a\"\ndomain = \"/x\"\n[[host]]\nname = \"b\"\n[[host]]\nname = \"c\"");
+    let first =
+        layout("[[host]]\nname = \"a\"\ndomain = \"/x\"\n[[host]]\nname = \"b\"\n[[host]]\nname = \"c\"");
     let place = first.unwrap().manager;
     assert_eq!((place.host.as_str(), place.why), ("b", Why::FirstOfRoot));
     assert_eq!(place.listen, Place { addr: "127.64.0.1:29120".parse().unwrap(), movable: true });
@@ -93,7 +94,8 @@ fn what_moved_to_another_port_is_recorded() {
 
 #[test]
 fn two_managers_at_one_loopback_address_are_named() {
-    let host = |name| format!("[[host]]\nname = \"{name}\"\naddress = \"127.0.0.1\"\npackages = [\"audit:7000\"]\n");
+    let host =
+        |name| format!("[[host]]\nname = \"{name}\"\naddress = \"127.0.0.1\"\npackages = [\"audit:7000\"]\n");
     let error = layout(&format!("{}{}", host("a"), host("b"))).unwrap_err().to_string();
     assert!(error.starts_with("a's audit and b's audit both listen at 127.0.0.1:7000"), "{error}");
 }

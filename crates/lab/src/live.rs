@@ -47,7 +47,8 @@ impl Live {
             return Ok(());
         }
         self.block = new;
-        let lines: String = self.block.iter().map(|line| format!("\x1b[2K{}\n", self.visible(line))).collect();
+        let lines: String =
+            self.block.iter().map(|line| format!("\x1b[2K{}\n", self.visible(line))).collect();
         // Save the cursor, go up to the block, write it, restore the cursor.
         raw(&format!("\x1b7\x1b[{}A\r{lines}\x1b8", self.block.len()))
     }
@@ -87,14 +88,15 @@ fn size() -> (usize, usize) {
 /// Who serves whom, as many lines as fit: those first that deserve a look.
 fn block(lab: &Lab) -> Vec<String> {
     let (rows, columns) = size();
-    let types = lab.names().types();
-    let mut groups: Vec<Group> = types.iter().flat_map(|ty| groups(ty, lab.known_routes(ty))).collect();
+    let names = lab.names().types();
+    let mut groups: Vec<Group> = names.iter().flat_map(|ty| groups(ty, lab.known_routes(ty))).collect();
     groups.sort_by_key(Group::at_home);
     let room = rows.saturating_sub(MARGIN).max(1);
     let more = groups.len().saturating_sub(room);
-    let widths = (widest(&groups, |g| g.ty.as_str().len()), widest(&groups, |g| g.manager.len()));
+    let types = widest(&groups, |g| g.ty.as_str().len()).min(columns / 4);
+    let managers = widest(&groups, |g| g.manager.len()).min(columns / 3);
     let mut lines = vec![paint(DIM, cut("help shows the commands, quit ends the lab", columns))];
-    lines.extend(groups.iter().take(room).map(|group| group.line(widths, columns)));
+    lines.extend(groups.iter().take(room).map(|group| group.line((types, managers), columns)));
     if more > 0 {
         lines.push(paint(DIM, format!("and {more} more: routes TYPE shows all")));
     }
@@ -131,7 +133,7 @@ impl Group {
     }
 
     fn line(&self, (types, managers): (usize, usize), columns: usize) -> String {
-        let head = format!("{:types$}  {:managers$} serves ", self.ty, self.manager);
+        let head = format!("{:types$.types$}  {:managers$.managers$} serves ", self.ty, self.manager);
         let mut left = columns.saturating_sub(head.chars().count() + " and 9999 more".len());
         let mut names = Vec::new();
         for host in &self.hosts {
@@ -144,7 +146,8 @@ impl Group {
         }
         let more = self.hosts.len() - names.len();
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let head = format!("{:types$}  {} serves ", self.ty, paint(BOLD, format!("{:managers$}", self.manager)));
+        let manager = paint(BOLD, format!("{:managers$.managers$}", self.manager));
+        let head = format!("{:types$.types$}  {manager} serves ", self.ty);
         format!("{head}{}{more}", names.join(" "))
     }
 }

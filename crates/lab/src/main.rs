@@ -114,12 +114,14 @@ fn read(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
 fn progress_bar(output: Output) -> ProgressBar {
     let bar = if output == Output::Json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message("starting the registry")
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message("starting the registry")
 }
 
 fn show_progress(bar: &ProgressBar, at: Progress) {
     let (message, done, all) = match at {
-        Progress::Registry => ("starting agents", 0, 0),
+        Progress::Registry => ("enrolling hosts", 0, 0),
+        Progress::Enrolled(done, all) => ("enrolling hosts", done, all),
         Progress::Agents(done, all) => ("starting agents", done, all),
         Progress::InSync(done, all) => ("agents in sync", done, all),
     };

@@ -2,6 +2,7 @@
 
 use crate::args::Output;
 use crate::text::{self, BAD, BOLD, DIM, paint};
+use echelon_core::name::Text;
 use echelon_lab::answer::Answer;
 use echelon_lab::{Command, Started};
 use serde::Serialize;
@@ -57,6 +58,11 @@ impl Printer {
         lines(text::started(started))
     }
 
+    /// Repeats a comment of a script, which tells people what comes next.
+    pub(crate) fn comment(&self, comment: &Text) -> io::Result<()> {
+        if self.json { Ok(()) } else { lines([paint(DIM, format!("# {comment}"))]) }
+    }
+
     /// Says what came of a command.
     pub(crate) fn answer(&self, command: &Command, answer: &Answer) -> io::Result<()> {
         if self.json {
@@ -86,7 +92,9 @@ impl Printer {
     fn answer_objects(&self, command: &str, answer: &Answer) -> io::Result<()> {
         match answer {
             Answer::Nothing => Ok(()),
-            Answer::Routes(routes) => routes.iter().try_for_each(|route| object(&self.record(command, route))),
+            Answer::Routes(routes) => {
+                routes.iter().try_for_each(|route| object(&self.record(command, route)))
+            }
             other => object(&self.record(command, other)),
         }
     }
@@ -96,7 +104,7 @@ impl Printer {
     }
 
     fn line(&self, command: &Command, result: &str) -> String {
-        let at = format!("{:>6.1}s", self.at().as_secs_f64());
+        let at = format!("{:>6.2}s", self.at().as_secs_f64());
         let command = format!("{:width$}", command.to_string(), width = self.column);
         format!("{}  {}  → {result}", paint(DIM, at), paint(BOLD, command))
     }

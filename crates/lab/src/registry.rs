@@ -4,11 +4,14 @@ use crate::layout::{Layout, Place};
 use echelon_client::{CallError, ConnectError, ManagerClient};
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet};
+use echelon_core::digest::Digest;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::limits::MAX_TOKEN_USES;
 use echelon_core::message::EditAnswer;
 use echelon_core::name::{DomainPath, HostName};
+use echelon_core::position::Position;
+use echelon_core::project::project;
 use echelon_core::time::UnixMillis;
 use echelon_daemon::{StateDir, StateDirError, Tasks};
 use echelon_identity::directory::DirectoryError;
@@ -20,8 +23,8 @@ use registry_manager::init::{Init, InitError, init};
 use registry_manager::paths::Paths;
 use registry_manager::{Manager, StartError};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,12 +32,25 @@ use uuid::Uuid;
 /// How long the token works with which the agents enrol: they do so at once, in seconds.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
+/// How long a manager's socket may take to be closed. One that takes longer is found in use by the next
+/// start, which says so.
+const CLOSED_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often it is looked at whether it is.
+const CLOSED_POLL: Duration = Duration::from_millis(2);
+
+/// How often another port is tried where the lab may choose: each time somebody else would have to take it
+/// within milliseconds.
+const TRIES: usize = 4;
+
 /// The registry manager of a lab, running or not.
 pub(crate) struct Registry {
     host: HostName,
     config: Config,
     shutdown: CancellationToken,
     running: Mutex<Option<Running>>,
+    /// The digest of the view at a position: to make it anew takes a while.
+    digest: Mutex<Option<(Position, Digest)>>,
     /// Kept locked as long as there is a lab, as by a manager of its own.
     _state: StateDir,
 }
@@ -53,6 +69,15 @@ pub enum RegistryError {
     /// It could not be made.
     #[error("the registry could not be made")]
     Init(#[from] InitError),
+    /// What was made could not be removed, to be made anew.
+    #[error("cannot remove {}", path.display())]
+    Clean {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// It does not start.
     #[error("the registry manager does not start at {addr}")]
     Start {
@@ -60,7 +85,7 @@ pub enum RegistryError {
         addr: SocketAddr,
         /// Why not.
         #[source]
-        source: StartError,
+        source: Box<StartError>,
     },
 }
 
@@ -95,23 +120,61 @@ pub enum EditError {
     Identity(#[from] DirectoryError),
     /// Nobody answers.
     #[error("the registry manager cannot be reached")]
-    Connect(#[from] ConnectError),
+    Connect(#[source] Box<ConnectError>),
     /// It was refused, or its answer got lost.
     #[error("the registry manager did not take the edit")]
-    Call(#[from] CallError),
+    Call(#[source] Box<CallError>),
+}
+
+impl From<ConnectError> for EditError {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
+    }
+}
+
+impl From<CallError> for EditError {
+    fn from(error: CallError) -> Self {
+        Self::Call(Box::new(error))
+    }
 }
 
 impl Registry {
-    /// Makes a registry in `state`, whose manager will listen as the layout says, and will end with
-    /// `shutdown`. Nothing runs yet.
-    pub(crate) fn make(
+    /// Makes a registry in `state` and starts its manager, where the layout says or, where the lab chose
+    /// that, at another port of the same address. It ends with `shutdown`.
+    ///
+    /// The address has to be known before the manager starts, since it is written down in the registry and
+    /// in the console's identity; should somebody take it in that moment, all is made anew with another.
+    pub(crate) async fn start(
         state: &Path,
         layout: &Layout,
         shutdown: &CancellationToken,
     ) -> Result<Self, RegistryError> {
+        let place = layout.manager.listen;
+        let mut listen = free_address(place);
+        for _ in 1..TRIES {
+            let registry = Self::make(state, layout, listen, shutdown)?;
+            match registry.up().await {
+                Err(RegistryError::Start { source, .. })
+                    if place.movable && matches!(*source, StartError::Bind(_)) => {}
+                done => return done.map(|()| registry),
+            }
+            drop(registry);
+            let clean = std::fs::remove_dir_all(state);
+            clean.map_err(|source| RegistryError::Clean { path: state.to_owned(), source })?;
+            listen = free_address(Place { addr: SocketAddr::new(place.addr.ip(), 0), ..place });
+        }
+        let registry = Self::make(state, layout, listen, shutdown)?;
+        registry.up().await.map(|()| registry)
+    }
+
+    fn make(
+        state: &Path,
+        layout: &Layout,
+        listen: SocketAddr,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, RegistryError> {
         let locked = StateDir::open(state, true)?;
         let host = layout.manager.host.clone();
-        let listen = free_address(layout.manager.listen);
         init(&Init {
             state: state.to_owned(),
             framework: layout.topology.framework.clone(),
@@ -119,9 +182,14 @@ impl Registry {
             listen,
             advertise: listen.into(),
         })?;
-        let config = Config::new(state, listen);
-        let shutdown = shutdown.clone();
-        Ok(Self { host, config, shutdown, running: Mutex::default(), _state: locked })
+        Ok(Self {
+            host,
+            config: Config::new(state, listen),
+            shutdown: shutdown.clone(),
+            running: Mutex::default(),
+            digest: Mutex::default(),
+            _state: locked,
+        })
     }
 
     /// Starts the manager, unless it runs.
@@ -131,7 +199,7 @@ impl Registry {
             let tasks = Tasks::below(&self.shutdown);
             let started = Manager::start(&self.config, tasks.clone()).await;
             let addr = self.config.listen;
-            let manager = started.map_err(|source| RegistryError::Start { addr, source })?;
+            let manager = started.map_err(|e| RegistryError::Start { addr, source: Box::new(e) })?;
             *running = Some(Running { manager, tasks });
         }
         Ok(())
@@ -145,6 +213,16 @@ impl Registry {
             // That they were cut off is what was wanted.
             let _ = tasks.drain(Duration::ZERO).await;
             let _ = manager.stop().await;
+            self.wait_until_closed().await;
+        }
+    }
+
+    /// The socket lives a little longer than the manager: until the last of its connections has been
+    /// cleared away.
+    async fn wait_until_closed(&self) {
+        let deadline = Instant::now() + CLOSED_LIMIT;
+        while UdpSocket::bind(self.config.listen).is_err() && Instant::now() < deadline {
+            tokio::time::sleep(CLOSED_POLL).await;
         }
     }
 
@@ -163,9 +241,15 @@ impl Registry {
         self.config.listen.into()
     }
 
-    /// How many agents hold what it holds; none while it is down.
-    pub(crate) async fn agents_in_sync(&self) -> Option<usize> {
-        self.running.lock().await.as_ref().map(|r| r.manager.agents_in_sync())
+    /// The digest of the view that agents are to hold; none while it is down.
+    pub(crate) async fn view_digest(&self) -> Option<Digest> {
+        let registry = self.running.lock().await.as_ref()?.manager.registry();
+        let position = registry.position();
+        let mut known = self.digest.lock().await;
+        if known.is_none_or(|(at, _)| at != position) {
+            *known = Some((position, project(&registry).digest()));
+        }
+        known.map(|(_, digest)| digest)
     }
 
     /// Brings an empty registry to the topology, in one edit, and makes the token with which its hosts
@@ -174,7 +258,8 @@ impl Registry {
         let client = self.client().await?;
         let reading = client.read().await.map_err(EditError::from)?;
         let mut new_id = || HostId(Uuid::now_v7());
-        let plan = echelon_topology::diff(&layout.topology, &reading.registry, Default::default(), &mut new_id)?;
+        let plan =
+            echelon_topology::diff(&layout.topology, &reading.registry, Default::default(), &mut new_id)?;
         let token = JoinToken::generate(self.console()?.load_trust()?.root_hash())?;
         let create = create_token(&token, layout.topology.hosts.len())?;
         let changes = plan.changes.into_iter().chain([create]).collect();
@@ -223,16 +308,14 @@ fn create_token(token: &JoinToken, hosts: usize) -> Result<Change, FillError> {
     Ok(Change::CreateToken { token: row, domain: DomainPath::root() })
 }
 
-/// Where the manager can listen: where it was planned or, where the lab chose that and it is taken, at a
-/// free port of the same address. It has to be known before the manager starts, since it is written down
-/// in the registry and in the console's identity.
+/// The planned address or, where the lab chose it and it is taken, a free port of it.
 fn free_address(place: Place) -> SocketAddr {
     let try_port = |port| UdpSocket::bind(SocketAddr::new(place.addr.ip(), port))?.local_addr();
-    if !place.movable || try_port(place.addr.port()).is_ok() {
+    if !place.movable {
         return place.addr;
     }
     // Where nothing is free, starting the manager says so.
-    try_port(0).unwrap_or(place.addr)
+    try_port(place.addr.port()).or_else(|_| try_port(0)).unwrap_or(place.addr)
 }
 
 fn now() -> UnixMillis {

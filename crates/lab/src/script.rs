@@ -1,7 +1,7 @@
 //! Scripts: commands in a file, and the checks that are made before anything is started.
 
 use crate::command::{Command, SyntaxError};
-use echelon_core::name::{HostName, ManagerType};
+use echelon_core::name::{HostName, ManagerType, Text};
 use echelon_topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,8 @@ pub struct Script {
     pub file: String,
     /// The commands and the lines that they are on, from 1.
     pub lines: Vec<(usize, Command)>,
+    /// The comments that have lines of their own, without the `#`, and those lines.
+    pub comments: Vec<(usize, Text)>,
 }
 
 /// What is wrong with a line of a script. Nothing was started.
@@ -93,7 +95,11 @@ fn listed(names: &[String]) -> String {
     match names.len() {
         0 => "nothing, it has none".to_owned(),
         1..=MAX_LISTED => names.join(", "),
-        n => format!("{} and {} more", names.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", "), n - MAX_LISTED),
+        n => format!(
+            "{} and {} more",
+            names.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", "),
+            n - MAX_LISTED
+        ),
     }
 }
 
@@ -111,13 +117,16 @@ impl Script {
         if input.len() > MAX_SCRIPT {
             return Err(fail(1, LineProblem::TooLarge(input.len())));
         }
-        let text = std::str::from_utf8(input).map_err(|e| fail(line_of(input, e.valid_up_to()), LineProblem::NotUtf8))?;
-        let mut lines = Vec::new();
+        let text = std::str::from_utf8(input)
+            .map_err(|e| fail(line_of(input, e.valid_up_to()), LineProblem::NotUtf8))?;
+        let (mut lines, mut comments) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let command = Command::on_line(line).map_err(|e| fail(number, e.into()))?;
             lines.extend(command.map(|command| (number, command)));
+            let comment = line.trim_start().strip_prefix('#').map(|text| Text::lossy(text.trim()));
+            comments.extend(comment.map(|text| (number, text)));
         }
-        Ok(Self { file: file.to_owned(), lines })
+        Ok(Self { file: file.to_owned(), lines, comments })
     }
 
     /// Checks that the topology has everything that the script speaks of.
@@ -125,7 +134,11 @@ impl Script {
     /// # Errors
     /// Names the first line that speaks of something else.
     pub fn check(&self, names: &Names) -> Result<(), ScriptError> {
-        let fail = |line, problem: NameProblem| ScriptError { file: self.file.clone(), line, problem: problem.into() };
+        let fail = |line, problem: NameProblem| ScriptError {
+            file: self.file.clone(),
+            line,
+            problem: problem.into(),
+        };
         self.lines.iter().try_for_each(|(line, command)| names.check(command).map_err(|e| fail(*line, e)))
     }
 }
@@ -168,7 +181,9 @@ impl Names {
             let managers = self.managers_of(host)?;
             match ty {
                 Some(ty) if !managers.contains(ty) => return Err(no_manager(host, ty, managers)),
-                None if stub && managers.is_empty() => return Err(NameProblem::NoManager { host: host.clone() }),
+                None if stub && managers.is_empty() => {
+                    return Err(NameProblem::NoManager { host: host.clone() });
+                }
                 _ => {}
             }
         }
@@ -224,6 +239,7 @@ name = "plain"
     fn lines_are_counted_with_comments_and_empty_ones() {
         let script = Script::parse("x.lab", b"# one\n\ncall plain audit\nquit\n").unwrap();
         assert_eq!(script.lines.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(script.comments, [(1, Text::lossy("one"))]);
         let error = Script::parse("x.lab", b"quit\n\ncal plain audit\n").unwrap_err();
         assert!(error.to_string().starts_with("x.lab:3: there is no command \"cal\""), "{error}");
         let error = Script::parse("x.lab", b"quit\n\xff\n").unwrap_err();

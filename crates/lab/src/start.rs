@@ -5,7 +5,7 @@ use crate::directory::Directory;
 use crate::error::StartError;
 use crate::host_agent::HostAgent;
 use crate::lab::{Lab, millis};
-use crate::layout::{Layout, Why};
+use crate::layout::Layout;
 use crate::registry::Registry;
 use crate::script::Names;
 use crate::stub::Stub;
@@ -23,9 +23,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Agents that are enrolled and started at once. Each step is a handshake and a few commits: some waits of
-/// one overlap with the work of others, and more than these would only wait for each other.
-const AT_ONCE: usize = 32;
+/// Agents that are enrolled, and then started, at once. Each step is a handshake and a few commits: some
+/// waits of one overlap with the work of others, and more than these would only wait for each other.
+const AT_ONCE: usize = 16;
+
+/// How long the start of one agent may keep the next waiting: a snapshot takes some milliseconds, a first
+/// datagram that is lost a third of a second.
+const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the agents may take, once they run, until all of them hold what the registry holds. Ten
 /// thousand do so in less; whoever waits longer wants to know.
@@ -49,6 +53,8 @@ pub struct Options {
 pub enum Progress {
     /// The registry manager runs and holds the topology.
     Registry,
+    /// So many hosts of so many are enrolled.
+    Enrolled(usize, usize),
     /// So many agents of so many run.
     Agents(usize, usize),
     /// So many agents of so many hold what the registry holds.
@@ -76,7 +82,9 @@ pub struct Started {
     pub notes: Vec<String>,
     /// From the beginning until the registry held the topology.
     pub registry_ms: f64,
-    /// From then on until every agent was enrolled and ran.
+    /// From then on until every host was enrolled.
+    pub enrol_ms: f64,
+    /// From then on until every agent ran.
     pub agents_ms: f64,
     /// From then on until every agent held what the registry held.
     pub sync_ms: f64,
@@ -103,35 +111,45 @@ impl Lab {
         let shutdown = token.clone().drop_guard();
 
         let stubs = start_stubs(&mut layout)?;
-        let registry = Registry::make(&directory.manager(), &layout, &token)?;
-        registry.up().await?;
+        let registry = Registry::start(&directory.manager(), &layout, &token).await?;
         let join = registry.fill(&layout).await?;
         let filled = began.elapsed();
         progress(Progress::Registry);
 
         let plan = Plan { registry: &registry, directory: &directory, token: &token, join: &join };
-        let agents = plan.agents(&layout, &types.into_iter().collect::<Vec<_>>());
-        let agents = start_agents(agents, &progress).await?;
+        let planned = plan.agents(&layout, &types.into_iter().collect::<Vec<_>>());
+        // Enrolment first, all of it: agents that run already have every newcomer to take in.
+        let tell = |done| progress(Progress::Enrolled(done, hosts));
+        let agents = each(planned.into_iter().map(Planned::enrol), tell).await?;
+        let enrolled = began.elapsed();
+        let tell = |done| progress(Progress::Agents(done, hosts));
+        let agents = each(agents.into_iter().map(up), tell).await?;
+        let agents = agents.into_iter().map(|agent| (agent.name().clone(), agent)).collect();
         let running = began.elapsed();
-        wait_for_sync(&registry, hosts, &progress).await?;
-        let total = began.elapsed();
-
-        let started = Started {
+        let mut started = Started {
             framework: layout.topology.framework.clone(),
             hosts,
             managers: stubs.len(),
             manager: layout.manager.host.clone(),
-            why: Why::to_string(&layout.manager.why),
+            why: layout.manager.why.to_string(),
             listen: registry.addr(),
             directory: directory.path().to_owned(),
             notes: layout.notes.clone(),
             registry_ms: millis(filled),
-            agents_ms: millis(running.saturating_sub(filled)),
-            sync_ms: millis(total.saturating_sub(running)),
-            total_ms: millis(total),
+            enrol_ms: millis(enrolled.saturating_sub(filled)),
+            agents_ms: millis(running.saturating_sub(enrolled)),
+            sync_ms: 0.0,
+            total_ms: 0.0,
         };
         let fault = Mutex::default();
-        Ok(Self { names, registry, agents, stubs, started, fault, shutdown, directory })
+        let mut lab =
+            Self { names, registry, agents, stubs, started: started.clone(), fault, shutdown, directory };
+        lab.wait_for_sync(progress).await?;
+        let total = began.elapsed();
+        started.sync_ms = millis(total.saturating_sub(running));
+        started.total_ms = millis(total);
+        lab.started = started;
+        Ok(lab)
     }
 }
 
@@ -193,53 +211,70 @@ impl Plan<'_> {
     }
 }
 
-/// Enrols and starts the agents, some at a time.
-async fn start_agents(
-    planned: Vec<Planned>,
-    progress: &impl Fn(Progress),
-) -> Result<BTreeMap<HostName, Arc<HostAgent>>, StartError> {
-    let (places, all) = (Arc::new(Semaphore::new(AT_ONCE)), planned.len());
-    let mut starting = JoinSet::new();
-    for agent in planned {
-        let places = Arc::clone(&places);
-        starting.spawn(async move {
-            let _place = places.acquire_owned().await.map_err(|_| StartError::CutOff)?;
-            agent.start().await
-        });
-    }
-    let mut agents = BTreeMap::new();
-    while let Some(started) = starting.join_next().await {
-        let agent = started.map_err(|_| StartError::CutOff)??;
-        agents.insert(agent.name().clone(), agent);
-        progress(Progress::Agents(agents.len(), all));
-    }
-    Ok(agents)
-}
-
 impl Planned {
-    async fn start(self) -> Result<Arc<HostAgent>, StartError> {
+    async fn enrol(self) -> Result<Arc<HostAgent>, StartError> {
         let host = self.enrol.host.clone();
         enroll(self.enrol).await.map_err(|source| StartError::Enrol { host, source })?;
-        self.agent.up().await?;
         Ok(self.agent)
     }
 }
 
-async fn wait_for_sync(
-    registry: &Registry,
-    hosts: usize,
-    progress: &impl Fn(Progress),
-) -> Result<(), StartError> {
-    let began = Instant::now();
-    loop {
-        let in_sync = registry.agents_in_sync().await.unwrap_or_default();
-        progress(Progress::InSync(in_sync, hosts));
-        if in_sync >= hosts {
-            return Ok(());
-        }
-        if began.elapsed() >= SYNC_LIMIT {
-            return Err(StartError::NotInSync { in_sync, hosts, waited: SYNC_LIMIT });
-        }
+/// Starts an agent and gives it time to get its replica, so that handshakes and snapshots of hundreds do
+/// not get into each other's way. One that is slower than that has none yet and gets it later.
+async fn up(agent: Arc<HostAgent>) -> Result<Arc<HostAgent>, StartError> {
+    agent.up().await?;
+    let deadline = Instant::now() + REPLICA_LIMIT;
+    while !agent.has_replica() && Instant::now() < deadline {
         tokio::time::sleep(SYNC_POLL).await;
+    }
+    Ok(agent)
+}
+
+/// Does one piece of work for each agent, [`AT_ONCE`] at a time, and tells how many are done.
+async fn each<F>(
+    work: impl Iterator<Item = F>,
+    tell: impl Fn(usize),
+) -> Result<Vec<Arc<HostAgent>>, StartError>
+where
+    F: Future<Output = Result<Arc<HostAgent>, StartError>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut under_way = JoinSet::new();
+    for one in work {
+        let places = Arc::clone(&places);
+        under_way.spawn(async move {
+            let _place = places.acquire_owned().await.map_err(|_| StartError::CutOff)?;
+            one.await
+        });
+    }
+    let mut agents = Vec::with_capacity(under_way.len());
+    while let Some(done) = under_way.join_next().await {
+        agents.push(done.map_err(|_| StartError::CutOff)??);
+        tell(agents.len());
+    }
+    Ok(agents)
+}
+
+impl Lab {
+    /// How many agents hold what the registry manager holds, by their own replicas; none while that is
+    /// down.
+    pub async fn agents_in_sync(&self) -> Option<usize> {
+        let digest = self.registry.view_digest().await?;
+        Some(self.agents.values().filter(|agent| agent.holds(digest)).count())
+    }
+
+    async fn wait_for_sync(&self, progress: impl Fn(Progress)) -> Result<(), StartError> {
+        let (began, hosts) = (Instant::now(), self.agents.len());
+        loop {
+            let in_sync = self.agents_in_sync().await.unwrap_or_default();
+            progress(Progress::InSync(in_sync, hosts));
+            if in_sync == hosts {
+                return Ok(());
+            }
+            if began.elapsed() >= SYNC_LIMIT {
+                return Err(StartError::NotInSync { in_sync, hosts, waited: SYNC_LIMIT });
+            }
+            tokio::time::sleep(SYNC_POLL).await;
+        }
     }
 }

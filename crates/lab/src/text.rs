@@ -118,7 +118,11 @@ pub(crate) fn table(routes: &[RouteLine]) -> Vec<String> {
     let line = |r: &RouteLine| {
         let (outcome, style) = outcome(r.outcome);
         let manager = paint(style, format!("{:managers$}", name(r.chosen.as_ref())));
-        format!("{:hosts$} → {manager}  {outcome:11}  {}", r.host, paint(DIM, &r.cause)).trim_end().to_owned()
+        let head = format!("{:hosts$} → {manager}  ", r.host);
+        match r.cause.as_str() {
+            "" => format!("{head}{outcome}"),
+            cause => format!("{head}{outcome:11}  {}", paint(DIM, cause)),
+        }
     };
     routes.iter().map(line).collect()
 }
@@ -147,10 +151,11 @@ pub(crate) fn started(s: &Started) -> Vec<String> {
         format!("{}: {hosts}, {managers}", paint(BOLD, &s.framework)),
         format!("registry manager on {}, {}, at {}", paint(BOLD, &s.manager), s.why, s.listen),
         format!(
-            "{} enrolled, up and in sync after {} (registry {}, agents {}, replicas {})",
+            "{} enrolled, up and in sync after {} (registry {}, enrolment {}, agents {}, replicas {})",
             plural(s.hosts, "agent"),
             paint(BOLD, time(s.total_ms)),
             time(s.registry_ms),
+            time(s.enrol_ms),
             time(s.agents_ms),
             time(s.sync_ms)
         ),
