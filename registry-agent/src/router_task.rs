@@ -107,18 +107,22 @@ impl RouterTask {
             self.router = Some(Router::new(view, place));
             let wanted = std::mem::take(&mut self.wanted).into_iter().map(Input::Want);
             let known = [Input::Session(self.session), Input::OwnHealth(self.own.clone())];
-            self.handle(wanted.chain(known));
+            self.handle_with(wanted.chain(known), Some(snapshot));
         } else {
             let same = |old: &Snapshot| (old.mark.digest == snapshot.mark.digest, old.place == place);
             let (view_same, place_same) = old.as_deref().map_or((false, false), same);
             let view = (!view_same).then_some(Input::View(view));
             let place = (!place_same).then_some(Input::Place(place));
-            self.handle(view.into_iter().chain(place));
+            self.handle_with(view.into_iter().chain(place), Some(snapshot));
         }
-        self.routes.publish_replica(snapshot);
     }
 
     fn handle(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        self.handle_with(inputs, None);
+    }
+
+    /// Decides, and shows what follows together with the replica that it follows from, where that is new.
+    fn handle_with(&mut self, inputs: impl IntoIterator<Item = Input>, replica: Option<Arc<Snapshot>>) {
         let Some(router) = &mut self.router else { return };
         let mut out = Vec::new();
         for input in inputs {
@@ -134,7 +138,7 @@ impl RouterTask {
                 Output::Probe { ty, target, timeout } => self.prober.probe(ty, target, timeout),
             }
         }
-        self.routes.publish(published);
+        self.routes.publish(published, replica);
     }
 }
 

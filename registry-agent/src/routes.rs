@@ -1,7 +1,7 @@
 //! The routes as everybody in the process reads them.
 
 use crate::clock::Clock;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
 use echelon_core::limits::MAX_WANTED_TYPES;
@@ -61,11 +61,18 @@ pub struct Routes(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     clock: Clock,
-    table: ArcSwap<BTreeMap<ManagerType, Arc<Route>>>,
-    replica: ArcSwapOption<Snapshot>,
+    shown: ArcSwap<Shown>,
     changed: watch::Sender<u64>,
     inputs: mpsc::Sender<RouterInput>,
     dropped: AtomicU64,
+}
+
+/// Routes, and the replica that they are made from. They change together, so that no answer says another
+/// position than its route is of.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    table: Arc<BTreeMap<ManagerType, Arc<Route>>>,
+    replica: Option<Arc<Snapshot>>,
 }
 
 impl Routes {
@@ -74,8 +81,7 @@ impl Routes {
         let (inputs, queue) = mpsc::channel(MAX_WAITING);
         let inner = Inner {
             clock,
-            table: ArcSwap::default(),
-            replica: ArcSwapOption::empty(),
+            shown: ArcSwap::default(),
             changed: watch::Sender::new(0),
             inputs,
             dropped: AtomicU64::new(0),
@@ -85,7 +91,13 @@ impl Routes {
 
     /// The route for a type that somebody has wanted before.
     pub fn get(&self, ty: &ManagerType) -> Option<Arc<Route>> {
-        self.0.table.load().get(ty).cloned()
+        self.0.shown.load().table.get(ty).cloned()
+    }
+
+    /// The same, with the replica that it is made from.
+    pub(crate) fn get_with_replica(&self, ty: &ManagerType) -> Option<(Arc<Route>, Arc<Snapshot>)> {
+        let shown = self.0.shown.load();
+        Some((shown.table.get(ty)?.clone(), shown.replica.clone()?))
     }
 
     /// The route for a type, which from now on is kept up to date.
@@ -108,7 +120,7 @@ impl Routes {
 
     /// The replica that the routes are made from; none before the first.
     pub fn replica(&self) -> Option<Arc<Snapshot>> {
-        self.0.replica.load_full()
+        self.0.shown.load().replica.clone()
     }
 
     /// What became of a connection to a manager, or of a probe. Never waits: where more is waiting than
@@ -128,12 +140,12 @@ impl Routes {
     /// For each type that is not served by its home: by whom, and why.
     pub fn using(&self) -> Vec<Using> {
         let now = self.0.clock.now();
-        self.0.table.load().values().filter_map(|route| route.using(now)).collect()
+        self.0.shown.load().table.values().filter_map(|route| route.using(now)).collect()
     }
 
     /// All routes, by type.
     pub(crate) fn all(&self) -> Arc<BTreeMap<ManagerType, Arc<Route>>> {
-        self.0.table.load_full()
+        self.0.shown.load().table.clone()
     }
 
     /// Marked at every change of any route or of the replica.
@@ -157,20 +169,17 @@ impl Routes {
         self.send(RouterInput::Core(input)).await;
     }
 
-    /// Shows new routes. For the router alone.
-    pub(crate) fn publish(&self, routes: Vec<Arc<Route>>) {
-        if routes.is_empty() {
+    /// Shows new routes, and the replica where it is new as well. For the router alone.
+    pub(crate) fn publish(&self, routes: Vec<Arc<Route>>, replica: Option<Arc<Snapshot>>) {
+        if routes.is_empty() && replica.is_none() {
             return;
         }
-        let mut table = BTreeMap::clone(&self.0.table.load());
-        table.extend(routes.into_iter().map(|route| (route.ty.clone(), route)));
-        self.0.table.store(Arc::new(table));
-        self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
-    }
-
-    /// Shows a new replica, once the routes that follow from it are shown. For the router alone.
-    pub(crate) fn publish_replica(&self, snapshot: Arc<Snapshot>) {
-        self.0.replica.store(Some(snapshot));
+        let mut shown = Shown::clone(&self.0.shown.load());
+        if !routes.is_empty() {
+            Arc::make_mut(&mut shown.table).extend(routes.into_iter().map(|r| (r.ty.clone(), r)));
+        }
+        shown.replica = replica.or(shown.replica);
+        self.0.shown.store(Arc::new(shown));
         self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 }

@@ -152,9 +152,10 @@ impl Subject {
         }
     }
 
-    /// A route as people and programs read it; none before there is a replica.
-    pub(crate) fn report(&self, route: &echelon_core::route::Route) -> Option<RouteReport> {
-        let replica = self.routes.replica()?;
+    /// The route for a type that somebody has wanted before, as people and programs read it; none before there
+    /// is a replica.
+    pub(crate) fn report(&self, ty: &ManagerType) -> Option<RouteReport> {
+        let (route, replica) = self.routes.get_with_replica(ty)?;
         let report = route.report(&replica.view, self.clock.now(), Basis::Live);
         let source = if self.link.session().is_some() { Source::Manager } else { Source::Replica };
         Some(RouteReport {

@@ -56,17 +56,17 @@ async fn route(State(agent): State<Arc<Subject>>, Path(text): Path<String>) -> R
     if replica.view.managers_of(&ty).next().is_none() {
         return unknown();
     }
-    let route = match agent.routes.want(&ty).await {
-        Ok(route) => route,
-        Err(error) => {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "no-route", &error.to_string());
-        }
+    if let Err(error) = agent.routes.want(&ty).await {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "no-route", &error.to_string());
+    }
+    let Some(report) = agent.report(&ty) else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "no-replica", &WantError::NoReplica.to_string());
     };
-    let status = match route.outcome {
+    let status = match report.outcome {
         Outcome::Unserved => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,
     };
-    (status, Json(agent.report(&route))).into_response()
+    (status, Json(report)).into_response()
 }
 
 async fn status(State(agent): State<Arc<Subject>>) -> Response {
