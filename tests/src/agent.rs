@@ -98,8 +98,17 @@ impl<'a> Agent<'a> {
 
     /// Starts it and waits until its API answers.
     pub fn start(&mut self) {
+        self.start_as(self.run_command());
+    }
+
+    /// Starts it so that none of its files can become larger than `kib`, as on a disk that runs full.
+    pub fn start_with_files_up_to(&mut self, kib: u32) {
+        self.start_as(self.sandbox.with_files_up_to(kib, &self.run_command()));
+    }
+
+    fn start_as(&mut self, command: Command) {
         let name = format!("agent-{}", self.name);
-        let mut process = Process::spawn(&name, self.run_command(), &self.sandbox.logs());
+        let mut process = Process::spawn(&name, command, &self.sandbox.logs());
         wait_for(&format!("the agent of {} to answer", self.name), || {
             assert!(process.is_running(), "the agent ended:\n{}", process.log());
             self.answers("/healthz")

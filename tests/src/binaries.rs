@@ -32,27 +32,29 @@ pub struct Binaries {
 /// has not done so already; cargo locks its target directory, so that several test processes may ask at
 /// once.
 pub fn binaries() -> &'static Binaries {
-    static BUILT: OnceLock<Binaries> = OnceLock::new();
-    BUILT.get_or_init(|| match env::var_os(GIVEN) {
+    // A failure is kept too: it would be the same for every test.
+    static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| match env::var_os(GIVEN) {
         Some(directory) => Binaries::find(&|name| Some(Path::new(&directory).join(name))),
         None => {
-            let built = build();
+            let built = build()?;
             Binaries::find(&|name| built.get(name).cloned())
         }
-    })
+    });
+    built.as_ref().unwrap_or_else(|why| panic!("{why}"))
 }
 
 impl Binaries {
-    fn find(path: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+    fn find(path: &dyn Fn(&str) -> Option<PathBuf>) -> Result<Self, String> {
         let find = |name: &str| {
-            path(name).filter(|path| path.exists()).unwrap_or_else(|| panic!("cargo built no {name}"))
+            path(name).filter(|path| path.exists()).ok_or_else(|| format!("cargo built no {name}"))
         };
-        Self {
-            manager: find("registry-manager"),
-            agent: find("registry-agent"),
-            console: find("echelon"),
-            lab: find("echelon-lab"),
-        }
+        Ok(Self {
+            manager: find("registry-manager")?,
+            agent: find("registry-agent")?,
+            console: find("echelon")?,
+            lab: find("echelon-lab")?,
+        })
     }
 
     /// The directory they are all in.
@@ -84,16 +86,18 @@ fn target_directory() -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-fn build() -> BTreeMap<String, PathBuf> {
+fn build() -> Result<BTreeMap<String, PathBuf>, String> {
     let mut cargo = cargo("build");
     cargo.args(["--bins", "--message-format=json", "--target-dir"]).arg(target_directory());
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "cargo did not build the binaries: {}", output.status);
+    if !output.status.success() {
+        return Err(format!("cargo did not build the binaries: {}", output.status));
+    }
     let messages = String::from_utf8(output.stdout).unwrap();
-    messages.lines().filter_map(|line| executable(&serde_json::from_str(line).unwrap())).collect()
+    Ok(messages.lines().filter_map(|line| executable(&serde_json::from_str(line).unwrap())).collect())
 }
 
 /// Name and path of the executable that one of cargo's messages tells of.

@@ -82,7 +82,16 @@ impl<'a> Manager<'a> {
 
     /// Starts it and waits until it serves.
     pub fn start(&mut self) {
-        let mut process = Process::spawn("manager", self.run_command(), &self.sandbox.logs());
+        self.start_as(self.run_command());
+    }
+
+    /// Starts it so that none of its files can become larger than `kib`, as on a disk that runs full.
+    pub fn start_with_files_up_to(&mut self, kib: u32) {
+        self.start_as(self.sandbox.with_files_up_to(kib, &self.run_command()));
+    }
+
+    fn start_as(&mut self, command: Command) {
+        let mut process = Process::spawn("manager", command, &self.sandbox.logs());
         wait_for("the manager to serve", || {
             assert!(process.is_running(), "the manager ended:\n{}", process.log());
             http::get_tcp(self.http, "/readyz").ok().filter(|r| r.status == 200).ok_or("not ready")

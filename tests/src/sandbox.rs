@@ -68,6 +68,18 @@ impl Sandbox {
         command
     }
 
+    /// The same command, so that no file it writes can become larger than `kib`: to it the disk is full then.
+    /// Logs are files too, and only of errors.
+    pub fn with_files_up_to(&self, kib: u32, command: &Command) -> Command {
+        let mut shell = self.command("sh".as_ref());
+        // The signal that comes with it would end the process, where a full disk gives an error. A block has
+        // 512 bytes (POSIX).
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+        shell.args(["-c", &script]).arg(command.get_program()).args(command.get_args());
+        shell.env("ECHELON_LOG", "error");
+        shell
+    }
+
     /// Everything that processes in it have said, by file.
     pub fn all_logs(&self) -> Vec<(PathBuf, String)> {
         let files = fs::read_dir(self.logs()).unwrap().map(|entry| entry.unwrap().path());

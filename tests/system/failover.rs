@@ -4,7 +4,7 @@ use echelon_tests::caller::all_answered;
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Caller, Manager, Sandbox, Stub, TYPE, Topology, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,10 @@ fn without_any_manager_calls_fail_and_recover_by_themselves() {
     for _ in 0..3 {
         let answer = scene.caller.call(TYPE);
         assert!(answer.is_err(), "{answer:?}");
+        // Who waits for the other side to speak first must not take the end for an answer without content.
+        let mut silent = TcpStream::connect(scene.caller.forwarder(TYPE)).unwrap();
+        let read = silent.read(&mut [0; 8]);
+        assert!(read.is_err(), "{read:?}");
     }
     assert_eq!(scene.caller.route(TYPE)["outcome"], "last_resort");
     scene.hub.revive();

@@ -10,12 +10,19 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::runtime::Runtime;
 
 /// Managers whose rows every edit changes, so that half an edit would show.
 const MANAGERS: [&str; 3] = ["a", "b", "c"];
 
 /// Kills: each hits another moment.
 const ROUNDS: usize = 4;
+
+/// Larger than a new replica, and smaller than one after some tens of edits.
+const FULL_KIB: u32 = 256;
+
+/// A page of SQLite's.
+const PAGE_KIB: u32 = 4;
 
 /// Edits that the agent must take in before each kill.
 const EDITS: u64 = 20;
@@ -56,40 +63,92 @@ fn consistent_revision(agent: &Agent<'_>) -> u64 {
     revision
 }
 
-/// Rows and position change in one transaction: an agent killed while it takes in edits starts with a state
-/// that there was, not with half of one, and catches up from there.
-#[test]
-fn an_agent_killed_while_applying_has_a_consistent_replica_and_catches_up() {
-    let sandbox = Sandbox::new();
-    let mut manager = Manager::running(&sandbox);
+/// A registry with managers, and an agent on a host without one.
+fn scene(sandbox: &Sandbox) -> (Manager<'_>, Agent<'_>) {
+    let manager = Manager::running(sandbox);
     let address = sandbox.address();
     let topology = MANAGERS.iter().fold(Topology::new(), |all, name| all.manager(name, "/x", address));
     manager.apply(&topology.host("h", "/x", address));
-    let mut agent = Agent::enrolled(&manager, "h");
-    agent.start_ready();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    for _ in 0..ROUNDS {
-        let head = manager.status()["revision"].as_u64().unwrap();
-        let (stop, client) = (Arc::new(AtomicBool::new(false)), runtime.block_on(manager.client()));
-        let edits = runtime.spawn(edit(client, u32::try_from(head).unwrap(), Arc::clone(&stop)));
-        wait_until("edits taken in", || consistent_revision_once_edited(&agent, head) >= head + EDITS);
-        agent.kill9();
-        stop.store(true, Ordering::SeqCst);
-        runtime.block_on(edits).unwrap();
-        let committed = manager.status()["revision"].as_u64().unwrap();
-        manager.kill9();
+    let agent = Agent::enrolled(&manager, "h");
+    (manager, agent)
+}
 
+fn head(manager: &Manager<'_>) -> u64 {
+    manager.status()["revision"].as_u64().unwrap()
+}
+
+/// Edits while `act` runs, which is told the revision before the first of them.
+fn under_edits(manager: &Manager<'_>, runtime: &Runtime, act: impl FnOnce(u64)) {
+    let head = head(manager);
+    let (stop, client) = (Arc::new(AtomicBool::new(false)), runtime.block_on(manager.client()));
+    let edits = runtime.spawn(edit(client, u32::try_from(head).unwrap(), Arc::clone(&stop)));
+    act(head);
+    stop.store(true, Ordering::SeqCst);
+    runtime.block_on(edits).unwrap();
+}
+
+/// An agent killed while it takes in edits starts with a state that there was, not with half of one, and
+/// catches up from there. So is every answer of one state while edits come in.
+#[test]
+fn an_agent_killed_while_applying_has_a_consistent_replica_and_catches_up() {
+    let sandbox = Sandbox::new();
+    let (mut manager, mut agent) = scene(&sandbox);
+    agent.start_ready();
+    let runtime = Runtime::new().unwrap();
+    for _ in 0..ROUNDS {
+        let mut least = 0;
+        under_edits(&manager, &runtime, |head| {
+            least = head + EDITS;
+            wait_until("edits taken in", || revision_once_edited(&agent, head) >= least);
+            agent.kill9();
+        });
+        let committed = head(&manager);
+        manager.kill9();
         agent.start_ready();
         let held = consistent_revision(&agent);
-        assert!((head + EDITS..=committed).contains(&held), "it held {held}, there were {committed}");
+        assert!((least..=committed).contains(&held), "it held {held}, there were {committed}");
         manager.start();
         manager.wait_in_sync(1);
         assert_eq!(consistent_revision(&agent), committed);
     }
 }
 
-/// The same while the first edit of a round may still be on its way.
-fn consistent_revision_once_edited(agent: &Agent<'_>, head: u64) -> u64 {
+/// Rows and position change in one transaction: wherever in it the disk runs full, what is on it is of one
+/// state. The agent itself goes on routing with all that it is told.
+#[test]
+fn an_agent_whose_disk_is_full_routes_on_and_keeps_a_consistent_replica() {
+    let sandbox = Sandbox::new();
+    let (mut manager, mut agent) = scene(&sandbox);
+    let runtime = Runtime::new().unwrap();
+    for round in 0..ROUNDS {
+        // One page more each time, so that the end falls into every part of a write.
+        agent.start_with_files_up_to(FULL_KIB + PAGE_KIB * u32::try_from(round).unwrap());
+        manager.wait_in_sync(1);
+        under_edits(&manager, &runtime, |_| {
+            wait_until("a full disk", || failed_writes(&agent) > 0);
+        });
+        let committed = head(&manager);
+        wait_until("the last edit", || revision_once_edited(&agent, committed - 1) == committed);
+        agent.kill9();
+        manager.kill9();
+        agent.start_ready();
+        assert!(consistent_revision(&agent) < committed, "the disk was full");
+        manager.start();
+        manager.wait_in_sync(1);
+        agent.kill9();
+        replica_files(&agent).into_iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+}
+
+/// How often the agent could not write its replica.
+fn failed_writes(agent: &Agent<'_>) -> u64 {
+    let metrics = agent.get("/metrics").unwrap().body;
+    let sample = metrics.lines().find(|line| line.starts_with("echelon_agent_replica_write_failures_total "));
+    sample.unwrap_or_else(|| panic!("{metrics}")).rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+/// As [`consistent_revision`], where the first edit may still be on its way.
+fn revision_once_edited(agent: &Agent<'_>, head: u64) -> u64 {
     match agent.route(TYPE)["revision"].as_u64().unwrap() {
         revision if revision <= head => revision,
         _ => consistent_revision(agent),
