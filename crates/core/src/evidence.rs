@@ -273,6 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn only_one_more_connection_with_nothing_against_the_candidate_leaves_the_verdict() {
+        let mut e = Evidence::default();
+        assert!(e.saw(at(1), Seen::Connected), "the first");
+        assert!(!e.saw(at(2), Seen::Connected));
+        for (silent, health) in [(true, Health::Passing), (false, failing(false))] {
+            e.heard(at(3), silent, health);
+            assert!(e.saw(at(4), Seen::Connected), "after bad news");
+        }
+        e.heard(at(5), false, Health::Passing);
+        assert!(!e.saw(at(6), Seen::Connected));
+        assert!(e.saw(at(7), Seen::Overtaken) && e.saw(at(8), Seen::Overtaken));
+        assert!(e.saw(at(9), Seen::Connected), "after a failure");
+    }
+
+    #[test]
     fn hearsay_stays_as_it_was_when_the_registry_is_gone() {
         let mut e = Evidence::default();
         e.heard(at(0), false, Health::Passing);
