@@ -119,7 +119,9 @@ impl Acceptor {
         if peer.is_some() {
             raise_limits(&quic);
         }
-        welcome(&quic).await.map_err(Failure::Handshake)?;
+        // One that grants no stream for it would never be welcomed, and keep its place for as long as it likes.
+        let welcome = tokio::time::timeout(limit, welcome(&quic)).await;
+        welcome.map_err(|_| Failure::TooSlow(limit))?.map_err(Failure::Handshake)?;
         let life = self.life(peer.as_ref());
         Ok(Connection::new(quic, peer, None, life))
     }

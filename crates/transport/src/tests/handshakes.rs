@@ -1,7 +1,9 @@
 //! Who gets through to whom, and what those are told who do not.
 
 use super::support::{Framework, LOOPBACK, Relay, client, host, join, join_at, now, problem, within};
+use crate::quic;
 use crate::tls::{certified_key, provider};
+use crate::verify::{Expectation, ServerVerifier};
 use crate::{
     AdmitAll, BindError, ConnectProblem, Distrust, Endpoint, Refusal, Rejection, Role, Settings, Target,
     limits,
@@ -353,4 +355,27 @@ async fn the_next_second_of_a_certificate_is_its_last() {
         }
     })
     .await;
+}
+
+/// Protects: strangers that never let themselves be welcomed do not keep the places for handshakes.
+#[tokio::test]
+async fn clients_that_grant_no_stream_keep_nobody_out() {
+    let framework = Framework::new("acme");
+    let settings = Settings { handshake: Duration::from_millis(500), ..Settings::server() };
+    let server = framework.server_as(&framework.issue(Spiffe::Manager(host(1)), 1), settings);
+    let stubborn = quinn::Endpoint::client(LOOPBACK.parse().unwrap()).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..limits::MAX_HANDSHAKES {
+        let expectation = Expectation::Pinned(framework.trust().root_hash());
+        let (verifier, _) = ServerVerifier::new(expectation);
+        let mut config = quic::client(None, verifier, &Settings::client());
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .max_concurrent_uni_streams(0_u8.into())
+            .keep_alive_interval(Some(Duration::from_millis(100)));
+        config.transport_config(Arc::new(transport));
+        let connecting = stubborn.connect_with(config, server.local_addr(), "x").unwrap();
+        held.push(within(connecting).await.unwrap());
+    }
+    join(&framework.client(), &server).await;
 }
