@@ -68,13 +68,17 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Text> {
 
 async fn one(addr: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(addr).await?;
-    // A connect to a port of this host that nobody listens on may be given that very port as its own
-    // and so meet itself (simultaneous open, RFC 9293, section 3.5).
-    if stream.local_addr()? == stream.peer_addr()? {
+    if has_met_itself(&stream)? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A connect to a port of this host that nobody listens on may be given that very port as its own, and
+/// so meet itself (simultaneous open, RFC 9293, section 3.5).
+fn has_met_itself(stream: &TcpStream) -> io::Result<bool> {
+    Ok(stream.local_addr()? == stream.peer_addr()?)
 }
 
 fn cannot_resolve(name: &str, error: &io::Error) -> Text {
@@ -115,6 +119,17 @@ mod tests {
         let silent = silent_listener();
         let why = tcp(&silent.addr.into(), Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(why.as_str(), "no answer within 50ms");
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_noticed() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = socket.local_addr().unwrap();
+        assert!(has_met_itself(&socket.connect(addr).await.unwrap()).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(!has_met_itself(&stream).unwrap());
     }
 
     #[tokio::test]

@@ -259,6 +259,8 @@ async fn a_certificate_is_renewed_at_half_its_life_and_no_connection_outlives_it
     assert!(start.elapsed() < life, "{:?}", start.elapsed());
     let new = second.connection.peer().unwrap();
     assert!(new.not_after > old.not_after, "the second session came with the old certificate");
+    let closed = first.connection.closed().await.to_string();
+    assert!(closed.contains("a certificate is about to expire"), "not by plan: {closed}");
     assert_eq!((&new.subject, new.key_hash), (&old.subject, old.key_hash));
     let kept = echelon_identity::IdentityDirectory::open(&home.state.join("identity")).unwrap();
     assert!(kept.load_credentials().unwrap().peer().unwrap().not_after >= new.not_after);

@@ -115,6 +115,7 @@ async fn a_silent_manager_is_overtaken_then_known_as_down_and_found_again_by_a_p
     assert!(start.elapsed() >= Duration::from_millis(50), "{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
     // Its own attempt goes on up to the timeout and then says more than the hedge did.
+    assert_eq!(setup.tasks.count("overtaken"), 1);
     setup.becomes(1, CandidateState::Down).await;
     silent.speak();
     setup.becomes(1, CandidateState::Live).await;
