@@ -22,24 +22,50 @@ use tracing::{info, warn};
 /// Enrols a host. Every refusal that has to do with the token gets one and the same answer, after a wait;
 /// the log says what it was.
 pub(crate) async fn enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enrolled, Failure> {
-    let _place = shared.enrolments.acquire().await.map_err(|_| failure::stopping())?;
     let host = wish.host.clone();
-    let answer = try_enrol(shared, wish, from).await;
-    match &answer {
-        Ok(enrolled) => info!(host = %host, enrolment = enrolled.enrolment, from = %from, "Enrolled"),
-        Err(failure) => {
-            warn!(host = %host, from = %from, "Refused to enrol a host: {}", failure.message);
+    let answer = {
+        let _place = shared.enrolments.acquire().await.map_err(|_| failure::stopping())?;
+        try_enrol(shared, wish, from).await
+    };
+    match answer {
+        Ok(enrolled) => {
+            info!(host = %host, enrolment = enrolled.enrolment, from = %from, "Enrolled");
+            Ok(enrolled)
+        }
+        Err(Refused { failure, why }) => {
+            if let Some(others) = shared.strangers.now() {
+                warn!(host = %host, from = %from, others, "Refused to enrol a host: {why}");
+            }
+            // Without a place: whoever guesses waits alone, and keeps nobody from enrolling.
             tokio::time::sleep(REFUSED_ENROLMENT).await;
+            Err(failure)
         }
     }
-    answer
 }
 
-async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enrolled, Failure> {
+/// What the host is told, and what the log says.
+struct Refused {
+    failure: Failure,
+    why: String,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { why: failure.message.clone(), failure }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { failure: (&refusal).into(), why: failure::in_full(&refusal) }
+    }
+}
+
+async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enrolled, Refused> {
     let csr = CertificateRequest::from_der(&wish.csr).map_err(|e| failure::bad_request(&e))?;
     let key_hash = csr.public_key().hash();
     if !knows_secret(&shared.hub.registry(), &wish, key_hash) {
-        return Err(refused(EnrolRefusal::UnknownToken));
+        return Err(Refusal::from(EnrolRefusal::UnknownToken).into());
     }
     // The request's id is unique, made by the host, and the same at every try: it serves as the host's id.
     let change = Change::Enrol {
@@ -58,7 +84,7 @@ async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enr
     }
     let context = Context { now: unix_now(), actor: Actor::Token(wish.token), content };
     shared.edits.edit(set, context, false).await?;
-    certify(shared, &wish, csr.public_key())
+    Ok(certify(shared, &wish, csr.public_key())?)
 }
 
 /// Whether the host holds the token's secret; or, its last try being committed already and the token perhaps
@@ -123,9 +149,4 @@ pub(crate) fn renew(
         shared.issuer.issue(&leaf, csr.public_key(), unix_now()).map_err(|e| failure::internal(&e))?;
     info!(peer = %name, "Renewed a certificate");
     Ok(chain.certificates().to_vec())
-}
-
-fn refused(why: EnrolRefusal) -> Failure {
-    warn!("A join token was refused: {why}");
-    (&Refusal::from(why)).into()
 }

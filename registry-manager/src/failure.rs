@@ -48,6 +48,24 @@ pub(crate) fn too_large(rows: usize) -> Failure {
     failure("too-large", FailureClass::Failed, message, "make it in several edits", Retry::Pointless)
 }
 
+/// One document of a report is more than a message may carry.
+pub(crate) fn report_too_large(bytes: usize) -> Failure {
+    let message = format!("one answer of the report has {bytes} bytes, more than a message may carry");
+    let remedy = "ask for fewer candidates: --candidates N";
+    failure("too-large", FailureClass::Failed, message, remedy, Retry::Pointless)
+}
+
+/// More managers are to be taken as down than are compared.
+pub(crate) fn too_many_down(count: usize, most: usize) -> Failure {
+    let message = format!("{count} managers are to be taken as down, and {most} are the most");
+    failure("too-many-down", FailureClass::Failed, message, "name fewer", Retry::Pointless)
+}
+
+/// Whoever asked is gone; this reaches nobody.
+pub(crate) fn nobody_listens() -> Failure {
+    failure("nobody-listens", FailureClass::Unknown, String::new(), "", Retry::Safe)
+}
+
 /// The manager stopped with the edit in its hands.
 pub(crate) fn outcome_unknown() -> Failure {
     let message = "the manager stopped before it could tell whether the edit is durable".to_owned();

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -95,8 +96,8 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     }
     let stats = shared.endpoint.stats();
     m.connections.set(number(stats.open as u64));
-    m.handshakes_failed.set(number(stats.failed));
-    m.socket_drops.set(shared.endpoint.socket_drops().map_or(0, number));
+    m.handshakes_failed.inner().store(stats.failed, Ordering::Relaxed);
+    m.socket_drops.inner().store(shared.endpoint.socket_drops().unwrap_or(0), Ordering::Relaxed);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], m.text())
 }

@@ -40,6 +40,27 @@ pub(crate) const REQUESTS_PER_CONNECTION: usize = 8;
 /// Connections served at once: memory is about 40 KiB for each.
 pub(crate) const MAX_CONNECTIONS: usize = 20_000;
 
+/// Connections of one identity at once: an agent has two, and scripts run consoles side by side. One stolen
+/// certificate must not take the places of a whole fleet.
+pub(crate) const CONNECTIONS_PER_IDENTITY: usize = 256;
+
+/// Connections of peers without a certificate at once, each of which lives for 10 s at most: strangers must
+/// not take the places of agents. Memory is at most 64 KiB for each.
+pub(crate) const STRANGERS: usize = 2_048;
+
+/// Least time between two lines in the log about strangers with a wrong token, or about connections for which
+/// there is no place, so that neither can fill it.
+pub(crate) const STRANGERS_LOG: Duration = Duration::from_secs(1);
+
+/// Previews of every host at once: each takes a core for as long as it lasts.
+pub(crate) const PREVIEWS: usize = 2;
+
+/// Most managers that one question takes as down: a whole region, and few enough to compare each with all.
+pub(crate) const MAX_DOWN: usize = 1_024;
+
+/// Bytes of a report's answer besides its documents, generously.
+pub(crate) const REPORT_OVERHEAD: usize = 1_024;
+
 /// Enrolments worked on at once: each costs a signature and an fsync.
 pub(crate) const ENROLMENTS: usize = 64;
 

@@ -21,8 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) silent: Gauge,
     pub(crate) self_doubt: Gauge,
     pub(crate) connections: Gauge,
-    pub(crate) handshakes_failed: Gauge,
-    pub(crate) socket_drops: Gauge,
+    pub(crate) handshakes_failed: Counter,
+    pub(crate) socket_drops: Counter,
     metered: Mutex<Metered>,
 }
 
@@ -53,8 +53,8 @@ impl Metrics {
             silent: gauge(&mut m, "agents_silent", "Agents that were silent for three heartbeats or longer"),
             self_doubt: gauge(&mut m, "self_doubt", "1 while too many agents fell silent at once"),
             connections: gauge(&mut m, "connections", "Open connections"),
-            handshakes_failed: gauge(&mut m, "handshakes_failed", "Handshakes that failed or were refused"),
-            socket_drops: gauge(
+            handshakes_failed: counter(&mut m, "handshakes_failed", "Handshakes that failed or were refused"),
+            socket_drops: counter(
                 &mut m,
                 "socket_drops",
                 "Datagrams that the kernel dropped at the full socket",

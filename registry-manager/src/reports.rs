@@ -2,6 +2,7 @@
 
 use crate::failure;
 use crate::hub::Hub;
+use crate::limits::{MAX_DOWN, REPORT_OVERHEAD};
 use crate::server::Shared;
 use echelon_core::message::{Failure, Query};
 use echelon_core::name::{HostName, ManagerType};
@@ -9,6 +10,7 @@ use echelon_core::registry::Registry;
 use echelon_core::report::{CandidateState, Down, StatusReport, TokenReport};
 use echelon_core::settled::Settled;
 use echelon_core::time::UnixMillis;
+use echelon_wire::MAX_SESSION_FRAME;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
@@ -34,8 +36,7 @@ pub(crate) fn answer(
         Query::Tokens => tokens(&hub.registry()).try_for_each(|t| parts.add(&t))?,
         Query::Route { host, ty, down, candidates } => routes(hub, host, &ty, &down, candidates, &mut parts)?,
     }
-    parts.flush();
-    Ok(())
+    parts.flush()
 }
 
 struct Parts<'a> {
@@ -47,18 +48,22 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn add(&mut self, document: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(document).map_err(|e| failure::internal(&e))?;
+        if text.len() > MAX_SESSION_FRAME - REPORT_OVERHEAD {
+            return Err(failure::report_too_large(text.len()));
+        }
         if self.size + text.len() > PART || self.part.len() == MOST {
-            self.flush();
+            self.flush()?;
         }
         self.size += text.len();
         self.part.push(text);
         Ok(())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<(), Failure> {
         self.size = 0;
-        // Whoever asked may be gone; then the rest is of no use to anybody.
-        let _ = self.to.blocking_send(std::mem::take(&mut self.part));
+        let part = std::mem::take(&mut self.part);
+        // Where whoever asked is gone, the rest is of no use to anybody.
+        self.to.blocking_send(part).map_err(|_| failure::nobody_listens())
     }
 }
 
@@ -73,6 +78,9 @@ fn routes(
     let (registry, view) = hub.registry_and_view();
     if registry.packages_of(ty).next().is_none() {
         return Err(failure::unknown_type(ty));
+    }
+    if down.len() > MAX_DOWN {
+        return Err(failure::too_many_down(down.len(), MAX_DOWN));
     }
     if let Some(unknown) = down.iter().find(|d| registry.host_named(&d.host).is_none()) {
         return Err(failure::unknown_host(&unknown.host));

@@ -227,6 +227,10 @@ impl Caller<'_> {
     }
 
     async fn query(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {
+        let _turn = match query {
+            Query::Route { host: None, .. } => self.shared.previews.acquire().await.ok(),
+            _ => None,
+        };
         // A preview of every host is work for a thread, not for the tasks that serve agents.
         let (hub, shared) = (self.shared.hub.clone(), self.shared.clone());
         let (send, mut documents) = tokio::sync::mpsc::channel(4);

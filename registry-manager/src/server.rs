@@ -6,8 +6,10 @@ use crate::edit_queue::{Edits, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
-use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_CONNECTIONS, REQUESTS_PER_CONNECTION};
+use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, REQUESTS_PER_CONNECTION, STRANGERS_LOG};
+use crate::occasion::Occasion;
 use crate::paths::Paths;
+use crate::places::Places;
 use crate::{http, journal, requests};
 use echelon_core::id::HostId;
 use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL};
@@ -94,6 +96,9 @@ pub(crate) struct Inner {
     pub(crate) issuer: Issuer,
     pub(crate) host_certificates: Duration,
     pub(crate) enrolments: Semaphore,
+    /// For what is said of strangers with wrong tokens.
+    pub(crate) strangers: Occasion,
+    pub(crate) previews: Semaphore,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
 }
@@ -158,6 +163,8 @@ impl Manager {
             issuer,
             host_certificates: config.host_certificates,
             enrolments: Semaphore::new(ENROLMENTS),
+            strangers: Occasion::every(STRANGERS_LOG),
+            previews: Semaphore::new(PREVIEWS),
             endpoint,
             stop: tasks.shutdown(),
         });
@@ -296,15 +303,18 @@ fn start_journal(store: RegistryStore, queue: Queue, hub: Arc<Hub>, tasks: Tasks
 }
 
 async fn accept(shared: Shared, tasks: Tasks) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (places, full) = (Places::default(), Occasion::every(STRANGERS_LOG));
     loop {
         let connection = tokio::select! {
             connection = shared.endpoint.accept() => connection,
             () = shared.stop.cancelled() => None,
         };
         let Some(connection) = connection else { return };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            warn!(from = %connection.remote_addr(), "Too many connections: one was closed");
+        let Some(place) = places.take(connection.peer().and_then(requests::subject)) else {
+            if let Some(others) = full.now() {
+                let peer = connection.peer().map(|p| tracing::field::display(&p.name));
+                warn!(from = %connection.remote_addr(), peer, others, "Too many connections: one was closed");
+            }
             connection.close(code::FULL, "this manager has too many connections; try another, or later");
             continue;
         };

@@ -568,3 +568,21 @@ async fn a_manager_goes_by_the_name_its_host_has_now() {
     let status: Vec<StatusReport> = site.console.query(Query::Status).await.unwrap();
     assert_eq!(status[0].manager.as_str(), "hq");
 }
+
+/// Protects: a report that fits into no message is refused with what to do, not cut off; with that it is given.
+#[tokio::test]
+async fn a_report_too_large_for_a_message_is_refused_with_what_to_do() {
+    let site = Site::start().await;
+    let names: Vec<String> = (0..2500).map(|i| format!("{}-{i}", "long".repeat(60))).collect();
+    site.edit(names.iter().flat_map(|n| [add_host(n, "/"), add_manager(n, "audit")]).collect()).await;
+    let ask = |candidates, down: Vec<&str>| {
+        let down = down.into_iter().map(|d| d.parse().unwrap()).collect();
+        let (host, ty) = (Some("registry".parse().unwrap()), "audit".parse().unwrap());
+        site.console.query::<RouteReport>(Query::Route { host, ty, down, candidates })
+    };
+    let refused = ask(None, Vec::new()).await.unwrap_err().to_string();
+    assert!(refused.contains("more than a message may carry"), "{refused}");
+    assert_eq!(ask(Some(5), Vec::new()).await.unwrap()[0].candidates.len(), 5);
+    let refused = ask(Some(5), vec![names[0].as_str(); 1025]).await.unwrap_err().to_string();
+    assert!(refused.contains("1025"), "{refused}");
+}
