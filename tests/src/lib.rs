@@ -3,6 +3,10 @@
 //! The library is the harness: it builds the binaries once, starts real managers, agents and consoles in
 //! a directory and on loopback addresses of the test's own, and ends them with the test. The tests are in
 //! `system/`.
+//!
+//! `cargo test -p echelon-tests` runs them; `ECHELON_TEST_BINARIES=DIR` in its environment takes the binaries
+//! from there instead of building them. What a machine cannot run is said on standard error in a line that
+//! begins with `SKIPPED`.
 
 #![allow(clippy::unwrap_used, reason = "whatever goes wrong in a harness is a test that failed")]
 
