@@ -211,7 +211,9 @@ impl Change {
     pub fn needs(&self) -> Option<Access> {
         match self {
             Self::Enrol { .. } => None,
-            Self::CreateToken { token, .. } if token.access != Access::Agent => Some(Access::Admin),
+            Self::CreateToken { token, .. } if token.access != Access::Agent || token.replace => {
+                Some(Access::Admin)
+            }
             _ => Some(Access::Operator),
         }
     }
