@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::fanout::{Pace, Push};
-use crate::limits::{LIVENESS_INTERVAL, PUSH_RING};
+use crate::limits::{LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use arc_swap::ArcSwap;
@@ -168,16 +168,22 @@ impl Hub {
         }
     }
 
-    /// Pushes news of liveness as they come, in one piece where they come fast.
+    /// Pushes news of liveness as they come: the first at once, and while they keep coming in ever larger
+    /// pieces, since each push costs every session a frame and every agent a decision.
     pub(crate) async fn push_news(&self) {
+        let mut pause = LIVENESS_INTERVAL;
         loop {
+            let keep_coming = !self.news.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
             self.news_came.notified().await;
+            let least = LIVENESS_INTERVAL.max(self.pace.time_for(self.sessions.count()));
+            let longer = if keep_coming { pause.saturating_mul(2).min(LIVENESS_STORM) } else { least };
+            pause = longer.max(least);
             let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
             for entries in echelon_wire::parts(news.into_values(), echelon_wire::MAX_PART) {
                 let frame = ToAgent::Liveness(Liveness { complete: false, entries }).encode();
                 self.push(Push::Frame(frame));
             }
-            tokio::time::sleep(LIVENESS_INTERVAL.max(self.pace.time_for(self.sessions.count()))).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

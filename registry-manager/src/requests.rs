@@ -136,7 +136,8 @@ async fn session(caller: &Caller<'_>, host: HostId, channel: Channel) -> session
     let name = registry.host(host).map_or_else(|| peer.name.to_string(), |h| h.name.to_string());
     let span = info_span!("session", host = %name);
     let name = shared.name();
-    let serve = session::serve(&shared.hub, &name, host, peer, channel);
+    // In a box: a future that is moved into another takes its room there once more, and there are many sessions.
+    let serve = Box::pin(session::serve(&shared.hub, &name, host, peer, channel));
     // A peer that takes nothing must not hold up the end.
     let serve = async {
         tokio::select! {

@@ -353,7 +353,8 @@ async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
         };
         let (shared, connection) = (Arc::clone(shared), connection.clone());
         let request = async move {
-            match requests::serve(&shared, &connection, channel).await {
+            // In a box: a task takes room for its future more than once.
+            match Box::pin(requests::serve(&shared, &connection, channel)).await {
                 Ok(requests::Served::Request) => {}
                 Ok(requests::Served::Session(end)) => connection.close(code::SESSION_ENDED, &end.to_string()),
                 Err(end) => debug!("A request got no answer: {end}"),
