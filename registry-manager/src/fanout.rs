@@ -19,6 +19,8 @@ pub(crate) enum Push {
         /// The encoded message.
         frame: Bytes,
     },
+    /// The view is this now, by more than fits into a frame: it is fetched from the log.
+    Behind(ViewMark),
     /// Anything that is not counted.
     Frame(Bytes),
 }

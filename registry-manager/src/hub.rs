@@ -15,7 +15,7 @@ use echelon_core::registry::Registry;
 use echelon_core::replication::{CatchUp, ViewLog};
 use echelon_core::row::{Commit, Row};
 use echelon_core::view::View;
-use echelon_wire::{Bytes, Wire};
+use echelon_wire::{MAX_SESSION_FRAME, Wire};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, broadcast, watch};
@@ -83,14 +83,17 @@ impl Hub {
                     let mark = delta.mark;
                     let from = delta.from_view_revision;
                     let frame = ToAgent::Delta(echelon_core::message::Delta::clone(&delta)).encode();
-                    self.push(Push::Delta { from, mark, frame });
+                    self.push(match frame.len() <= MAX_SESSION_FRAME {
+                        true => Push::Delta { from, mark, frame },
+                        false => Push::Behind(mark),
+                    });
                 }
                 Ok(None) => {}
                 Err(e) => {
                     // A projection always fits. Should it not, every session finds its agent behind.
                     error!(error = %e, "The view could not follow the registry and is made anew");
                     *log = ViewLog::new(after.position(), project(&after));
-                    self.push(Push::Delta { from: u64::MAX, mark: log.mark(), frame: Bytes::new() });
+                    self.push(Push::Behind(log.mark()));
                 }
             }
         }

@@ -81,6 +81,10 @@ pub(crate) const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end of all sessions may take at a shutdown.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long the address may take to be free after a shutdown: connections whose peers do not answer linger for
+/// three round trips.
+pub(crate) const RELEASE: Duration = Duration::from_secs(1);
+
 /// HTTP connections at once: a scraper, a few probes, and people. More wait in the kernel's queue, so that
 /// local programs cannot use up the manager's descriptors.
 pub(crate) const HTTP_CONNECTIONS: usize = 64;

@@ -6,7 +6,9 @@ use crate::edit_queue::{Edits, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
-use crate::limits::{DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, REQUESTS_PER_CONNECTION, STRANGERS_LOG};
+use crate::limits::{
+    DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+};
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
@@ -21,7 +23,7 @@ use echelon_identity::{
 };
 use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -199,7 +201,7 @@ impl Manager {
         board.agents().filter(|(_, a)| a.is_connected() && level(a)).count()
     }
 
-    /// Stops: sessions end with a word, edits taken are carried out, the store is closed.
+    /// Stops: sessions end with a word, edits taken are carried out, the store is closed, the address is free.
     ///
     /// # Errors
     /// Names tasks that did not end in time and were cut off.
@@ -208,13 +210,13 @@ impl Manager {
         tasks.shutdown().cancel();
         let drained = tasks.drain(DRAIN).await;
         shared.endpoint.close(code::STOPPING, "the manager is stopping").await;
-        let edits = shared.edits.clone();
-        // With it goes the socket, as soon as the runtime gets to it: while the journal ends.
+        let (edits, addr) = (shared.edits.clone(), shared.endpoint.local_addr());
         drop(shared);
         edits.end().await;
         if tokio::task::spawn_blocking(move || journal.join()).await.is_err() {
             error!("The journal's thread could not be waited for");
         }
+        released(addr).await;
         drained
     }
 
@@ -227,6 +229,15 @@ impl Manager {
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
         }
+    }
+}
+
+/// Waits until the address can be used again. The library lets go of its socket when the runtime gets to it, and
+/// tells nobody.
+async fn released(addr: SocketAddr) {
+    let end = tokio::time::Instant::now() + RELEASE;
+    while UdpSocket::bind(addr).is_err() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(RELEASE / 200).await;
     }
 }
 

@@ -233,19 +233,18 @@ impl Session<'_> {
 
     /// What is due to the agent because of a push.
     fn frame(&mut self, push: Push) -> Due {
-        match (push, self.level) {
-            (Push::Frame(frame), _) => Due::Frame(frame),
-            (Push::Delta { from, mark, frame }, Some(level))
-                if level.view_revision == from && fits(&frame) =>
-            {
+        let level = self.level.map(|level| level.view_revision);
+        match push {
+            Push::Frame(frame) => Due::Frame(frame),
+            Push::Delta { from, mark, frame } if level == Some(from) => {
                 self.set_level(mark);
                 self.hub.metrics.deltas.inc();
                 Due::Frame(frame)
             }
-            (Push::Delta { mark, .. }, Some(level)) if level.view_revision >= mark.view_revision => {
-                Due::Nothing
-            }
-            (Push::Delta { .. }, _) => Due::CatchUp,
+            Push::Delta { mark, .. } | Push::Behind(mark) => match level {
+                Some(level) if level >= mark.view_revision => Due::Nothing,
+                _ => Due::CatchUp,
+            },
         }
     }
 
@@ -266,7 +265,7 @@ impl Session<'_> {
     async fn deltas(&mut self, deltas: &[Arc<Delta>], view: &View, mark: ViewMark) -> Result<(), SessionEnd> {
         for delta in deltas {
             let frame = ToAgent::Delta(Delta::clone(delta)).encode();
-            if !fits(&frame) {
+            if frame.len() > MAX_SESSION_FRAME {
                 return self.snapshot(view, mark).await;
             }
             self.hub.metrics.deltas.inc();
@@ -352,11 +351,6 @@ fn waiting(pushes: &mut broadcast::Receiver<Push>) -> Option<Result<Push, RingEr
         Err(TryRecvError::Lagged(missed)) => Some(Err(RingError::Lagged(missed))),
         Err(TryRecvError::Closed) => Some(Err(RingError::Closed)),
     }
-}
-
-/// A delta larger than a frame may be is not sent: the view, which is sent in parts, takes its place.
-fn fits(frame: &Bytes) -> bool {
-    frame.len() <= MAX_SESSION_FRAME
 }
 
 async fn receive(receiver: &mut FrameReceiver) -> Result<FromAgent, SessionEnd> {

@@ -586,3 +586,23 @@ async fn a_report_too_large_for_a_message_is_refused_with_what_to_do() {
     let refused = ask(Some(5), vec![names[0].as_str(); 1025]).await.unwrap_err().to_string();
     assert!(refused.contains("1025"), "{refused}");
 }
+
+/// Protects: one edit that changes more of the view than a message may carry reaches agents all the same, those
+/// that are there and those that come back.
+#[tokio::test]
+async fn an_edit_too_large_for_one_delta_reaches_agents_as_a_whole_view() {
+    let site = Site::start().await;
+    let (first, second) = (site.enrol("a").await, site.enrol("b").await);
+    let mut stays = Agent::begin(&site, &first, Replica::default()).await;
+    let leaves = Agent::begin(&site, &second, Replica::default()).await.replica;
+    stays.received.clear();
+    let names: Vec<String> = (0..4500).map(|i| format!("{}-{i}", "long".repeat(60))).collect();
+    site.edit(names.iter().flat_map(|n| [add_host(n, "/"), add_manager(n, "bulk")]).collect()).await;
+    let next = site.edit(vec![add_manager("a", "audit")]).await;
+    stays.take_revision(next).await;
+    assert!(stays.received.contains(&"snapshot"), "{:?}", stays.received);
+    let mut back = Agent::begin(&site, &second, leaves).await;
+    back.take_revision(next).await;
+    assert!(back.received.contains(&"snapshot"), "{:?}", back.received);
+    assert_eq!((stays.replica.view().manager_count(), back.replica.view().manager_count()), (4502, 4502));
+}
