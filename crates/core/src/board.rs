@@ -108,7 +108,10 @@ impl Board {
         if old.is_some_and(|o| number(&o.report) > number(&report)) {
             return None;
         }
-        let news = old.is_none_or(|o| o.silent || o.report.packages != report.packages);
+        // A package that was not checked yet says no more than one that nobody has heard of.
+        let told =
+            |r: &Report| r.packages.values().any(|h| *h != Health::Unchecked).then(|| r.packages.clone());
+        let news = old.is_some_and(|o| o.silent) || old.and_then(|o| told(&o.report)) != told(&report);
         let agent = Agent { heard: now, connected: true, silent: false, report };
         let entry = news.then(|| agent.entry(host));
         self.agents.insert(host, agent);

@@ -200,3 +200,13 @@ fn hosts_that_are_gone_are_forgotten() {
     assert_eq!(board.agents().map(|(host, _)| host).collect::<Vec<_>>(), [host_id(2)]);
     assert_eq!(board.judge(at(100.0)).len(), 1);
 }
+
+#[test]
+fn a_package_not_checked_yet_is_news_only_where_something_else_was_told_before() {
+    let mut board = Board::new(at(0.0));
+    let mut told = |now, report| board.heard(at(now), host_id(0), report).is_some();
+    assert!(!told(0.0, report(1, 1, Health::Unchecked)));
+    assert!(told(1.0, report(1, 2, Health::Passing)));
+    assert!(told(2.0, report(2, 1, Health::Unchecked)), "the restarted agent takes back what was told");
+    assert!(!told(3.0, report(2, 2, Health::Unchecked)));
+}
