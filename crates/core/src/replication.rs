@@ -13,6 +13,10 @@ use std::time::Duration;
 /// gets them, one that missed more gets a snapshot, which costs about as much as this many deltas.
 pub const KEPT_DELTAS: usize = 1024;
 
+/// How many changes the kept deltas may have together: large edits come to some 25 MB so, and whoever missed
+/// more than this is better served by a snapshot.
+pub const KEPT_CHANGES: usize = 100_000;
+
 /// Most rows of a snapshot that an agent takes: ten times the largest view that is planned for.
 pub const MAX_SNAPSHOT_ROWS: usize = 1_000_000;
 
@@ -25,6 +29,8 @@ pub struct ViewLog {
     view: View,
     mark: ViewMark,
     deltas: VecDeque<Arc<Delta>>,
+    /// How many changes the deltas have together.
+    kept: usize,
 }
 
 /// What an agent needs to be level.
@@ -46,7 +52,7 @@ impl ViewLog {
     /// manager, so it counts as changed now; agents that hold the same digest are level all the same.
     pub fn new(position: Position, view: View) -> Self {
         let mark = ViewMark { position, view_revision: position.revision, digest: view.digest() };
-        Self { view, mark, deltas: VecDeque::new() }
+        Self { view, mark, deltas: VecDeque::new(), kept: 0 }
     }
 
     /// The view now.
@@ -79,8 +85,10 @@ impl ViewLog {
         self.mark = ViewMark { position, view_revision: position.revision, digest: self.view.digest() };
         let delta = Arc::new(Delta { from_view_revision, mark: self.mark, changes });
         self.deltas.push_back(Arc::clone(&delta));
-        if self.deltas.len() > KEPT_DELTAS {
-            self.deltas.pop_front();
+        self.kept += delta.changes.len();
+        while self.deltas.len() > KEPT_DELTAS || self.kept > KEPT_CHANGES {
+            let Some(oldest) = self.deltas.pop_front() else { break };
+            self.kept -= oldest.changes.len();
         }
         Ok(Some(delta))
     }

@@ -8,7 +8,8 @@ use echelon_core::message::{Delta, ManagerHeartbeat, SnapshotPart, ToAgent, View
 use echelon_core::position::Position;
 use echelon_core::project::{project, project_commit};
 use echelon_core::replication::{
-    CatchUp, KEPT_DELTAS, MAX_SNAPSHOT_ROWS, REPAIR_INTERVAL, Replica, ReplicaError, Step, ViewLog,
+    CatchUp, KEPT_CHANGES, KEPT_DELTAS, MAX_SNAPSHOT_ROWS, REPAIR_INTERVAL, Replica, ReplicaError, Step,
+    ViewLog,
 };
 use echelon_core::time::Monotonic;
 use echelon_core::view::{ViewChange, ViewKey, ViewRow};
@@ -148,6 +149,33 @@ fn who_missed_more_than_is_kept_gets_a_snapshot_and_who_missed_no_more_does_not(
     }
     assert!(matches!(pair.catch_up(), CatchUp::Deltas(deltas) if deltas.len() == KEPT_DELTAS));
     pair.assert_level();
+}
+
+#[test]
+fn large_deltas_push_older_ones_out_before_their_number_does() {
+    let mut pair = Pair::level();
+    let changes = pair.edit([withdraw("agent1", CC)]).unwrap().changes;
+    let first = pair.log.mark();
+    let mut push = |times| {
+        let changes = changes.iter().cloned().cycle().take(times).collect();
+        pair.log.push(pair.log.mark().position.next(), changes).unwrap();
+        pair.log.mark()
+    };
+    let second = push(KEPT_CHANGES);
+    push(1);
+    let missed = |since: ViewMark| {
+        // Of another digest, so that it is not level by that.
+        let ViewMark { position, view_revision, .. } = since;
+        let holds = echelon_core::message::Holding {
+            position,
+            view_revision,
+            digest: Digest::default(),
+            place: Digest::default(),
+        };
+        pair.log.catch_up(Some(&holds))
+    };
+    assert_eq!(missed(first), CatchUp::Snapshot);
+    assert!(matches!(missed(second), CatchUp::Deltas(deltas) if deltas.len() == 1));
 }
 
 #[test]
