@@ -15,7 +15,7 @@ Commands, from a terminal, a pipe or the script; # begins a comment:
   agent down|up HOST     end or start a host's agent
   call HOST TYPE         call through the host's forwarder: who answers, and in how long
   expect HOST TYPE MANAGER [within 10s]
-                         wait until MANAGER answers the host's calls; a script ends with exit code 1 if not
+                         wait until MANAGER answers the host's calls; if not, a script ends, exit code 1
   routes TYPE            who serves each host, and why
   quit                   end the lab
 

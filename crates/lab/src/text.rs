@@ -161,8 +161,9 @@ pub(crate) fn started(s: &Started) -> Vec<String> {
         ),
     ];
     lines.extend(s.notes.iter().map(|note| paint(ODD, format!("note: {note}"))));
-    let console = s.directory.join("manager/console");
+    let (console, sockets) = (s.directory.join("manager/console"), s.directory.join("sockets"));
     lines.push(paint(DIM, format!("console: echelon --identity {} tree", console.display())));
+    lines.push(paint(DIM, format!("forwarders: {}/HOST:TYPE", sockets.display())));
     lines
 }
 
