@@ -44,7 +44,7 @@ pub struct Lab {
     pub(crate) stubs: BTreeMap<(HostName, ManagerType), Stub>,
     pub(crate) started: Started,
     pub(crate) fault: Mutex<Option<Fault>>,
-    pub(crate) shutdown: DropGuard,
+    pub(crate) _shutdown: DropGuard,
     /// Last, so that it is removed after everything that writes into it has ended.
     pub(crate) directory: Directory,
 }
@@ -282,12 +282,23 @@ impl Lab {
         self.agents.values().map(|agent| route_line(agent, ty, known(agent).as_deref())).collect()
     }
 
-    /// Ends everything, and removes the state unless it is to be kept.
+    /// Ends everything, and removes the state unless it is to be kept. Once this returns, another lab may
+    /// use the same addresses.
     pub async fn stop(self) {
-        join_all(self.agents.values().map(|agent| agent.down())).await;
+        self.cut_off().await;
         self.registry.down().await;
-        join_all(self.stubs.values().map(Stub::down)).await;
-        drop(self.shutdown);
+    }
+
+    /// As [`Self::stop`], for a process that ends: what is left to the system is to close the registry
+    /// manager's socket, on which it would else wait for seconds.
+    pub async fn stop_for_good(self) {
+        self.cut_off().await;
+    }
+
+    async fn cut_off(&self) {
+        let agents = join_all(self.agents.values().map(|agent| agent.down()));
+        let stubs = join_all(self.stubs.values().map(Stub::down));
+        tokio::join!(agents, stubs, self.registry.cut_off());
     }
 
     fn agent(&self, host: &HostName) -> Result<&HostAgent, CommandError> {

@@ -68,7 +68,7 @@ async fn run_lab(args: Args, topology: Topology, script: Option<Script>) -> anyh
         Ok(()) => conduct(&lab, &printer, script, args.output, stop).await,
         Err(error) => Err(error.into()),
     };
-    lab.stop().await;
+    lab.stop_for_good().await;
     done
 }
 

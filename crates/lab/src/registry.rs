@@ -217,6 +217,13 @@ impl Registry {
         }
     }
 
+    /// Cuts off the manager's tasks; the rest follows with [`Self::down`], or with the process.
+    pub(crate) async fn cut_off(&self) {
+        if let Some(Running { tasks, .. }) = &*self.running.lock().await {
+            let _ = tasks.drain(Duration::ZERO).await;
+        }
+    }
+
     /// The socket lives a little longer than the manager: until the last of its connections has been
     /// cleared away.
     async fn wait_until_closed(&self) {

@@ -108,7 +108,7 @@ impl Lab {
         descriptors::ensure(hosts, types.len(), layout.stubs.len())?;
         let directory = Directory::new(options.keep.as_deref())?;
         let token = CancellationToken::new();
-        let shutdown = token.clone().drop_guard();
+        let _shutdown = token.clone().drop_guard();
 
         let stubs = start_stubs(&mut layout)?;
         let registry = Registry::start(&directory.manager(), &layout, &token).await?;
@@ -143,7 +143,7 @@ impl Lab {
         };
         let fault = Mutex::default();
         let mut lab =
-            Self { names, registry, agents, stubs, started: started.clone(), fault, shutdown, directory };
+            Self { names, registry, agents, stubs, started: started.clone(), fault, _shutdown, directory };
         lab.wait_for_sync(progress).await?;
         let total = began.elapsed();
         started.sync_ms = millis(total.saturating_sub(running));
