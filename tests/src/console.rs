@@ -72,11 +72,17 @@ impl Console {
     }
 
     /// Runs `echelon ARGUMENTS`.
+    #[track_caller]
     pub fn run_with(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Answer {
+        Answer::of(self.command(arguments))
+    }
+
+    /// `echelon ARGUMENTS`.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&binaries().console);
         command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
         command.arg("--identity").arg(&self.identity).args(arguments);
-        Answer::of(command)
+        command
     }
 
     /// Runs `echelon LINE`, split at white space.

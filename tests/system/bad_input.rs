@@ -2,9 +2,13 @@
 
 use echelon_tests::manager::FRAMEWORK;
 use echelon_tests::{Agent, Answer, Console, Manager, Sandbox};
+use std::process::Command;
 
 /// Most bytes that an error may have, however large what it complains about.
 const MAX_ERROR: usize = 2048;
+
+/// Address space of a console that reads a file without an end.
+const MEMORY_KIB: u32 = 1 << 20;
 
 struct Case {
     name: &'static str,
@@ -89,7 +93,12 @@ fn files_that_are_no_topology_are_refused_in_bounded_time_and_words() {
         assert!(answer.err.contains(name), "{name}: {answer:?}");
         assert!(answer.err.len() < MAX_ERROR && no_control_characters(&answer.err), "{name}: {answer:?}");
     }
-    let endless = console.fails(1, "apply /dev/zero");
+    // With far more memory than it may take, and far less than a file without an end has.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")]);
+    let apply = console.command(["apply", "/dev/zero"]);
+    let endless = Answer::of(shell.arg(apply.get_program()).args(apply.get_args()));
+    assert_eq!(endless.code, 1, "{endless:?}");
     assert!(endless.err.contains("/dev/zero") && endless.err.len() < MAX_ERROR, "{endless:?}");
     console.fails(1, &format!("apply {}", sandbox.path("absent.toml").display()));
     console.fails(1, &format!("apply {}", sandbox.path("").display()));
@@ -140,7 +149,7 @@ fn refused_commands_say_why_with_the_exit_code_of_their_kind() {
 fn bad_names_on_the_command_line_are_answered_without_echoing_them() {
     let console = Console::new("/nonexistent".as_ref());
     let long = "x".repeat(300);
-    for name in [long.as_str(), "a\u{1b}[2J", "a\nb", "A", "", "-a.", "ä"] {
+    for name in [long.as_str(), "a\u{1b}[2J", "a\u{7}", "a\rb", "a\nb", "A", "", "-a.", "ä"] {
         let answer = console.run_with(["host", "show", "--", name]);
         assert_eq!(answer.code, 2, "{name:?}: {answer:?}");
         assert!(answer.err.len() < MAX_ERROR && no_control_characters(&answer.err), "{name:?}: {answer:?}");

@@ -106,6 +106,26 @@ fn directories_and_keys_that_others_can_read_are_refused() {
     assert!(said.contains(&format!("chmod 600 {}", console.display())), "{said}");
 }
 
+/// Every entry of the journal is bound to the one before it: history that was rewritten, with care and in all
+/// places, is noticed.
+#[test]
+fn a_rewritten_history_is_noticed() {
+    let sandbox = Sandbox::new();
+    let mut manager = Manager::running(&sandbox);
+    manager.console().ok("domain add /guilty");
+    manager.console().ok("domain add /other");
+    manager.terminate();
+    let path = manager.state().join("registry.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"guilty")).collect();
+    assert!(places.len() >= 2, "a row and an entry of the journal");
+    places.into_iter().for_each(|at| bytes[at..at + 6].copy_from_slice(b"nobody"));
+    fs::write(&path, &bytes).unwrap();
+    let answer = Answer::of(manager.run_command());
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.err.contains("registry.db"), "{answer:?}");
+}
+
 /// A registry that is damaged is not served, not repaired by guessing, and not touched.
 #[test]
 fn a_damaged_registry_is_refused_and_left_as_it_is() {
