@@ -40,10 +40,15 @@ impl Sandbox {
     /// A loopback address that nobody else on this machine uses, so that every port on it is free: the
     /// second byte is the test process's, the third the test's.
     pub fn address(&self) -> IpAddr {
-        let process = std::process::id() % u32::from(u8::MAX - FIRST_BLOCK);
-        let process = FIRST_BLOCK + u8::try_from(process).unwrap();
         let last = self.next.fetch_add(1, Ordering::Relaxed);
         assert!(last < u8::MAX, "this test uses too many addresses");
+        self.address_with(last)
+    }
+
+    /// The address of its own that ends in this byte, whoever may have it already.
+    pub fn address_with(&self, last: u8) -> IpAddr {
+        let process = std::process::id() % u32::from(u8::MAX - FIRST_BLOCK);
+        let process = FIRST_BLOCK + u8::try_from(process).unwrap();
         Ipv4Addr::new(127, process, self.block, last).into()
     }
 
