@@ -10,13 +10,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: u32 = 1024;
+
+/// Pause after the system refused to accept, which it does at once, again and again, while descriptors
+/// or memory are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Callers of the same user or group only.
 const SOCKET_MODE: u32 = 0o660;
@@ -180,8 +188,37 @@ impl Listener {
         &self.at
     }
 
+    /// Hands callers to `welcome` until `stop`, each with the place it holds until that is dropped. Past
+    /// `most` places callers wait in the kernel's queue. `complain` hears when the system refuses to accept.
+    pub(crate) async fn serve(
+        self,
+        most: usize,
+        stop: CancellationToken,
+        welcome: impl Fn(Caller, OwnedSemaphorePermit),
+        complain: impl Fn(&io::Error),
+    ) {
+        let places = Arc::new(Semaphore::new(most));
+        loop {
+            let accept = async {
+                let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+                (place, self.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                accepted = accept => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok(caller) => welcome(caller.without_delay(), place),
+                Err(error) => {
+                    complain(&error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// The next caller. Dropping the future loses nobody.
-    pub(crate) async fn accept(&self) -> io::Result<Caller> {
+    async fn accept(&self) -> io::Result<Caller> {
         match &self.kind {
             Kind::Tcp(listener) => listener.accept().await.map(|(stream, _)| Caller::Tcp(stream)),
             Kind::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
@@ -200,7 +237,7 @@ impl Drop for Listener {
 
 impl Caller {
     /// Small writes leave at once, as they would without a forwarder between.
-    pub(crate) fn without_delay(self) -> Self {
+    fn without_delay(self) -> Self {
         if let Self::Tcp(stream) = &self {
             // Refused only for a connection that is gone already.
             let _ = stream.set_nodelay(true);

@@ -6,9 +6,7 @@ use echelon_daemon::Tasks;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -22,36 +20,18 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of a request's head that are held. Types have 63 bytes, so that this is ample.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Pause after the system refused to accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Serves `app` on `listener` until the tasks are shut down.
 pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks) {
-    let (stop, places) = (tasks.shutdown(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-    loop {
-        let accept = async {
-            // Never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            accepted = accept => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok(caller) => {
-                let (app, stop) = (app.clone(), stop.clone());
-                tasks.spawn("api", async move {
-                    converse(caller.without_delay(), app, stop).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                warn!(%error, "The API cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let stop = tasks.shutdown();
+    let welcome = |caller, place| {
+        let (app, stop) = (app.clone(), stop.clone());
+        tasks.spawn("api", async move {
+            converse(caller, app, stop).await;
+            drop(place);
+        });
+    };
+    let complain = |error: &std::io::Error| warn!(%error, "The API cannot accept a connection");
+    listener.serve(MAX_CONNECTIONS, tasks.shutdown(), welcome, complain).await;
 }
 
 /// Answers requests on one connection; at a stop, the one under way is still answered.

@@ -35,10 +35,6 @@ const MAX_OVERTAKEN: usize = 256;
 /// How long a silent candidate is waited for where no policy says so.
 const HEDGE: Duration = Duration::from_millis(50);
 
-/// Pause after the system refused to accept, which it does at once, again and again, while descriptors
-/// or memory are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Failures that one log line names.
 const MAX_NAMED: usize = 3;
 
@@ -144,31 +140,15 @@ impl Forwarder {
 
 impl Inner {
     async fn accept(self: Arc<Self>, listener: Listener, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accept = async {
-                // Never closed.
-                let place = Arc::clone(&places).acquire_owned().await.ok();
-                (place, listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                accepted = accept => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok(caller) => {
-                    let this = Arc::clone(&self);
-                    self.parts.tasks.spawn("connection", async move {
-                        this.serve(caller.without_delay()).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    self.complain(&format!("cannot accept: {error}"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let welcome = |caller, place| {
+            let this = Arc::clone(&self);
+            self.parts.tasks.spawn("connection", async move {
+                this.serve(caller).await;
+                drop(place);
+            });
+        };
+        let complain = |error: &io::Error| self.complain(&format!("cannot accept: {error}"));
+        listener.serve(MAX_CONNECTIONS, stop, welcome, complain).await;
     }
 
     async fn serve(&self, caller: Caller) {
