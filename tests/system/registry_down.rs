@@ -42,8 +42,11 @@ fn calls_do_not_wait_for_a_registry_that_hangs() {
     some_more(&calls);
     calls.between_calls(|| scene.near.kill());
     calls.wait_served_by("hub");
+    wait_until("the silence to be noticed", || scene.caller.route(TYPE)["source"] == "replica");
     some_more(&calls);
-    assert_eq!(all_answered(&calls.stop()), ["near", "hub"]);
+    calls.between_calls(|| scene.near.revive());
+    calls.wait_served_by("near");
+    assert_eq!(all_answered(&calls.stop()), ["near", "hub", "near"]);
     scene.registry.resume();
     scene.registry.wait_in_sync(1);
 }
