@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 /// Says that a check did not run, and why, past the test runner's capture.
 pub fn skipped(name: &str, why: &str) {
-    // Nobody reads it where standard error is closed.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+    // In one piece and on a line of its own, whatever the runner is writing beside it. Nobody reads it where
+    // standard error is closed.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED {name}: {why}\n").as_bytes());
 }
 
 /// Whether `program ARGUMENTS` runs here; says that `name` is skipped where it does not.
