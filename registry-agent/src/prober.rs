@@ -10,7 +10,7 @@ use echelon_core::route::Target;
 use echelon_daemon::Tasks;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Probes under way at a time. Each is one connect; more would be a burst on the network, and at a
@@ -47,8 +47,9 @@ impl Prober {
         }
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn("probe", async move {
+            let began = Instant::now();
             if let Some(seen) = inner.look(&ty, &target, timeout).await {
-                inner.routes.saw(&ty, target.host, seen);
+                inner.routes.saw(&ty, target.host, seen, began.elapsed());
             }
             inner.leave(&key);
         });

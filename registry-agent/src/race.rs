@@ -33,14 +33,25 @@ pub(crate) enum Race<S> {
         /// Which candidate.
         winner: usize,
         /// Better candidates that were silent; their attempts may go on.
-        overtaken: Vec<(usize, Attempt<S>)>,
+        overtaken: Vec<Overtaken<S>>,
     },
     /// Nobody did: each candidate that was tried, and why it failed.
     Lost(Vec<(usize, Text)>),
 }
 
+/// An attempt that somebody else was faster than.
+pub(crate) struct Overtaken<S> {
+    /// Which candidate.
+    pub(crate) candidate: usize,
+    /// The attempt.
+    pub(crate) attempt: Attempt<S>,
+    /// When it began.
+    pub(crate) began: Instant,
+}
+
 struct Running<S> {
     candidate: usize,
+    began: Instant,
     /// Our own timer was late for it: its silence says nothing.
     doubtful: bool,
     attempt: Attempt<S>,
@@ -53,7 +64,7 @@ pub(crate) async fn race<S>(
     candidates: usize,
     hedge: Duration,
     connect: impl Fn(usize) -> Attempt<S>,
-    saw: impl Fn(usize, Seen),
+    saw: impl Fn(usize, Seen, Duration),
 ) -> Race<S> {
     let last = candidates.min(MAX_TRIED);
     let mut next = 0;
@@ -63,7 +74,8 @@ pub(crate) async fn race<S>(
     loop {
         // At first, after a failure, and after a hedge.
         if next < last {
-            running.push(Running { candidate: next, doubtful: false, attempt: connect(next) });
+            let began = Instant::now();
+            running.push(Running { candidate: next, began, doubtful: false, attempt: connect(next) });
             next += 1;
             due = Instant::now() + hedge;
         }
@@ -74,14 +86,14 @@ pub(crate) async fn race<S>(
         tokio::select! {
             // What has already answered counts before any timer, however late this task gets to look.
             biased;
-            (candidate, result) = first(&mut running) => match result {
+            (candidate, took, result) = first(&mut running) => match result {
                 Ok(stream) => {
-                    saw(candidate, Seen::Connected);
+                    saw(candidate, Seen::Connected, took);
                     let overtaken = overtaken(running, candidate, &saw);
                     return Race::Won { stream, winner: candidate, overtaken };
                 }
                 Err(why) => {
-                    saw(candidate, Seen::Failed(why.clone()));
+                    saw(candidate, Seen::Failed(why.clone()), took);
                     failures.push((candidate, why));
                 }
             },
@@ -96,11 +108,12 @@ pub(crate) async fn race<S>(
 }
 
 /// The first attempt that ends, taken out of `running`.
-async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Result<S, Text>) {
+async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Duration, Result<S, Text>) {
     poll_fn(|cx| {
         for at in 0..running.len() {
             if let Poll::Ready(result) = running[at].attempt.as_mut().poll(cx) {
-                return Poll::Ready((running.remove(at).candidate, result));
+                let Running { candidate, began, .. } = running.remove(at);
+                return Poll::Ready((candidate, began.elapsed(), result));
             }
         }
         Poll::Pending
@@ -113,15 +126,15 @@ async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Result<S, Text>) {
 fn overtaken<S>(
     running: Vec<Running<S>>,
     winner: usize,
-    saw: &impl Fn(usize, Seen),
-) -> Vec<(usize, Attempt<S>)> {
+    saw: &impl Fn(usize, Seen, Duration),
+) -> Vec<Overtaken<S>> {
     let better = running.into_iter().filter(|r| r.candidate < winner);
     let told = better.inspect(|r| {
         if !r.doubtful {
-            saw(r.candidate, Seen::Overtaken);
+            saw(r.candidate, Seen::Overtaken, r.began.elapsed());
         }
     });
-    told.map(|r| (r.candidate, r.attempt)).collect()
+    told.map(|Running { candidate, began, attempt, .. }| Overtaken { candidate, attempt, began }).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +165,7 @@ mod tests {
                 if connects { Ok(i) } else { Err(Text::lossy("refused")) }
             })
         };
-        let race = race(script.len(), HEDGE, connect, |i, s| seen.lock().unwrap().push((i, s))).await;
+        let race = race(script.len(), HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
         Told { race, seen: seen.into_inner().unwrap(), took: start.elapsed() }
     }
 
@@ -184,7 +197,7 @@ mod tests {
         assert_eq!(told.seen, [(1, Seen::Connected), (0, Seen::Overtaken)]);
         assert!((50..60).contains(&told.took.as_millis()), "{:?}", told.took);
         let Race::Won { mut overtaken, .. } = told.race else { panic!("nobody won") };
-        let (candidate, attempt) = overtaken.pop().unwrap();
+        let Overtaken { candidate, attempt, .. } = overtaken.pop().unwrap();
         assert_eq!((candidate, attempt.await.unwrap_err().as_str()), (0, "refused"));
         assert!(overtaken.is_empty());
     }
@@ -222,7 +235,7 @@ mod tests {
                 Ok(i)
             })
         };
-        let race = race(2, HEDGE, connect, |i, s| seen.lock().unwrap().push((i, s)));
+        let race = race(2, HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)));
         let busy = async {
             sleep(Duration::from_millis(10)).await;
             // The whole process stands still for 200 ms, well past the hedge.
@@ -245,7 +258,7 @@ mod tests {
                 Err(Text::lossy("silent"))
             })
         };
-        let race = race(SILENT.len(), HEDGE, connect, |_, _| {});
+        let race = race(SILENT.len(), HEDGE, connect, |_, _, _| {});
         let _ = tokio::time::timeout(Duration::from_secs(60), race).await;
         assert_eq!(*begun.lock().unwrap(), MAX_BESIDE);
     }

@@ -13,6 +13,7 @@ use echelon_core::view::{Place, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Inputs that may wait for the router. It takes each in well under a millisecond, so that a full queue
@@ -125,8 +126,8 @@ impl Routes {
 
     /// What became of a connection to a manager, or of a probe. Never waits: where more is waiting than
     /// the router could make use of, it is dropped.
-    pub fn saw(&self, ty: &ManagerType, host: HostId, seen: Seen) {
-        let input = RouterInput::Core(Input::Saw { ty: ty.clone(), host, seen });
+    pub fn saw(&self, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
+        let input = RouterInput::Core(Input::Saw { ty: ty.clone(), host, seen, took });
         if self.0.inputs.try_send(input).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -90,7 +90,12 @@ const PROBE_SLACK: Duration = Duration::from_secs(2);
 impl Evidence {
     /// Takes in what this host saw. Says whether the verdict may be another one now, which it is not for one
     /// more connection to a manager that nothing speaks against.
-    pub fn saw(&mut self, now: Monotonic, seen: Seen) -> bool {
+    pub fn saw(&mut self, now: Monotonic, seen: Seen, took: Duration) -> bool {
+        let reached = self.own.as_ref().filter(|o| o.seen == Seen::Connected);
+        if seen != Seen::Connected && reached.is_some_and(|o| o.at > now - took) {
+            // The attempt is older than a connection that was made: it tells how things were before.
+            return false;
+        }
         let again = seen == Seen::Connected && self.own.as_ref().is_some_and(|o| o.seen == seen);
         let against = |r: &Report| r.silent || matches!(r.health, Health::Failing { .. });
         let settled = again && !self.report.as_ref().is_some_and(against);
@@ -219,7 +224,7 @@ mod tests {
     fn a_connect_never_clears_a_failed_check_that_demands_an_answer() {
         let mut e = Evidence::default();
         e.heard(at(1), false, failing(true));
-        e.saw(at(2), Seen::Connected);
+        e.saw(at(2), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
         e.heard(at(4), false, Health::Passing);
         assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
@@ -230,10 +235,10 @@ mod tests {
     {
         let mut e = Evidence::default();
         e.heard(at(1), false, failing(true));
-        e.saw(at(2), Seen::Connected);
+        e.saw(at(2), Seen::Connected, Duration::ZERO);
         let alone = Circumstances { alone_since: Some(at(3)), ..circumstances(5) };
         assert_eq!(state(&e, &alone), CandidateState::Down);
-        e.saw(at(4), Seen::Connected);
+        e.saw(at(4), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &alone), CandidateState::Suspect);
         assert_eq!(state(&e, &circumstances(5)), CandidateState::Down);
     }
@@ -241,10 +246,10 @@ mod tests {
     #[test]
     fn a_later_connect_disproves_a_failed_connect_check_and_an_earlier_one_does_not() {
         let mut e = Evidence::default();
-        e.saw(at(1), Seen::Connected);
+        e.saw(at(1), Seen::Connected, Duration::ZERO);
         e.heard(at(2), false, failing(false));
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
-        e.saw(at(3), Seen::Connected);
+        e.saw(at(3), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &circumstances(4)), CandidateState::Live);
     }
 
@@ -252,7 +257,7 @@ mod tests {
     fn an_own_success_outranks_reported_silence_for_the_ttl_and_no_longer() {
         let mut e = Evidence::default();
         e.heard(at(0), true, Health::Passing);
-        e.saw(at(1), Seen::Connected);
+        e.saw(at(1), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &circumstances(15)), CandidateState::Live);
         assert_eq!(e.next_change(&circumstances(2)), Some(at(16)));
         assert_eq!(state(&e, &circumstances(16)), CandidateState::Suspect);
@@ -263,7 +268,7 @@ mod tests {
     fn an_own_failure_never_becomes_live_by_waiting_and_is_only_doubted_when_its_probe_is_overdue() {
         let mut e = Evidence::default();
         e.heard(at(0), false, Health::Passing);
-        e.saw(at(1), Seen::Failed(Text::lossy("connection refused")));
+        e.saw(at(1), Seen::Failed(Text::lossy("connection refused")), Duration::ZERO);
         for later in [2, 15, 16, 10_000] {
             assert_eq!(state(&e, &circumstances(later)), CandidateState::Down);
             let overdue = Circumstances { next_probe: Some(at(1)), ..circumstances(later) };
@@ -275,16 +280,18 @@ mod tests {
     #[test]
     fn only_one_more_connection_with_nothing_against_the_candidate_leaves_the_verdict() {
         let mut e = Evidence::default();
-        assert!(e.saw(at(1), Seen::Connected), "the first");
-        assert!(!e.saw(at(2), Seen::Connected));
+        assert!(e.saw(at(1), Seen::Connected, Duration::ZERO), "the first");
+        assert!(!e.saw(at(2), Seen::Connected, Duration::ZERO));
         for (silent, health) in [(true, Health::Passing), (false, failing(false))] {
             e.heard(at(3), silent, health);
-            assert!(e.saw(at(4), Seen::Connected), "after bad news");
+            assert!(e.saw(at(4), Seen::Connected, Duration::ZERO), "after bad news");
         }
         e.heard(at(5), false, Health::Passing);
-        assert!(!e.saw(at(6), Seen::Connected));
-        assert!(e.saw(at(7), Seen::Overtaken) && e.saw(at(8), Seen::Overtaken));
-        assert!(e.saw(at(9), Seen::Connected), "after a failure");
+        assert!(!e.saw(at(6), Seen::Connected, Duration::ZERO));
+        assert!(
+            e.saw(at(7), Seen::Overtaken, Duration::ZERO) && e.saw(at(8), Seen::Overtaken, Duration::ZERO)
+        );
+        assert!(e.saw(at(9), Seen::Connected, Duration::ZERO), "after a failure");
     }
 
     #[test]
@@ -296,5 +303,17 @@ mod tests {
         e.heard(at(0), false, failing(false));
         assert_eq!(state(&e, &alone), CandidateState::Down);
         assert_eq!(state(&Evidence::default(), &alone), CandidateState::Unknown);
+    }
+
+    #[test]
+    fn an_attempt_begun_before_a_connection_was_made_says_nothing_against_it() {
+        let mut e = Evidence::default();
+        e.saw(at(10), Seen::Connected, Duration::ZERO);
+        let timed_out = Seen::Failed(Text::lossy("no answer within 1s"));
+        assert!(!e.saw(at(11), timed_out.clone(), Duration::from_secs(2)));
+        assert!(!e.saw(at(11), Seen::Overtaken, Duration::from_secs(2)));
+        assert_eq!(state(&e, &circumstances(11)), CandidateState::Live);
+        assert!(e.saw(at(12), timed_out, Duration::from_secs(1)));
+        assert_eq!(state(&e, &circumstances(12)), CandidateState::Down);
     }
 }

@@ -51,6 +51,8 @@ pub enum Input {
         host: HostId,
         /// What.
         seen: Seen,
+        /// How long the attempt was under way.
+        took: Duration,
     },
     /// The deadline has come.
     Tick,
@@ -124,7 +126,7 @@ impl Router {
     fn take_in(&mut self, now: Monotonic, input: Input) -> Touched {
         match input {
             Input::Want(ty) => return self.want(now, ty),
-            Input::Saw { ty, host, seen } => return self.saw(now, ty, host, seen),
+            Input::Saw { ty, host, seen, took } => return self.saw(now, ty, host, seen, took),
             Input::View(view) => {
                 let old = std::mem::replace(&mut self.view, view);
                 self.forget_what_changed(&old);
@@ -215,11 +217,11 @@ impl Router {
         }
     }
 
-    fn saw(&mut self, now: Monotonic, ty: ManagerType, host: HostId, seen: Seen) -> Touched {
+    fn saw(&mut self, now: Monotonic, ty: ManagerType, host: HostId, seen: Seen, took: Duration) -> Touched {
         let Some(state) = self.types.get_mut(&ty).filter(|_| self.view.manager(&ty, host).is_some()) else {
             return Touched::Nothing;
         };
-        match state.evidence.entry(host).or_default().saw(now, seen) {
+        match state.evidence.entry(host).or_default().saw(now, seen, took) {
             true => Touched::One(ty),
             false => Touched::Nothing,
         }

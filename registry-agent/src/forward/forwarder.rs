@@ -6,7 +6,7 @@ use crate::forward::reports::Reports;
 use crate::forward::throttle::Throttle;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{Became, Metrics};
-use crate::race::{Attempt, Race, race};
+use crate::race::{Attempt, Overtaken, Race, race};
 use crate::routes::Routes;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
@@ -182,10 +182,10 @@ impl Inner {
                 connect::tcp(&endpoint, limit).await
             })
         };
-        let saw = |i: usize, seen: Seen| {
+        let saw = |i: usize, seen: Seen, took: Duration| {
             if let Some(target) = route.targets.get(i) {
                 self.parts.metrics.attempt(&self.ty, &seen);
-                self.reports.saw(target.host, seen);
+                self.reports.saw(target.host, seen, took);
             }
         };
         let hedge = route.policy.connect_hedge.unwrap_or(HEDGE);
@@ -200,14 +200,14 @@ impl Inner {
     }
 
     /// Waits in the background for what becomes of attempts that were overtaken.
-    fn follow(&self, route: &Arc<Route>, overtaken: Vec<(usize, Attempt<TcpStream>)>) {
-        for (i, attempt) in overtaken {
+    fn follow(&self, route: &Arc<Route>, overtaken: Vec<Overtaken<TcpStream>>) {
+        for Overtaken { candidate: i, attempt, began } in overtaken {
             let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else { return };
             let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
             let reports = Arc::clone(&self.reports);
             self.parts.tasks.spawn("overtaken", async move {
                 let seen = attempt.await.map_or_else(Seen::Failed, |_| Seen::Connected);
-                reports.saw(host, seen);
+                reports.saw(host, seen, began.elapsed());
                 drop(place);
             });
         }

@@ -32,7 +32,7 @@ impl Reports {
     }
 
     /// Hands in what was seen of a manager: failures and delays always, successes where they are news.
-    pub(crate) fn saw(&self, host: HostId, seen: Seen) {
+    pub(crate) fn saw(&self, host: HostId, seen: Seen, took: Duration) {
         let told = match seen {
             Seen::Connected => self.was_told(host),
             Seen::Overtaken | Seen::Failed(_) => {
@@ -41,7 +41,7 @@ impl Reports {
             }
         };
         if !told {
-            self.routes.saw(&self.ty, host, seen);
+            self.routes.saw(&self.ty, host, seen, took);
         }
     }
 

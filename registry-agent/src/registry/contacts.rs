@@ -52,9 +52,9 @@ impl Contacts {
                 connect(&identity, &contact).await
             })
         };
-        let saw = |i: usize, seen: Seen| {
+        let saw = |i: usize, seen: Seen, took: Duration| {
             if let Some(host) = contacts.get(i).and_then(|c| c.host) {
-                self.routes.saw(&ManagerType::registry(), host, seen);
+                self.routes.saw(&ManagerType::registry(), host, seen, took);
             }
         };
         match race(contacts.len(), HEDGE, attempt, saw).await {
@@ -77,7 +77,7 @@ impl Contacts {
     /// What was seen of the manager that a connection has reached, whatever address led there.
     fn reached(&self, connection: &Connection) {
         if let Some(Spiffe::Manager(host)) = connection.peer().map(|peer| &peer.subject) {
-            self.routes.saw(&ManagerType::registry(), *host, Seen::Connected);
+            self.routes.saw(&ManagerType::registry(), *host, Seen::Connected, Duration::ZERO);
         }
     }
 

@@ -188,7 +188,10 @@ fn what_is_seen_of_hosts_that_have_no_such_manager_is_ignored() {
     let mut rig = rig();
     assert_eq!(rig.saw("agent2", refused()), 0);
     let unknown = host_id(77);
-    assert_eq!(rig.input(Input::Saw { ty: ty(CC), host: unknown, seen: refused() }), 0);
+    assert_eq!(
+        rig.input(Input::Saw { ty: ty(CC), host: unknown, seen: refused(), took: std::time::Duration::ZERO }),
+        0
+    );
     assert_eq!(rig.tell(false, vec![rig.entry(unknown, true, failing(true))]), 0);
     assert_eq!(rig.router.next_deadline(), None);
 }

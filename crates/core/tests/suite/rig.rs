@@ -86,7 +86,7 @@ impl Rig {
                         self.probes.push((self.now, target.host));
                         let seen = if self.dead.contains(&target.host) { refused() } else { Seen::Connected };
                         if !self.black_hole {
-                            waiting.push(Input::Saw { ty, host: target.host, seen });
+                            waiting.push(Input::Saw { ty, host: target.host, seen, took: Duration::ZERO });
                         }
                     }
                 }
@@ -115,7 +115,7 @@ impl Rig {
 
     pub(crate) fn saw(&mut self, host: &str, seen: Seen) -> usize {
         let host = self.world.host_id(host);
-        self.input(Input::Saw { ty: ty(CC), host, seen })
+        self.input(Input::Saw { ty: ty(CC), host, seen, took: Duration::ZERO })
     }
 
     /// The manager on `host` refuses this host's connection and every later one.

@@ -65,7 +65,7 @@ fn happen(rig: &mut Rig, event: &Event) {
             for target in rig.route().targets.clone() {
                 let dead = rig.dead.contains(&target.host);
                 let seen = if dead { refused() } else { Seen::Connected };
-                rig.input(Input::Saw { ty: ty(CC), host: target.host, seen });
+                rig.input(Input::Saw { ty: ty(CC), host: target.host, seen, took: Duration::ZERO });
                 if !dead {
                     break;
                 }
