@@ -102,9 +102,7 @@ fn routes(
 
 fn status(shared: &Shared, hub: &Hub) -> StatusReport {
     let (registry, mark, board, now) = (hub.registry(), hub.mark(), hub.board(), hub.clock.now());
-    let level = |a: &echelon_core::board::Agent| a.report().holds.is_some_and(|h| h.digest == mark.digest);
     let count = |n: usize| n as u64;
-    let connected = || board.agents().filter(|(_, a)| a.is_connected());
     let failing = |(host, _): &(_, &echelon_core::board::Agent)| {
         let on_it = registry.packages_on(*host).filter(|p| p.is_manager());
         on_it.filter(|p| board.state_of(p.host, &p.ty).0 == CandidateState::Down).count()
@@ -122,8 +120,8 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         hosts: count(registry.host_count()),
         packages: count(registry.package_count()),
         managers: count(registry.manager_count()),
-        agents_connected: count(connected().count()),
-        agents_in_sync: count(connected().filter(|(_, a)| level(a)).count()),
+        agents_connected: count(board.agents().filter(|(_, a)| a.is_connected()).count()),
+        agents_in_sync: count(board.agents().filter(|(_, a)| a.is_in_sync(mark.digest)).count()),
         agents_silent: count(board.agents().filter(|(_, a)| a.is_silent()).count()),
         warming: board.is_warming(now),
         self_doubt: board.is_doubting(),

@@ -197,8 +197,7 @@ impl Manager {
     pub fn agents_in_sync(&self) -> usize {
         let digest = self.shared.hub.mark().digest;
         let board = self.shared.hub.board();
-        let level = |a: &echelon_core::board::Agent| a.report().holds.is_some_and(|h| h.digest == digest);
-        board.agents().filter(|(_, a)| a.is_connected() && level(a)).count()
+        board.agents().filter(|(_, a)| a.is_in_sync(digest)).count()
     }
 
     /// Stops: sessions end with a word, edits taken are carried out, the store is closed, the address is free.

@@ -3,6 +3,7 @@
 //! Silence of an agent makes its host's packages suspect, never failed. Too much silence at once makes the
 //! manager doubt itself instead.
 
+use crate::digest::Digest;
 use crate::id::HostId;
 use crate::limits::{HEARTBEAT, SILENT_AFTER};
 use crate::message::{Health, Holding, LivenessEntry, Using};
@@ -55,6 +56,11 @@ impl Agent {
     /// Whether it has a session here.
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Whether it has a session here and holds the view with this digest.
+    pub fn is_in_sync(&self, view: Digest) -> bool {
+        self.connected && self.report.holds.is_some_and(|h| h.digest == view)
     }
 
     /// Whether it has been silent for too long.
