@@ -3,7 +3,8 @@
 use crate::api;
 use crate::check::Supervisor;
 use crate::clock::Clock;
-use crate::forward::{Forwarder, Parts};
+use crate::dialer::Parts;
+use crate::forward::Forwarder;
 use crate::listen::{BindError, Forward, Listen, Listener};
 use crate::metrics::Metrics;
 use crate::prober::Prober;

@@ -2,11 +2,10 @@
 
 mod backends;
 mod forwarder;
-mod reports;
 #[cfg(test)]
 mod tests;
 mod throttle;
 
+pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;
 pub use forwarder::raise_descriptor_limit;
-pub(crate) use forwarder::{Forwarder, Parts};

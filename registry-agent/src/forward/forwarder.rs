@@ -1,50 +1,26 @@
 //! One forwarder.
 
-use crate::connect;
+use crate::dialer::{Dialer, Parts};
 use crate::forward::backends::Backends;
-use crate::forward::reports::Reports;
 use crate::forward::throttle::Throttle;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
-use crate::metrics::{Became, Metrics};
-use crate::race::{Attempt, Overtaken, Race, race};
-use crate::routes::Routes;
-use echelon_core::evidence::Seen;
+use crate::metrics::Became;
 use echelon_core::id::HostId;
-use echelon_core::name::{HostName, ManagerType, Text};
-use echelon_core::route::{Route, Target};
-use echelon_daemon::Tasks;
+use echelon_core::name::{HostName, ManagerType};
+use echelon_core::route::Target;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Connections open through one forwarder. Each takes two descriptors and about 20 KiB of buffers; past
 /// it callers wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
-
-/// Attempts that go on after they were overtaken. Past it they are given up: those under way already say
-/// all there is to find out.
-const MAX_OVERTAKEN: usize = 256;
-
-/// How long a silent candidate is waited for where no policy says so.
-const HEDGE: Duration = Duration::from_millis(50);
-
-/// Failures that one log line names.
-const MAX_NAMED: usize = 3;
-
-/// What a forwarder works with.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub(crate) routes: Routes,
-    pub(crate) tasks: Tasks,
-    pub(crate) metrics: Arc<Metrics>,
-}
 
 /// Leads callers to the nearest live manager of one type. Clones are the same one.
 #[derive(Clone)]
@@ -54,9 +30,8 @@ struct Inner {
     ty: ManagerType,
     at: Listen,
     parts: Parts,
-    reports: Arc<Reports>,
+    dialer: Dialer,
     backends: Backends,
-    overtaken: Arc<Semaphore>,
     complaints: Throttle,
 }
 
@@ -90,9 +65,8 @@ impl Forwarder {
         let ty = forward.ty.clone();
         let inner = Inner {
             at: listener.at().clone(),
-            reports: Arc::new(Reports::new(parts.routes.clone(), ty.clone())),
+            dialer: Dialer::new(ty.clone(), parts.clone()),
             backends: Backends::default(),
-            overtaken: Arc::new(Semaphore::new(MAX_OVERTAKEN)),
             complaints: Throttle::default(),
             ty,
             parts,
@@ -152,64 +126,16 @@ impl Inner {
     }
 
     async fn serve(&self, caller: Caller) {
-        let route = self.parts.routes.get(&self.ty);
-        let Some(route) = route.filter(|route| !route.targets.is_empty()) else {
-            let why = self.parts.routes.get(&self.ty).map(|route| route.cause.clone());
-            self.complain(why.as_ref().map_or("this host has no replica yet", Text::as_str));
-            self.count(Became::Nobody);
-            return caller.refuse();
-        };
-        match self.connect(&route).await {
+        match self.dialer.dial(self.here()).await {
             Ok((stream, target)) => {
                 self.count(Became::Served);
                 self.relay(caller, stream, &target).await;
             }
-            Err(why) => {
-                self.complain(&why);
-                self.count(Became::Failed);
+            Err(error) => {
+                self.complain(&error.to_string());
+                self.count(error.became());
                 caller.refuse();
             }
-        }
-    }
-
-    /// A connection to the first manager that answers.
-    async fn connect(&self, route: &Arc<Route>) -> Result<(TcpStream, Target), String> {
-        let limit = route.policy.connect_timeout;
-        let attempt = |i: usize| -> Attempt<TcpStream> {
-            let endpoint = route.targets.get(i).filter(|t| !self.is_here(t)).map(|t| t.endpoint.clone());
-            Box::pin(async move {
-                let endpoint = endpoint.ok_or_else(|| Text::lossy("it is this forwarder itself"))?;
-                connect::tcp(&endpoint, limit).await
-            })
-        };
-        let saw = |i: usize, seen: Seen, took: Duration| {
-            if let Some(target) = route.targets.get(i) {
-                self.parts.metrics.attempt(&self.ty, &seen);
-                self.reports.saw(target.host, seen, took);
-            }
-        };
-        let hedge = route.policy.connect_hedge.unwrap_or(HEDGE);
-        match race(route.targets.len(), hedge, attempt, saw).await {
-            Race::Lost(failures) => Err(in_words(route, &failures)),
-            Race::Won { stream, winner, overtaken } => {
-                self.follow(route, overtaken);
-                let target = route.targets.get(winner).cloned();
-                target.map(|t| (stream, t)).ok_or_else(|| "no such candidate".into())
-            }
-        }
-    }
-
-    /// Waits in the background for what becomes of attempts that were overtaken.
-    fn follow(&self, route: &Arc<Route>, overtaken: Vec<Overtaken<TcpStream>>) {
-        for Overtaken { candidate: i, attempt, began } in overtaken {
-            let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else { return };
-            let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
-            let reports = Arc::clone(&self.reports);
-            self.parts.tasks.spawn("overtaken", async move {
-                let seen = attempt.await.map_or_else(Seen::Failed, |_| Seen::Connected);
-                reports.saw(host, seen, began.elapsed());
-                drop(place);
-            });
         }
     }
 
@@ -225,9 +151,12 @@ impl Inner {
         }
     }
 
-    fn is_here(&self, target: &Target) -> bool {
-        let Listen::Tcp(here) = &self.at else { return false };
-        target.endpoint.socket_addr().as_ref() == Some(here)
+    /// Where it listens, which may be written down as a manager's endpoint.
+    fn here(&self) -> Option<SocketAddr> {
+        match &self.at {
+            Listen::Tcp(here) => Some(*here),
+            Listen::Unix(_) => None,
+        }
     }
 
     fn count(&self, outcome: Became) {
@@ -247,16 +176,6 @@ impl Inner {
             Some((manager.name.clone(), *counts.get(&manager.host)? as u64))
         });
         named.collect()
-    }
-}
-
-fn in_words(route: &Route, failures: &[(usize, Text)]) -> String {
-    let name = |i: usize| route.targets.get(i).map_or_else(String::new, |t| t.name.to_string());
-    let named = failures.iter().take(MAX_NAMED).map(|(i, why)| format!("{}: {why}", name(*i)));
-    let named = named.collect::<Vec<_>>().join("; ");
-    match failures.len().saturating_sub(MAX_NAMED) {
-        0 => named,
-        more => format!("{named}; and {more} more"),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dialer::Parts;
 use crate::listen::{Forward, Listen};
 use crate::metrics::Metrics;
 use crate::routes::{RouterInput, Routes};

@@ -1,0 +1,137 @@
+//! Connects to the managers of one type, in the order of its route, and reports what that says about each.
+
+use crate::connect;
+use crate::metrics::{Became, Metrics};
+use crate::race::{Attempt, Overtaken, Race, race};
+use crate::reports::Reports;
+use crate::routes::Routes;
+use echelon_core::evidence::Seen;
+use echelon_core::name::{ManagerType, Text};
+use echelon_core::route::{Route, Target};
+use echelon_daemon::Tasks;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Attempts that go on after they were overtaken. Past it they are given up: those under way already say
+/// all there is to find out.
+const MAX_OVERTAKEN: usize = 256;
+
+/// How long a silent candidate is waited for where no policy says so.
+const HEDGE: Duration = Duration::from_millis(50);
+
+/// Failures that one message names.
+const MAX_NAMED: usize = 3;
+
+/// What serving callers takes, whichever way they come.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) routes: Routes,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Connects to the managers of one type.
+pub(crate) struct Dialer {
+    ty: ManagerType,
+    parts: Parts,
+    reports: Arc<Reports>,
+    overtaken: Arc<Semaphore>,
+}
+
+/// Why there is no connection. What was seen of the candidates has been reported; trying again is safe.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// There was nobody to try.
+    #[error("{0}")]
+    Unserved(Text),
+    /// Everybody who was tried failed.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl DialError {
+    /// What became of the caller.
+    pub(crate) fn became(&self) -> Became {
+        match self {
+            Self::Unserved(_) => Became::Nobody,
+            Self::Unreachable(_) => Became::Failed,
+        }
+    }
+}
+
+impl Dialer {
+    pub(crate) fn new(ty: ManagerType, parts: Parts) -> Self {
+        let reports = Arc::new(Reports::new(parts.routes.clone(), ty.clone()));
+        Self { ty, parts, reports, overtaken: Arc::new(Semaphore::new(MAX_OVERTAKEN)) }
+    }
+
+    /// A connection to the first manager that answers, and which one that is. Nobody is tried at `except`,
+    /// which is where the caller itself listens.
+    pub(crate) async fn dial(&self, except: Option<SocketAddr>) -> Result<(TcpStream, Target), DialError> {
+        let unserved = |why| Err(DialError::Unserved(why));
+        match self.parts.routes.get(&self.ty) {
+            None => unserved(Text::lossy("this host has no replica yet")),
+            Some(route) if route.targets.is_empty() => unserved(route.cause.clone()),
+            Some(route) => self.race(&route, except).await,
+        }
+    }
+
+    async fn race(
+        &self,
+        route: &Arc<Route>,
+        except: Option<SocketAddr>,
+    ) -> Result<(TcpStream, Target), DialError> {
+        let limit = route.policy.connect_timeout;
+        let is_caller = |t: &Target| except.is_some() && t.endpoint.socket_addr() == except;
+        let attempt = |i: usize| -> Attempt<TcpStream> {
+            let endpoint = route.targets.get(i).filter(|t| !is_caller(t)).map(|t| t.endpoint.clone());
+            Box::pin(async move {
+                let endpoint = endpoint.ok_or_else(|| Text::lossy("it is this forwarder itself"))?;
+                connect::tcp(&endpoint, limit).await
+            })
+        };
+        let saw = |i: usize, seen: Seen, took: Duration| {
+            if let Some(target) = route.targets.get(i) {
+                self.parts.metrics.attempt(&self.ty, &seen);
+                self.reports.saw(target.host, seen, took);
+            }
+        };
+        let hedge = route.policy.connect_hedge.unwrap_or(HEDGE);
+        match race(route.targets.len(), hedge, attempt, saw).await {
+            Race::Lost(failures) => Err(DialError::Unreachable(in_words(route, &failures))),
+            Race::Won { stream, winner, overtaken } => {
+                self.follow(route, overtaken);
+                let target = route.targets.get(winner).cloned();
+                let target = target.ok_or_else(|| DialError::Unreachable("no such candidate".into()))?;
+                Ok((stream, target))
+            }
+        }
+    }
+
+    /// Waits in the background for what becomes of attempts that were overtaken.
+    fn follow(&self, route: &Arc<Route>, overtaken: Vec<Overtaken<TcpStream>>) {
+        for Overtaken { candidate: i, attempt, began } in overtaken {
+            let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else { return };
+            let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
+            let reports = Arc::clone(&self.reports);
+            self.parts.tasks.spawn("overtaken", async move {
+                let seen = attempt.await.map_or_else(Seen::Failed, |_| Seen::Connected);
+                reports.saw(host, seen, began.elapsed());
+                drop(place);
+            });
+        }
+    }
+}
+
+fn in_words(route: &Route, failures: &[(usize, Text)]) -> String {
+    let name = |i: usize| route.targets.get(i).map_or_else(String::new, |t| t.name.to_string());
+    let named = failures.iter().take(MAX_NAMED).map(|(i, why)| format!("{}: {why}", name(*i)));
+    let named = named.collect::<Vec<_>>().join("; ");
+    match failures.len().saturating_sub(MAX_NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
