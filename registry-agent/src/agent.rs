@@ -1,5 +1,6 @@
 //! One agent: what it is started with, what it consists of, how it ends.
 
+use crate::alarms::Alarms;
 use crate::api;
 use crate::check::Supervisor;
 use crate::clock::Clock;
@@ -14,6 +15,7 @@ use crate::registry::{
 };
 use crate::router_task::RouterTask;
 use crate::routes::Routes;
+use crate::self_watch;
 use crate::status::{AgentStatus, Subject};
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::ManagerType;
@@ -148,6 +150,11 @@ impl Handle {
         self.subject.status()
     }
 
+    /// Its alarms, to which whoever embeds the agent may add.
+    pub fn alarms(&self) -> &Alarms {
+        &self.subject.alarms
+    }
+
     /// Cancelled once the agent is to end: because it was told to, or because one of its tasks panicked.
     pub fn ending(&self) -> CancellationToken {
         self.tasks.shutdown()
@@ -181,7 +188,8 @@ async fn start(
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
     let (identity, first) = identity(config)?;
-    let opened = open_replica(&config.state, clock, &routes, &metrics).await?;
+    let alarms = Alarms::new(clock);
+    let opened = open_replica(&config.state, clock, &routes, &metrics, &alarms).await?;
     let Opened { mut keeper, incarnation, written } = opened;
     let link = Arc::new(Link::new(clock, written));
 
@@ -210,11 +218,14 @@ async fn start(
         identity: Arc::clone(&identity),
         link: Arc::clone(&link),
         metrics: Arc::clone(&metrics),
+        alarms: alarms.clone(),
         health: health.clone(),
         name: enrolled.host.clone(),
         incarnation,
         first,
     };
+    let watch = self_watch::run(alarms.clone(), Arc::clone(&identity), Arc::clone(&link), tasks.shutdown());
+    tasks.spawn("self-watch", watch);
     let subject = Arc::new(Subject {
         clock,
         started: clock.now(),
@@ -226,6 +237,7 @@ async fn start(
         health,
         forwarders,
         metrics,
+        alarms,
         tasks: tasks.clone(),
     });
     let listeners = config.api.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
@@ -268,13 +280,15 @@ async fn open_replica(
     clock: Clock,
     routes: &Routes,
     metrics: &Arc<Metrics>,
+    alarms: &Alarms,
 ) -> Result<Opened, StartError> {
     let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Replica {
         path: state.to_owned(),
         source,
     };
     let (path, routes, metrics) = (state.to_owned(), routes.clone(), Arc::clone(metrics));
-    let opening = tokio::task::spawn_blocking(move || Keeper::open(&path, clock, routes, metrics));
+    let alarms = alarms.clone();
+    let opening = tokio::task::spawn_blocking(move || Keeper::open(&path, clock, routes, metrics, alarms));
     match opening.await {
         Ok(opened) => opened.map_err(|e: KeeperError| fail(e.into())),
         Err(stopped) => Err(fail(stopped.into())),

@@ -26,6 +26,7 @@
 //! ```
 
 mod agent;
+mod alarms;
 mod api;
 mod check;
 mod clock;
@@ -42,11 +43,13 @@ mod registry;
 mod reports;
 mod router_task;
 mod routes;
+mod self_watch;
 mod status;
 #[cfg(test)]
 mod testing;
 
 pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError};
+pub use alarms::Alarms;
 pub use enrol::{EnrolError, EnrolOptions, Enrolment, enroll, system_host_name};
 pub use forward::{ForwarderStatus, raise_descriptor_limit};
 pub use listen::{BindError, Forward, Listen, ListenError};

@@ -1,5 +1,6 @@
 //! How an agent is, for people and programs.
 
+use crate::alarms::Alarms;
 use crate::check::HealthMap;
 use crate::clock::{Clock, millis};
 use crate::forward::{Forwarder, ForwarderStatus};
@@ -10,7 +11,7 @@ use crate::routes::Routes;
 use echelon_core::id::HostId;
 use echelon_core::message::Health;
 use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
-use echelon_core::report::{At, Basis, Outcome, RouteReport, Source};
+use echelon_core::report::{AlarmReport, At, Basis, Outcome, RouteReport, Source};
 use echelon_core::time::Monotonic;
 use echelon_daemon::Tasks;
 use serde::Serialize;
@@ -62,6 +63,8 @@ pub struct AgentStatus {
     pub routes: Vec<RouteLine>,
     /// Outcomes of connects that the router had no room for.
     pub evidence_dropped: u64,
+    /// Its alarms that are up.
+    pub alarms: Vec<AlarmReport>,
 }
 
 /// A session with a registry manager.
@@ -103,6 +106,7 @@ pub(crate) struct Subject {
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
     pub(crate) forwarders: Vec<Forwarder>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) alarms: Alarms,
     pub(crate) tasks: Tasks,
 }
 
@@ -118,9 +122,10 @@ impl Subject {
             version: s.build.clone(),
             age_ms: millis(now.since(s.since)),
         });
+        let host = place.map_or(&self.enrolled.host, |p| &p.name);
         AgentStatus {
             framework: self.enrolled.framework.clone(),
-            host: place.map_or(&self.enrolled.host, |p| &p.name).clone(),
+            host: host.clone(),
             host_id: self.identity.host(),
             domain: place.map_or(&self.enrolled.domain, |p| &p.path).clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -149,6 +154,7 @@ impl Subject {
                 })
                 .collect(),
             evidence_dropped: self.routes.dropped(),
+            alarms: self.alarms.list().iter().map(|r| AlarmReport::raised(r, host.as_str())).collect(),
         }
     }
 

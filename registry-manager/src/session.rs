@@ -78,6 +78,7 @@ pub(crate) async fn serve(
         host,
         peer,
         incarnation: hello.incarnation,
+        build: hello.build.clone(),
         level: hello.holds,
         place_held: hello.holds.map(|h| h.place),
         repaired: None,
@@ -99,6 +100,7 @@ struct Session<'a> {
     host: HostId,
     peer: &'a PeerIdentity,
     incarnation: u64,
+    build: Text,
     /// What the agent holds once it has taken in all that was sent; none for nothing.
     level: Option<Holding>,
     /// The place it was sent, or said that it holds.
@@ -174,9 +176,10 @@ impl Session<'_> {
     async fn take(&mut self, message: FromAgent) -> Result<(), SessionEnd> {
         match message {
             FromAgent::Hello(_) => Err(SessionEnd::Greeting),
-            FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using }) => {
-                let incarnation = self.incarnation;
-                self.hub.report(self.host, Report { incarnation, sequence, packages, using, holds });
+            FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using, alarms }) => {
+                let (incarnation, build) = (self.incarnation, Some(self.build.clone()));
+                let report = Report { incarnation, sequence, packages, using, holds, alarms, build };
+                self.hub.report(self.host, report);
                 Ok(())
             }
             FromAgent::Repair if self.repaired.is_some_and(|at| at.elapsed() < REPAIR_INTERVAL) => {

@@ -204,7 +204,7 @@ impl Agent {
 
     async fn report(&mut self, sequence: u64, packages: BTreeMap<echelon_core::name::ManagerType, Health>) {
         let holds = self.replica.holding();
-        let beat = AgentHeartbeat { holds, sequence, packages, using: Vec::new() };
+        let beat = AgentHeartbeat { holds, sequence, packages, using: Vec::new(), alarms: Vec::new() };
         self.channel.send(&FromAgent::Heartbeat(beat).encode()).await.unwrap();
     }
 }

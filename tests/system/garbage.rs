@@ -64,7 +64,8 @@ fn sensible() -> Vec<Bytes> {
     let changes = vec![Change::AddDomain { path: "/a/b".parse().unwrap() }];
     let set = ChangeSet { request: new_request_id(), if_revision: Some(7), changes };
     let hello = Hello { protocol: (1, 1), build: Text::lossy("0.1.0"), incarnation: 7, holds: None };
-    let beat = AgentHeartbeat { holds: None, sequence: 1, packages: Default::default(), using: Vec::new() };
+    let (packages, using, alarms) = Default::default();
+    let beat = AgentHeartbeat { holds: None, sequence: 1, packages, using, alarms };
     vec![
         Request::Session.encode(),
         Request::Read.encode(),

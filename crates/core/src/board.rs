@@ -3,11 +3,12 @@
 //! Silence of an agent makes its host's packages suspect, never failed. Too much silence at once makes the
 //! manager doubt itself instead.
 
+use crate::alarm::Raised;
 use crate::digest::Digest;
 use crate::id::HostId;
 use crate::limits::{HEARTBEAT, SILENT_AFTER};
 use crate::message::{Health, Holding, LivenessEntry, Using};
-use crate::name::ManagerType;
+use crate::name::{ManagerType, Text};
 use crate::report::CandidateState;
 use crate::time::Monotonic;
 use std::collections::BTreeMap;
@@ -41,6 +42,10 @@ pub struct Report {
     pub using: Vec<Using>,
     /// What its replica holds.
     pub holds: Option<Holding>,
+    /// Its own alarms.
+    pub alarms: Vec<Raised>,
+    /// Its build, as its session began with.
+    pub build: Option<Text>,
 }
 
 /// What is known of one agent.

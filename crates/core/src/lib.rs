@@ -5,6 +5,7 @@
 //! can be recorded, replayed and simulated.
 
 pub mod access;
+pub mod alarm;
 pub mod board;
 pub mod change;
 pub mod choice;

@@ -58,6 +58,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Heartbeats an agent may miss before its host's packages become suspect.
 pub const SILENT_AFTER: u32 = 3;
 
+/// Most alarms that one process has up at once. There are fewer kinds than that; a process of another build
+/// may have more.
+pub const MAX_ALARMS: usize = 32;
+
 /// Most manager types that one agent keeps routes for: far more than a host's callers ask for, and a
 /// bound on what a caller who invents types can make it hold.
 pub const MAX_WANTED_TYPES: usize = 256;

@@ -1,11 +1,13 @@
 //! What managers, agents and consoles say to each other.
 
 use crate::access::Access;
+use crate::alarm::Raised;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
 use crate::position::Position;
+use crate::report::Outcome;
 use crate::row::{Row, RowChange};
 use crate::view::{Place, ViewChange, ViewRow};
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub struct AgentHeartbeat {
     pub packages: BTreeMap<ManagerType, Health>,
     /// For each type it has been asked for: what it uses, where that is not its home.
     pub using: Vec<Using>,
+    /// The agent's own alarms that are up.
+    pub alarms: Vec<Raised>,
 }
 
 /// A route that is not at home.
@@ -79,6 +83,8 @@ pub struct Using {
     pub since: Duration,
     /// Why.
     pub cause: Text,
+    /// The kind of choice; never `home`.
+    pub outcome: Outcome,
 }
 
 /// What the host's own agent says of a package.

@@ -218,6 +218,10 @@ string_type!(
     ConsoleName, "console name", |v| check_label(v, MAX_LABEL)
 );
 string_type!(
+    /// The kind of an alarm, such as `certificate-expiring`, at most [`MAX_LABEL`] bytes.
+    AlarmName, "alarm name", |v| check_label(v, MAX_LABEL)
+);
+string_type!(
     /// Printable text of at most [`MAX_TEXT`] bytes: a reason, a version.
     Text, "text", check_text
 );

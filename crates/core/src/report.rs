@@ -2,12 +2,14 @@
 //! renamed.
 
 use crate::access::Access;
+use crate::alarm::{Notice, Raised, Severity};
 use crate::endpoint::Endpoint;
 use crate::id::{Lineage, TokenId};
-use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem};
+use crate::name::{AlarmName, DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem};
 use crate::package::Role;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// How a host finds its manager of one type.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -243,6 +245,43 @@ pub struct StatusReport {
     pub managers_failing: u64,
     /// How many hosts use a manager that is not their home.
     pub hosts_not_home: u64,
+}
+
+/// An alarm that is up.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlarmReport {
+    /// Its kind, such as `agent-silent`.
+    pub name: AlarmName,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: a host, `host:type`, a type, or the manager's host.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub remedy: String,
+    /// Since how long.
+    pub since_ms: u64,
+}
+
+impl AlarmReport {
+    /// An alarm that a process has raised of itself.
+    pub fn raised(raised: &Raised, subject: &str) -> Self {
+        let Notice { name, severity, message, remedy } = &raised.notice;
+        Self {
+            name: name.clone(),
+            severity: *severity,
+            subject: subject.to_owned(),
+            message: message.to_string(),
+            remedy: remedy.to_string(),
+            since_ms: millis(raised.since),
+        }
+    }
+}
+
+/// Whole milliseconds, as ages are shown.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether an authenticated reader may use a join token, as far as can be told without its secret.

@@ -7,7 +7,7 @@ use crate::message::Using;
 use crate::name::{DomainPath, HostName, ManagerType, Text};
 use crate::order::{Candidate, Order};
 use crate::policy::Effective;
-use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, RouteReport};
+use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, RouteReport, millis};
 use crate::time::Monotonic;
 use crate::view::View;
 
@@ -97,6 +97,7 @@ impl Route {
             manager: self.chosen().map(|e| e.candidate.manager.name.clone()),
             since: now.since(self.since),
             cause: self.cause.clone(),
+            outcome: self.outcome,
         })
     }
 
@@ -175,10 +176,6 @@ fn ago(d: std::time::Duration) -> String {
         s @ 1..=119 => format!("{s} s ago"),
         s => format!("{} min ago", s / 60),
     }
-}
-
-fn millis(d: std::time::Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Since when a host uses what it uses.

@@ -7,7 +7,7 @@ use crate::connection::{Connection, cut};
 use crate::limits::{GOODBYE, MAX_UNACCEPTED};
 use crate::quic;
 use crate::settings::Settings;
-use crate::socket;
+use crate::socket::{self, SmallBuffers};
 use crate::tls::{Material, Trust, certified_key};
 use arc_swap::ArcSwap;
 use echelon_identity::{Credentials, TrustBundle};
@@ -80,6 +80,7 @@ struct Inner {
     server: Option<Server>,
     addr: SocketAddr,
     inode: u64,
+    small_buffers: Option<SmallBuffers>,
 }
 
 /// What connecting needs.
@@ -128,7 +129,7 @@ impl Endpoint {
             (Role::Server(_), _) => return Err(BindError::Nobody),
         };
         let fail = |source| BindError::Socket { addr, source };
-        let socket = socket::bind(addr, settings.socket_buffer).map_err(fail)?;
+        let (socket, small_buffers) = socket::bind(addr, settings.socket_buffer).map_err(fail)?;
         let (addr, inode) = (socket.local_addr().map_err(fail)?, socket::inode(&socket).map_err(fail)?);
         let runtime = Arc::new(TokioRuntime);
         let quic = quinn::Endpoint::new(EndpointConfig::default(), config.clone(), socket, runtime);
@@ -138,7 +139,7 @@ impl Endpoint {
             (Role::Server(admission), Some(config)) => Some(shared.serve(admission, config)),
             _ => None,
         };
-        Ok(Self(Arc::new(Inner { shared, server, addr, inode })))
+        Ok(Self(Arc::new(Inner { shared, server, addr, inode, small_buffers })))
     }
 
     /// A client on any free port, for IPv6 and IPv4 where the system has both.
@@ -205,6 +206,11 @@ impl Endpoint {
     /// the system does not tell.
     pub fn socket_drops(&self) -> Option<u64> {
         socket::drops(self.0.inode).ok().flatten()
+    }
+
+    /// The socket's buffers, where the system gives less than was asked for.
+    pub fn small_buffers(&self) -> Option<SmallBuffers> {
+        self.0.small_buffers
     }
 
     /// What became of those who connected here.

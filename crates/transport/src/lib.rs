@@ -29,6 +29,7 @@ pub use connection::{CloseReason, Connection, close_code};
 pub use endpoint::{BindError, Endpoint, EndpointStats, IdentityError, Role};
 pub use frame::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
 pub use settings::Settings;
+pub use socket::SmallBuffers;
 
 #[cfg(test)]
 mod tests;

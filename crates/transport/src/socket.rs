@@ -11,21 +11,32 @@ use tracing::warn;
 /// The tables in which the kernel counts lost datagrams, for IPv4 and IPv6 sockets.
 const TABLES: [&str; 2] = ["/proc/self/net/udp", "/proc/self/net/udp6"];
 
-/// A bound socket with buffers of `buffer` bytes, or what the system gives. An IPv6 wildcard address
-/// takes IPv4 as well.
-pub(crate) fn bind(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
+/// Socket buffers that are smaller than was asked for: bursts may be lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SmallBuffers {
+    /// What was asked for, in bytes.
+    pub wanted: usize,
+    /// What the system gives for receiving.
+    pub receive: usize,
+    /// What the system gives for sending.
+    pub send: usize,
+}
+
+/// A bound socket with buffers of `buffer` bytes, or what the system gives; which is told where it is less.
+/// An IPv6 wildcard address takes IPv4 as well.
+pub(crate) fn bind(addr: SocketAddr, buffer: usize) -> io::Result<(UdpSocket, Option<SmallBuffers>)> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
-    set_buffers(&socket, buffer)?;
+    let small = set_buffers(&socket, buffer)?;
     socket.bind(&addr.into())?;
-    Ok(socket.into())
+    Ok((socket.into(), small))
 }
 
 /// Asks for buffers and says so when the system gives less.
-fn set_buffers(socket: &Socket, wanted: usize) -> io::Result<()> {
+fn set_buffers(socket: &Socket, wanted: usize) -> io::Result<Option<SmallBuffers>> {
     socket.set_recv_buffer_size(wanted)?;
     socket.set_send_buffer_size(wanted)?;
     // Linux doubles the value for its own book-keeping and reports the doubled one (socket(7)).
@@ -45,7 +56,7 @@ fn set_buffers(socket: &Socket, wanted: usize) -> io::Result<()> {
             "Send buffer is smaller than asked for, pushes may be slower; type: sysctl -w net.core.wmem_max={wanted}"
         );
     }
-    Ok(())
+    Ok((receive.min(send) < wanted).then_some(SmallBuffers { wanted, receive, send }))
 }
 
 /// The number by which the kernel's tables know this socket.
@@ -81,7 +92,7 @@ mod tests {
     #[test]
     fn drops_are_counted_for_both_families() {
         for addr in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(socket) = bind(addr.parse().unwrap(), 1) else {
+            let Ok((socket, _)) = bind(addr.parse().unwrap(), 1) else {
                 println!("SKIPPED drops_are_counted_for_both_families: no {addr} here");
                 continue;
             };
@@ -99,8 +110,11 @@ mod tests {
 
     #[test]
     fn buffers_are_as_large_as_the_system_gives() {
-        let socket: Socket = bind("127.0.0.1:0".parse().unwrap(), 64 * 1024).unwrap().into();
-        assert!(socket.recv_buffer_size().unwrap() >= 64 * 1024);
+        let (socket, small) = bind("127.0.0.1:0".parse().unwrap(), 64 * 1024).unwrap();
+        let socket = Socket::from(socket);
+        assert!(socket.recv_buffer_size().unwrap() >= 64 * 1024 && small.is_none());
+        let (_, small) = bind("127.0.0.1:0".parse().unwrap(), i32::MAX as usize / 2).unwrap();
+        assert!(small.is_some_and(|small| small.receive < small.wanted), "{small:?}");
     }
 
     #[test]

@@ -4,7 +4,9 @@ use crate::error::DecodeError;
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
-use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
+use echelon_core::name::{
+    AlarmName, ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text,
+};
 use echelon_core::package::{CheckText, NumberError};
 use echelon_core::policy::TypeSelector;
 use echelon_core::report::Down;
@@ -60,6 +62,7 @@ names!(
     DomainName,
     ManagerType,
     FrameworkName,
+    AlarmName,
     ConsoleName,
     DomainPath,
     Address,

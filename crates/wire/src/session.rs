@@ -4,8 +4,8 @@ use crate::error::DecodeError;
 use crate::field::Field;
 use crate::row::Position;
 use crate::view::{Place, ViewChange, ViewMark, ViewRow};
-use echelon_core::limits::{MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
-use echelon_core::message;
+use echelon_core::limits::{MAX_ALARMS, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
+use echelon_core::{alarm, message, report};
 use std::collections::BTreeMap;
 
 choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2, 3")
@@ -57,9 +57,11 @@ message! { message::AgentHeartbeat => AgentHeartbeat {
     #[prost(uint64, tag = "2")] sequence: u64,
     #[prost(btree_map = "string, message", tag = "3")] packages: BTreeMap<String, Health>,
     #[prost(message, repeated, tag = "4")] using: Vec<Using>,
+    #[prost(message, repeated, tag = "5")] alarms: Vec<Raised>,
 } check |beat| {
     DecodeError::check_count("AgentHeartbeat.packages", beat.packages.len(), MAX_PACKAGES_PER_HOST)?;
-    DecodeError::check_count("AgentHeartbeat.using", beat.using.len(), MAX_WANTED_TYPES)
+    DecodeError::check_count("AgentHeartbeat.using", beat.using.len(), MAX_WANTED_TYPES)?;
+    DecodeError::check_count("AgentHeartbeat.alarms", beat.alarms.len(), MAX_ALARMS)
 } }
 
 message! { message::Using => Using {
@@ -67,6 +69,22 @@ message! { message::Using => Using {
     #[prost(string, optional, tag = "2")] manager: Option<String>,
     #[prost(uint64, tag = "3")] since: u64,
     #[prost(string, tag = "4")] cause: String,
+    #[prost(int32, tag = "5")] outcome: i32,
+} }
+
+words! { report::Outcome { 1 Home, 2 Failover, 3 LastResort, 4 Unserved } }
+words! { alarm::Severity { 1 Info, 2 Warning, 3 Critical } }
+
+message! { alarm::Notice => Notice {
+    #[prost(string, tag = "1")] name: String,
+    #[prost(int32, tag = "2")] severity: i32,
+    #[prost(string, tag = "3")] message: String,
+    #[prost(string, tag = "4")] remedy: String,
+} }
+
+message! { alarm::Raised => Raised {
+    #[prost(message, optional, tag = "1")] notice: Option<Notice>,
+    #[prost(uint64, tag = "2")] since: u64,
 } }
 
 choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3")

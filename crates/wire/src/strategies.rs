@@ -1,6 +1,7 @@
 //! Proptest strategies for core's types: any value that core's constructors allow, small ones first.
 
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
+use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
@@ -10,7 +11,7 @@ use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, Hos
 use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
-use echelon_core::report::Down;
+use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
@@ -466,12 +467,20 @@ fn health() -> impl Strategy<Value = Health> {
 }
 
 fn using() -> impl Strategy<Value = Using> {
-    (manager_type(), option::of(host_name()), age(), text()).prop_map(|(ty, manager, since, cause)| Using {
-        ty,
-        manager,
-        since,
-        cause,
-    })
+    use Outcome::*;
+    let outcome = prop::sample::select(vec![Home, Failover, LastResort, Unserved]);
+    (manager_type(), option::of(host_name()), age(), text(), outcome)
+        .prop_map(|(ty, manager, since, cause, outcome)| Using { ty, manager, since, cause, outcome })
+}
+
+fn raised() -> impl Strategy<Value = Raised> {
+    let severity = prop::sample::select(vec![Severity::Info, Severity::Warning, Severity::Critical]);
+    (parsed("[a-z0-9][a-z0-9-]{0,20}"), severity, text(), text(), age()).prop_map(
+        |(name, severity, message, remedy, since)| Raised {
+            notice: Notice { name, severity, message, remedy },
+            since,
+        },
+    )
 }
 
 /// What an agent says, of any kind.
@@ -479,8 +488,16 @@ pub fn from_agent() -> impl Strategy<Value = FromAgent> {
     let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), option::of(holding()))
         .prop_map(|(protocol, build, incarnation, holds)| Hello { protocol, build, incarnation, holds });
     let packages = btree_map(manager_type(), health(), LIST);
-    let heartbeat = (option::of(holding()), any::<u64>(), packages, vec(using(), LIST))
-        .prop_map(|(holds, sequence, packages, using)| AgentHeartbeat { holds, sequence, packages, using });
+    let own = (packages, vec(using(), LIST), vec(raised(), LIST));
+    let heartbeat = (option::of(holding()), any::<u64>(), own).prop_map(
+        |(holds, sequence, (packages, using, alarms))| AgentHeartbeat {
+            holds,
+            sequence,
+            packages,
+            using,
+            alarms,
+        },
+    );
     prop_oneof![
         hello.prop_map(FromAgent::Hello),
         heartbeat.prop_map(FromAgent::Heartbeat),

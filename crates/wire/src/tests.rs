@@ -1,8 +1,10 @@
 use super::*;
 use crate::strategies as any;
-use echelon_core::limits::{MAX_CHANGES, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
+use echelon_core::alarm::{Notice, Raised};
+use echelon_core::limits::{MAX_ALARMS, MAX_CHANGES, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
 use echelon_core::message::{AgentHeartbeat, Health, Using};
 use echelon_core::name::Text;
+use echelon_core::report::Outcome;
 use proptest::prelude::*;
 use std::fmt::Debug;
 
@@ -172,6 +174,13 @@ fn the_largest_heartbeat_fits_into_the_frame_of_an_agent() {
         manager: Some("m".repeat(253).parse().unwrap()),
         since: std::time::Duration::MAX,
         cause: Text::lossy(&"c".repeat(256)),
+        outcome: Outcome::LastResort,
+    };
+    let long = "x".repeat(256);
+    let raised = |n| {
+        let notice =
+            Notice { name: format!("{n:0>63}").parse().unwrap(), ..Notice::critical("x", &long, &long) };
+        Raised { notice, since: std::time::Duration::MAX }
     };
     let beat = |routes| {
         let packages = (0..MAX_PACKAGES_PER_HOST).map(|n| (label(n), failing.clone())).collect();
@@ -180,11 +189,12 @@ fn the_largest_heartbeat_fits_into_the_frame_of_an_agent() {
             sequence: u64::MAX,
             packages,
             using: (0..routes).map(using).collect(),
+            alarms: (0..MAX_ALARMS).map(raised).collect(),
         })
         .encode()
     };
     let largest = beat(MAX_WANTED_TYPES);
-    assert!(largest.len() < 180 << 10 && largest.len() < MAX_AGENT_FRAME, "{}", largest.len());
+    assert!(largest.len() < 200 << 10 && largest.len() < MAX_AGENT_FRAME, "{}", largest.len());
     assert!(FromAgent::decode(&largest).is_ok());
     assert!(error::<FromAgent>(&beat(MAX_WANTED_TYPES + 1)).contains("has 257 entries"));
 }

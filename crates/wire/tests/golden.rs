@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is to fail the test")]
 
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
+use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::digest::Digest;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
@@ -12,7 +13,7 @@ use echelon_core::message::*;
 use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
-use echelon_core::report::Down;
+use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
@@ -113,6 +114,8 @@ kinds! {
     Response { Failed, Enrolled, Renewed, Edited, Rows, Documents }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
     Retry { Safe, Unsafe, Pointless }
+    Outcome { Home, Failover, LastResort, Unserved }
+    Severity { Info, Warning, Critical }
     Row { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
     RowKey { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
     Actor { Console, Agent, Manager, Token }
@@ -386,13 +389,28 @@ fn liveness_entry(health: Health) -> LivenessEntry {
     }
 }
 
-fn from_agent() -> Vec<FromAgent> {
-    let using = Using {
+fn using(outcome: Outcome) -> Using {
+    Using {
         ty: to("audit"),
         manager: Some(to("agent1")),
         since: Duration::from_millis(1500),
         cause: to("agent3: connection refused"),
-    };
+        outcome,
+    }
+}
+
+fn heartbeat(outcome: Outcome, severity: Severity) -> FromAgent {
+    let notice = Notice { severity, ..Notice::warning("settings-refused", "unknown key", "correct it") };
+    FromAgent::Heartbeat(AgentHeartbeat {
+        holds: Some(holding()),
+        sequence: 14,
+        packages: BTreeMap::from([(to("audit"), Health::Unchecked), (to("mirror"), Health::Passing)]),
+        using: vec![using(outcome)],
+        alarms: vec![Raised { notice, since: Duration::from_secs(7) }],
+    })
+}
+
+fn from_agent() -> Vec<FromAgent> {
     vec![
         FromAgent::Hello(Hello {
             protocol: (1, 2),
@@ -400,12 +418,7 @@ fn from_agent() -> Vec<FromAgent> {
             incarnation: 13,
             holds: Some(holding()),
         }),
-        FromAgent::Heartbeat(AgentHeartbeat {
-            holds: Some(holding()),
-            sequence: 14,
-            packages: BTreeMap::from([(to("audit"), Health::Unchecked), (to("mirror"), Health::Passing)]),
-            using: vec![using],
-        }),
+        heartbeat(Outcome::Failover, Severity::Warning),
         FromAgent::Repair,
     ]
 }
@@ -518,6 +531,8 @@ fn inner() -> Vec<Example> {
         FailureClass::Unknown,
     ];
     let retries = [Retry::Safe, Retry::Unsafe, Retry::Pointless];
+    let outcomes = [Outcome::Home, Outcome::Failover, Outcome::LastResort, Outcome::Unserved];
+    let severities = [Severity::Info, Severity::Warning, Severity::Critical];
     let failed = |class, retry| Response::Failed(failure(class, retry));
     let row = |listens, kind, role| Row::Package(package(listens, check(kind), role));
 
@@ -526,6 +541,8 @@ fn inner() -> Vec<Example> {
     all.extend(queries().into_iter().map(|q| example(q.kind(), Request::Query(q))));
     all.extend(classes.map(|c| example(c.kind(), failed(c, Retry::Safe))));
     all.extend(retries.map(|r| example(r.kind(), failed(FailureClass::Failed, r))));
+    all.extend(outcomes.map(|o| example(o.kind(), heartbeat(o, Severity::Warning))));
+    all.extend(severities.map(|s| example(s.kind(), heartbeat(Outcome::Failover, s))));
     all.extend(actors.map(|a| example(a.kind(), commit(a))));
     all.extend(access.map(|a| example(a.kind(), Row::Identity(identity(a, Subject::Host(host_id()))))));
     all.extend(subjects.map(|s| example(s.kind(), Row::Identity(identity(Access::Viewer, s)))));

@@ -108,13 +108,17 @@ impl Identity {
         Duration::from_millis(self.peer().not_after.0.saturating_sub(unix_now().0))
     }
 
-    /// When to renew: half-way between issue and end. The certificate begins an hour before its issue, so
-    /// that its own half-life is no measure for short-lived ones.
-    pub(crate) fn renew_at(&self) -> UnixMillis {
+    /// How long the certificate was to hold when it was issued. It begins an hour before its issue, so that
+    /// its own limits are no measure for short-lived ones.
+    pub(crate) fn life(&self) -> Duration {
         let peer = self.peer();
         let issued = (peer.not_before + BACKDATE).min(peer.not_after);
-        let life = Duration::from_millis(peer.not_after.0.saturating_sub(issued.0));
-        issued + life / 2
+        Duration::from_millis(peer.not_after.0.saturating_sub(issued.0))
+    }
+
+    /// When to renew: half-way between issue and end.
+    pub(crate) fn renew_at(&self) -> UnixMillis {
+        self.peer().not_after - self.life() / 2
     }
 
     /// Takes a new certificate for the same key: to disk first, then into use for new connections.

@@ -1,8 +1,10 @@
 //! Keeps the replica: on disk first, then for everybody to see.
 
+use crate::alarms::Alarms;
 use crate::clock::{Clock, unix_now};
 use crate::metrics::Metrics;
 use crate::routes::{RouterInput, Routes, Snapshot};
+use echelon_core::alarm::Notice;
 use echelon_core::message::{Holding, ToAgent, ViewMark};
 use echelon_core::replication::{Replica, ReplicaError, Step};
 use echelon_core::time::{Monotonic, UnixMillis};
@@ -16,6 +18,9 @@ use tracing::{error, info, warn};
 
 /// The replica's file in the state directory.
 const FILE: &str = "replica.db";
+
+/// The alarm of a replica that cannot be written.
+const NOT_SAVED: &str = "replica-not-saved";
 
 /// Time between two tries to write a replica after a write has failed, as on a full disk.
 const REPAIR_PAUSE: Duration = Duration::from_secs(30);
@@ -37,6 +42,7 @@ pub(crate) struct Keeper {
     clock: Clock,
     routes: Routes,
     metrics: Arc<Metrics>,
+    alarms: Alarms,
     replica: Replica,
     store: Arc<Mutex<ReplicaStore>>,
     /// What is on disk and shown, and so may be told to a manager.
@@ -72,6 +78,7 @@ impl Keeper {
         clock: Clock,
         routes: Routes,
         metrics: Arc<Metrics>,
+        alarms: Alarms,
     ) -> Result<Opened, KeeperError> {
         let path = state.join(FILE);
         let written = written(&path);
@@ -91,7 +98,7 @@ impl Keeper {
         let incarnation = store.next_incarnation(unix_now().0)?;
         let (held, advanced) = (replica.holding(), clock.now());
         let store = Arc::new(Mutex::new(store));
-        let keeper = Self { clock, routes, metrics, replica, store, held, behind: None, advanced };
+        let keeper = Self { clock, routes, metrics, alarms, replica, store, held, behind: None, advanced };
         Ok(Opened { keeper, incarnation, written })
     }
 
@@ -187,11 +194,17 @@ impl Keeper {
             Ok(Ok(())) => {
                 if self.behind.take().is_some() {
                     info!("The replica on disk is level again");
+                    self.alarms.clear(NOT_SAVED);
                 }
             }
             Ok(Err(fault)) => {
                 self.behind = Some(self.clock.now());
                 self.metrics.write_failures.inc();
+                self.alarms.raise(Notice::warning(
+                    NOT_SAVED,
+                    &format!("the replica cannot be written, routing goes on in memory: {fault}"),
+                    "make room on the disk of the agent's state directory",
+                ));
                 error!("The replica on disk is behind; routing goes on, and writing is tried again: {fault}");
             }
             // The runtime is going away, and the process with it.

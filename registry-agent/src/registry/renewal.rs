@@ -1,8 +1,10 @@
 //! Renewal of the agent's certificate over a connection to a registry manager.
 
+use crate::alarms::Alarms;
 use crate::clock::unix_now;
 use crate::metrics::Metrics;
 use crate::registry::{Identity, IdentityError};
+use echelon_core::alarm::Notice;
 use echelon_core::message::{Request, Response};
 use echelon_identity::CertificateRequest;
 use echelon_identity::request::RequestError;
@@ -54,16 +56,32 @@ pub(crate) async fn keep_renewed(
     identity: &Arc<Identity>,
     connection: &Connection,
     metrics: &Metrics,
+    alarms: &Alarms,
     share: f64,
 ) -> std::convert::Infallible {
     loop {
         wait_until_due(identity, share).await;
-        if let Err(error) = renew(identity, connection, metrics).await {
+        let renewed = renew(identity, connection, metrics).await;
+        tell(alarms, &renewed);
+        if let Err(error) = renewed {
             let left = identity.left();
             let cause = source_chain(&error);
             warn!(certificate.left = ?left, "The certificate was not renewed, and will be tried again: {cause}");
             sleep((left / RETRY_SHARE).clamp(RETRY.0, RETRY.1)).await;
         }
+    }
+}
+
+/// Raises an alarm where a renewal has failed, and clears it where one has not.
+pub(crate) fn tell(alarms: &Alarms, renewed: &Result<(), RenewError>) {
+    const NAME: &str = "renewal-failing";
+    match renewed {
+        Ok(()) => alarms.clear(NAME),
+        Err(error) => alarms.raise(Notice::warning(
+            NAME,
+            &format!("the certificate was not renewed: {}", source_chain(error)),
+            "see the logs of this agent and of the registry manager; it is tried again",
+        )),
     }
 }
 

@@ -162,9 +162,7 @@ impl Session<'_> {
                 why = self.report(&mut sender, holds, &repair, every) => why,
                 why = self.connection.closed() => SessionEnd::Closed(why),
                 () = self.outlive_no_certificate() => SessionEnd::Planned,
-                never = keep_renewed(&self.parts.identity, self.connection, &self.parts.metrics, self.share) => {
-                    match never {}
-                }
+                never = self.keep_renewed() => match never {},
                 () = stop.cancelled() => SessionEnd::Stopping,
                 () = end.noticed.cancelled() => return,
             };
@@ -172,6 +170,11 @@ impl Session<'_> {
         };
         tokio::join!(listen, beside);
         end.why.into_inner().unwrap_or(SessionEnd::Finished)
+    }
+
+    async fn keep_renewed(&self) -> std::convert::Infallible {
+        let UplinkParts { identity, metrics, alarms, .. } = self.parts;
+        keep_renewed(identity, self.connection, metrics, alarms, self.share).await
     }
 
     async fn listen(
@@ -228,7 +231,7 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Sends heartbeats: at intervals, and at once when a package's health changes.
+    /// Sends heartbeats: at intervals, and at once when a package's health or an alarm changes.
     async fn report(
         &self,
         sender: &mut FrameSender,
@@ -237,6 +240,7 @@ impl Session<'_> {
         every: Duration,
     ) -> SessionEnd {
         let mut health = self.parts.health.clone();
+        let mut alarms = self.parts.alarms.changes();
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -244,6 +248,7 @@ impl Session<'_> {
                 _ = tick.tick() => (self.heartbeat(&holds, &mut health), Duration::ZERO),
                 // Fails once nobody checks any more, which is the agent's end.
                 Ok(()) = health.changed() => (self.heartbeat(&holds, &mut health), BETWEEN_CHANGES),
+                Ok(()) = alarms.changed() => (self.heartbeat(&holds, &mut health), BETWEEN_CHANGES),
                 () = repair.notified() => (FromAgent::Repair, Duration::ZERO),
             };
             match timeout(SEND, sender.send(&message.encode())).await {
@@ -264,6 +269,7 @@ impl Session<'_> {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
             packages: health.borrow_and_update().as_ref().clone(),
             using: self.parts.routes.using(),
+            alarms: self.parts.alarms.list(),
         })
     }
 

@@ -1,10 +1,11 @@
 //! Keeps a session with a registry manager, for as long as there is one to be found.
 
+use crate::alarms::Alarms;
 use crate::check::HealthMap;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::contacts::Contacts;
-use crate::registry::renewal::{renew, source_chain};
+use crate::registry::renewal::{renew, source_chain, tell};
 use crate::registry::session::{Session, SessionEnd};
 use crate::registry::{Identity, Keeper, Link};
 use crate::routes::Routes;
@@ -39,6 +40,7 @@ pub(crate) struct UplinkParts {
     pub(crate) identity: Arc<Identity>,
     pub(crate) link: Arc<Link>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) alarms: Alarms,
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
     /// The host, as far as its name is known; only spreads hosts over time.
     pub(crate) name: HostName,
@@ -141,6 +143,7 @@ impl Uplink {
     /// Renews a certificate that has run out; the manager lets it do nothing else.
     async fn revive(&mut self, connection: &Connection) -> Duration {
         let renewed = renew(&self.parts.identity, connection, &self.parts.metrics).await;
+        tell(&self.parts.alarms, &renewed);
         connection.close(GOODBYE, "renewed");
         match renewed {
             Ok(()) => WAIT.0,

@@ -1,0 +1,104 @@
+//! Looks at this agent itself, and raises alarms of what will become a fault if nobody acts.
+
+use crate::alarms::Alarms;
+use crate::registry::{Identity, Link};
+use echelon_core::alarm::Notice;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How often it looks. The shortest certificate there may be lives for 10 s; the usual one for a day.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The part of a certificate's life that is left when it gives alarm. It is renewed at half its life, so that
+/// half of the time for trying is over by then.
+const LEFT_PART: u32 = 4;
+
+/// How old the last word of a registry manager may be: thirty heartbeats, several times what a manager's
+/// restart takes.
+const STALE: Duration = Duration::from_secs(60);
+
+/// Looks until `stop`.
+pub(crate) async fn run(alarms: Alarms, identity: Arc<Identity>, link: Arc<Link>, stop: CancellationToken) {
+    if let Some(small) = identity.endpoint().small_buffers() {
+        alarms.raise(Notice::info(
+            "socket-buffers-small",
+            &format!("the UDP socket has a receive buffer of {} bytes, not {}", small.receive, small.wanted),
+            &format!("sysctl -w net.core.rmem_max={0} net.core.wmem_max={0}", small.wanted),
+        ));
+    }
+    let mut tick = interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        set(&alarms, CERTIFICATE, certificate(identity.left(), identity.life()));
+        set(&alarms, REPLICA, replica(link.age()));
+    }
+}
+
+fn set(alarms: &Alarms, name: &str, notice: Option<Notice>) {
+    match notice {
+        Some(notice) => alarms.raise(notice),
+        None => alarms.clear(name),
+    }
+}
+
+const CERTIFICATE: &str = "certificate-expiring";
+
+fn certificate(left: Duration, life: Duration) -> Option<Notice> {
+    let remedy = "see why it is not renewed in the agent's log; once expired: echelon token create --host NAME --replace, then enroll";
+    match left {
+        Duration::ZERO => Some(Notice::critical(
+            CERTIFICATE,
+            "this agent's certificate has expired: no registry manager talks to it, routing goes on with the replica",
+            remedy,
+        )),
+        left if left < life / LEFT_PART => Some(Notice::warning(
+            CERTIFICATE,
+            "less than a quarter of this agent's certificate's life is left, and it is not renewed",
+            remedy,
+        )),
+        _ => None,
+    }
+}
+
+const REPLICA: &str = "replica-stale";
+
+fn replica(age: Option<Duration>) -> Option<Notice> {
+    let message = match age {
+        None => "this agent has no replica yet: no registry manager was ever heard",
+        Some(age) if age > STALE => {
+            "no registry manager was heard for more than a minute; routing goes on with the replica"
+        }
+        Some(_) => return None,
+    };
+    let remedy = "see whether a registry manager runs and can be reached from here, UDP 29120";
+    Some(Notice::warning(REPLICA, message, remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::alarm::Severity;
+
+    #[test]
+    fn a_certificate_gives_alarm_once_three_quarters_of_its_life_are_over() {
+        let day = Duration::from_secs(86_400);
+        let severity = |left| certificate(left, day).map(|notice| notice.severity);
+        assert_eq!(severity(day / 2), None);
+        assert_eq!(severity(day / 4), None);
+        assert_eq!(severity(day / 5), Some(Severity::Warning));
+        assert_eq!(severity(Duration::ZERO), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn a_replica_is_stale_after_a_minute_without_a_word() {
+        let minute = Duration::from_secs(60);
+        assert!(replica(Some(minute)).is_none());
+        assert!(replica(Some(minute * 2)).is_some() && replica(None).is_some());
+    }
+}
