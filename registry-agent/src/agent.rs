@@ -4,7 +4,9 @@ use crate::alarms::Alarms;
 use crate::api;
 use crate::check::Supervisor;
 use crate::clock::Clock;
+use crate::connector::Connector;
 use crate::dialer::Parts;
+use crate::direct::Direct;
 use crate::forward::Forwarder;
 use crate::listen::{BindError, Forward, Listen, Listener};
 use crate::metrics::Metrics;
@@ -22,6 +24,7 @@ use echelon_core::name::ManagerType;
 use echelon_daemon::{DrainError, Exit, StateDir, StateDirError, Tasks};
 use echelon_identity::IdentityDirectory;
 use echelon_identity::directory::DirectoryError;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +45,35 @@ pub struct AgentConfig {
     pub api: Vec<Listen>,
     /// Its forwarders.
     pub forwards: Vec<Forward>,
+    /// Whether programs are handed connections directly, on `direct.sock` beside each unix socket of the API.
+    pub direct: bool,
     /// How long open connections are left when it ends.
     pub stop_grace: Duration,
+}
+
+impl AgentConfig {
+    /// An agent with this state directory and nothing besides: no API, no forwarders, the addresses of first
+    /// contact that enrolment kept. Enough for a program that only asks [`Handle::routes`] and
+    /// [`Handle::connector`].
+    ///
+    /// ```
+    /// # use registry_agent::AgentConfig;
+    /// let config = AgentConfig {
+    ///     forwards: vec!["command-control=127.0.0.1:7400".parse().unwrap()],
+    ///     ..AgentConfig::new("/var/lib/echelon/agent")
+    /// };
+    /// # assert!(config.direct && config.api.is_empty());
+    /// ```
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        Self {
+            state: state.into(),
+            managers: Vec::new(),
+            api: Vec::new(),
+            forwards: Vec::new(),
+            direct: true,
+            stop_grace: DEFAULT_STOP_GRACE,
+        }
+    }
 }
 
 /// Why an agent did not start. Nothing of it is running.
@@ -88,6 +118,7 @@ pub struct Agent;
 /// A running agent. Dropping it does not stop it; [`Handle::stop`] and the token it was started with do.
 pub struct Handle {
     subject: Arc<Subject>,
+    connector: Connector,
     forwards: Vec<Forward>,
     apis: Vec<Listen>,
     tasks: Tasks,
@@ -110,10 +141,18 @@ impl Agent {
         let tasks = span.in_scope(|| Tasks::below(shutdown));
         let started = start(&config, enrolled, &tasks).instrument(span).await;
         match started {
-            Ok((subject, apis)) => {
+            Ok((subject, connector, apis)) => {
                 let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
                 let forwards = subject.forwarders.iter().map(forward).collect();
-                Ok(Handle { subject, forwards, apis, tasks, grace: config.stop_grace, _state: state })
+                Ok(Handle {
+                    subject,
+                    connector,
+                    forwards,
+                    apis,
+                    tasks,
+                    grace: config.stop_grace,
+                    _state: state,
+                })
             }
             Err(error) => {
                 // What had begun has nothing to finish.
@@ -128,6 +167,11 @@ impl Handle {
     /// The routes.
     pub fn routes(&self) -> &Routes {
         &self.subject.routes
+    }
+
+    /// Connects to managers from within this process, with no socket of the agent between.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// The forwarders, with the ports that were given for 0.
@@ -184,7 +228,7 @@ async fn start(
     config: &AgentConfig,
     enrolled: EnrolledAs,
     tasks: &Tasks,
-) -> Result<(Arc<Subject>, Vec<Listen>), StartError> {
+) -> Result<(Arc<Subject>, Connector, Vec<Listen>), StartError> {
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
     let (identity, first) = identity(config)?;
@@ -212,6 +256,11 @@ async fn start(
     for forward in &config.forwards {
         forwarders.push(Forwarder::start(forward, parts.clone()).await?);
     }
+    let connector = Connector::new(parts);
+    let mut directs = Vec::new();
+    for path in direct_sockets(config) {
+        directs.push(Direct::start(path, connector.clone(), Arc::clone(&metrics), tasks)?);
+    }
     let uplink = UplinkParts {
         clock,
         routes: routes.clone(),
@@ -236,6 +285,7 @@ async fn start(
         identity,
         health,
         forwarders,
+        directs,
         metrics,
         alarms,
         tasks: tasks.clone(),
@@ -247,7 +297,16 @@ async fn start(
     }
     tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
     info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
-    Ok((subject, apis))
+    Ok((subject, connector, apis))
+}
+
+/// Where connections are handed over: beside each of the API's sockets, once in each directory.
+fn direct_sockets(config: &AgentConfig) -> BTreeSet<PathBuf> {
+    let beside = |api: &Listen| match api {
+        Listen::Unix(path) if config.direct => Direct::beside(path),
+        Listen::Unix(_) | Listen::Tcp(_) => None,
+    };
+    config.api.iter().filter_map(beside).collect()
 }
 
 fn enrolled(state: &Path) -> Result<EnrolledAs, StartError> {

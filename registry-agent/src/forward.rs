@@ -9,3 +9,4 @@ mod throttle;
 pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;
 pub use forwarder::raise_descriptor_limit;
+pub(crate) use throttle::Throttle;

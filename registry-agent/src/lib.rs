@@ -7,15 +7,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE};
+//! use registry_agent::{Agent, AgentConfig};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let config = AgentConfig {
-//!     state: "/var/lib/echelon/agent".into(),
-//!     managers: vec![],
 //!     api: vec!["unix:/run/echelon/agent.sock".parse()?],
 //!     forwards: vec!["command-control=127.0.0.1:7400".parse()?],
-//!     stop_grace: DEFAULT_STOP_GRACE,
+//!     ..AgentConfig::new("/var/lib/echelon/agent")
 //! };
 //! let agent = Agent::start(config, &CancellationToken::new()).await?;
 //! let route = agent.routes().want(&"command-control".parse()?).await?;
@@ -31,7 +29,9 @@ mod api;
 mod check;
 mod clock;
 mod connect;
+mod connector;
 mod dialer;
+mod direct;
 mod enrol;
 mod forward;
 mod listen;
@@ -50,6 +50,8 @@ mod testing;
 
 pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError};
 pub use alarms::Alarms;
+pub use connector::{ConnectError, Connected, Connector};
+pub use direct::DirectStatus;
 pub use enrol::{EnrolError, EnrolOptions, Enrolment, enroll, system_host_name};
 pub use forward::{ForwarderStatus, raise_descriptor_limit};
 pub use listen::{BindError, Forward, Listen, ListenError};

@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     connections: Family<Connections, Counter>,
     attempts: Family<Attempts, Counter>,
+    handovers: Family<OfType, Counter>,
+    handover_errors: Family<OfError, Counter>,
     pub(crate) open: Family<OfType, Gauge>,
     pub(crate) tasks: Family<Role, Gauge>,
     pub(crate) sessions: Counter,
@@ -60,6 +62,12 @@ pub(crate) struct OfType {
     pub(crate) r#type: String,
 }
 
+/// An error's name as a label.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfError {
+    error: &'static str,
+}
+
 /// A task's role as a label.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(crate) struct Role {
@@ -77,6 +85,8 @@ impl Metrics {
             registry: Registry::with_prefix("echelon_agent"),
             connections: Family::default(),
             attempts: Family::default(),
+            handovers: Family::default(),
+            handover_errors: Family::default(),
             open: Family::default(),
             tasks: Family::default(),
             sessions: Counter::default(),
@@ -101,6 +111,14 @@ impl Metrics {
         r.register("build", "The agent's build", build);
         r.register("connections", "Callers of forwarders, by what became of them", self.connections.clone());
         r.register("connect_attempts", "Connects to managers for callers, by outcome", self.attempts.clone());
+        let handovers = self.handovers.clone();
+        r.register(
+            "handovers",
+            "Connections handed over to programs that asked for them directly",
+            handovers,
+        );
+        let errors = self.handover_errors.clone();
+        r.register("handover_errors", "Requests for a hand-over answered with an error, by error", errors);
         r.register("connections_open", "Connections open through forwarders", self.open.clone());
         r.register("tasks", "Tasks running", self.tasks.clone());
         r.register("sessions", "Sessions with registry managers begun", self.sessions.clone());
@@ -140,6 +158,14 @@ impl Metrics {
             Seen::Failed(_) => "failed",
         };
         self.attempts.get_or_create(&Attempts { r#type: ty.to_string(), outcome }).inc();
+    }
+
+    pub(crate) fn count_handover(&self, ty: &ManagerType) {
+        self.handovers.get_or_create(&OfType { r#type: ty.to_string() }).inc();
+    }
+
+    pub(crate) fn count_handover_error(&self, error: &'static str) {
+        self.handover_errors.get_or_create(&OfError { error }).inc();
     }
 
     /// Everything in the text format of OpenMetrics.

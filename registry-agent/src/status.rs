@@ -3,6 +3,7 @@
 use crate::alarms::Alarms;
 use crate::check::HealthMap;
 use crate::clock::{Clock, millis};
+use crate::direct::{Direct, DirectStatus};
 use crate::forward::{Forwarder, ForwarderStatus};
 use crate::metrics::{Metrics, OfType, Role};
 use crate::record::EnrolledAs;
@@ -59,6 +60,8 @@ pub struct AgentStatus {
     pub packages: BTreeMap<ManagerType, Health>,
     /// The forwarders.
     pub forwarders: Vec<ForwarderStatus>,
+    /// The sockets of the direct hand-over.
+    pub direct: Vec<DirectStatus>,
     /// Who serves each type that was asked for.
     pub routes: Vec<RouteLine>,
     /// Outcomes of connects that the router had no room for.
@@ -105,6 +108,7 @@ pub(crate) struct Subject {
     pub(crate) identity: Arc<Identity>,
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
     pub(crate) forwarders: Vec<Forwarder>,
+    pub(crate) directs: Vec<Arc<Direct>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) alarms: Alarms,
     pub(crate) tasks: Tasks,
@@ -142,6 +146,7 @@ impl Subject {
             certificate_left_ms: millis(self.identity.left()),
             packages: self.health.borrow().as_ref().clone(),
             forwarders: self.forwarders.iter().map(Forwarder::status).collect(),
+            direct: self.directs.iter().map(|direct| direct.status()).collect(),
             routes: self
                 .routes
                 .all()

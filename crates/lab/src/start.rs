@@ -197,6 +197,8 @@ impl Plan<'_> {
             managers: managers.clone(),
             api: vec![Listen::Unix(self.directory.api(host, number))],
             forwards: types.iter().zip(0..).map(forward).collect(),
+            // The APIs of all hosts are in one directory.
+            direct: false,
             // Whoever writes `agent down` wants to see what happens without it, not how it says goodbye.
             stop_grace: Duration::ZERO,
         };

@@ -3,7 +3,7 @@
 use crate::cli::settings::{API_IN_STATE, DEFAULT_API, DEFAULT_FILE, File};
 use crate::cli::{DEFAULT_STATE, Failed};
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgAction, Args};
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::config::{ConfigError, layered, layered_list, load_or_default};
 use echelon_daemon::{Exit, LogArgs, Tasks, notify, shutdown};
@@ -38,6 +38,10 @@ pub(crate) struct RunArgs {
         value_delimiter = ','
     )]
     forward: Vec<Forward>,
+    /// Whether programs are handed connections directly, on direct.sock beside the API's unix socket
+    /// [default: true]
+    #[arg(long, value_name = "true|false", env = "ECHELON_AGENT_DIRECT", action = ArgAction::Set)]
+    direct: Option<bool>,
     /// A registry manager to contact first; may be given several times [default: those of the enrolment]
     #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_AGENT_MANAGER", value_delimiter = ',')]
     manager: Vec<Endpoint>,
@@ -96,6 +100,7 @@ fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         managers: layered_list(args.manager.clone(), file.managers, Vec::new()),
         api: layered_list(args.api.clone(), file.api, vec![Listen::Unix(api)]),
         forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
+        direct: layered(args.direct, file.direct, true),
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
     }
 }

@@ -29,6 +29,9 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # With a state directory of your own the default is agent.sock in it.
 #api = ["unix:/run/echelon/agent.sock"]
 
+# Whether programs are handed connections directly, on direct.sock beside each unix socket of the API.
+#direct = true
+
 # Forwarders: whoever connects there is led to the nearest live manager of the type.
 #forward = ["command-control=127.0.0.1:7400"]
 
@@ -50,6 +53,7 @@ pub(crate) struct File {
     pub(crate) managers: Option<Vec<Endpoint>>,
     pub(crate) api: Option<Vec<Listen>>,
     pub(crate) forward: Option<Vec<Forward>>,
+    pub(crate) direct: Option<bool>,
     pub(crate) stop_grace: Option<HumanDuration>,
     pub(crate) log: LogConfig,
 }
@@ -78,6 +82,7 @@ mod tests {
         assert_eq!(file.stop_grace.unwrap().get(), registry_agent::DEFAULT_STOP_GRACE);
         assert_eq!(file.api.unwrap(), [Listen::Unix(DEFAULT_API.into())]);
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
+        assert_eq!(file.direct, Some(true));
         assert!(file.managers.is_some() && file.forward.is_some());
         assert!(file.log.filter.is_some() && file.log.format.is_some());
     }

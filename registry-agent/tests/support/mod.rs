@@ -376,11 +376,10 @@ pub(crate) fn package(host: HostId, addr: SocketAddr) -> Package {
 /// An agent's configuration with a forwarder and an API of its own.
 pub(crate) fn config(state: &Path) -> AgentConfig {
     AgentConfig {
-        state: state.to_owned(),
-        managers: vec![],
         api: vec![format!("unix:{}", state.join("agent.sock").display()).parse().unwrap()],
         forwards: vec![format!("{}=127.0.0.1:0", ty()).parse().unwrap()],
         stop_grace: Duration::from_secs(5),
+        ..AgentConfig::new(state)
     }
 }
 

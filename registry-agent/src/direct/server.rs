@@ -1,0 +1,175 @@
+//! Answers programs on `direct.sock`.
+
+use crate::connector::{ConnectError, Connected, Connector};
+use crate::direct::answer::{self, SEND_BUFFER};
+use crate::direct::request::{RequestError, Requests, broken_off};
+use crate::forward::Throttle;
+use crate::listen::{BindError, Caller, Listen, Listener};
+use crate::metrics::Metrics;
+use echelon_core::name::ManagerType;
+use echelon_daemon::Tasks;
+use serde::Serialize;
+use socket2::SockRef;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// The socket's name, beside that of the API.
+const FILE_NAME: &str = "direct.sock";
+
+/// Connections open at a time on one socket: the programs of a host, each with a few that it keeps. Past it
+/// they wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Hands connections over to programs.
+pub(crate) struct Direct {
+    at: PathBuf,
+    connector: Connector,
+    metrics: Arc<Metrics>,
+    open: AtomicU64,
+    served: AtomicU64,
+    failed: AtomicU64,
+    complaints: Throttle,
+}
+
+/// What follows an answer.
+enum Next {
+    Request,
+    End,
+}
+
+/// How one socket of the direct hand-over is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DirectStatus {
+    /// Where programs connect.
+    pub listen: String,
+    /// Programs' connections open now. Connections that were handed over are theirs, and not counted.
+    pub open: u64,
+    /// Connections to managers that were handed over, since the start.
+    pub served: u64,
+    /// Requests that were answered with an error, since the start.
+    pub failed: u64,
+}
+
+impl Direct {
+    /// The socket beside an API's; none where the API itself is called so.
+    pub(crate) fn beside(api: &Path) -> Option<PathBuf> {
+        let path = api.with_file_name(FILE_NAME);
+        (path != api).then_some(path)
+    }
+
+    /// Listens at `path`, and answers programs until the tasks are shut down.
+    ///
+    /// # Errors
+    /// It cannot listen there.
+    pub(crate) fn start(
+        path: PathBuf,
+        connector: Connector,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, BindError> {
+        let listener = Listener::bind(&Listen::Unix(path.clone()))?;
+        let (open, served, failed, complaints) = Default::default();
+        let this = Arc::new(Self { at: path, connector, metrics, open, served, failed, complaints });
+        tasks.spawn("direct-listener", Arc::clone(&this).accept(listener, tasks.clone()));
+        Ok(this)
+    }
+
+    /// How it is.
+    pub(crate) fn status(&self) -> DirectStatus {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DirectStatus {
+            listen: Listen::Unix(self.at.clone()).to_string(),
+            open: count(&self.open),
+            served: count(&self.served),
+            failed: count(&self.failed),
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: Listener, tasks: Tasks) {
+        let stop = tasks.shutdown();
+        let welcome = |caller, place| {
+            // It listens on a unix socket only.
+            let Caller::Unix(stream) = caller else { return };
+            let (this, stop) = (Arc::clone(&self), stop.clone());
+            tasks.spawn("direct", async move {
+                this.open.fetch_add(1, Ordering::Relaxed);
+                this.converse(stream, stop).await;
+                this.open.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
+            });
+        };
+        let complain = |error: &io::Error| {
+            if let Some(held_back) = self.complaints.let_through() {
+                warn!(%error, held_back, "The direct hand-over cannot accept a connection");
+            }
+        };
+        listener.serve(MAX_CONNECTIONS, tasks.shutdown(), welcome, complain).await;
+    }
+
+    /// Answers one request after the other; at a stop, the one under way is still answered.
+    async fn converse(&self, mut stream: UnixStream, stop: CancellationToken) {
+        // Refused, it is larger, which only a program that reads nothing could turn to account.
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+        let mut requests = Requests::new();
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = requests.next(&mut stream) => request,
+                () = stop.cancelled() => return,
+            };
+            let answered = match request {
+                Ok(ty) => tokio::select! {
+                    biased;
+                    connected = self.connector.connect(&ty) => self.answer(&stream, &ty, connected).await,
+                    error = broken_off(&stream) => self.reject(&stream, &error).await,
+                },
+                Err(error) => self.reject(&stream, &error).await,
+            };
+            match answered {
+                Ok(Next::Request) => {}
+                Ok(Next::End) => return,
+                Err(error) => return debug!(%error, "An answer of the direct hand-over was not taken"),
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        stream: &UnixStream,
+        ty: &ManagerType,
+        connected: Result<Connected, ConnectError>,
+    ) -> io::Result<Next> {
+        match connected {
+            Ok(connected) => {
+                answer::hand_over(stream, connected).await?;
+                self.served.fetch_add(1, Ordering::Relaxed);
+                self.metrics.count_handover(ty);
+            }
+            Err(error) => {
+                self.count_failed(error.name());
+                answer::refuse(stream, &error).await?;
+            }
+        }
+        Ok(Next::Request)
+    }
+
+    /// Says what is wrong with a request. After most faults nobody could tell where the next one begins.
+    async fn reject(&self, stream: &UnixStream, error: &RequestError) -> io::Result<Next> {
+        if matches!(error, RequestError::Over) {
+            return Ok(Next::End);
+        }
+        self.count_failed(error.name());
+        answer::reject(stream, error).await?;
+        Ok(if matches!(error, RequestError::NoType(_)) { Next::Request } else { Next::End })
+    }
+
+    fn count_failed(&self, error: &'static str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.metrics.count_handover_error(error);
+    }
+}
