@@ -82,7 +82,8 @@ async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enr
     if let Some(Change::Enrol { address, .. }) = set.changes.first_mut() {
         *address = Some(Address::Ip(from.ip()));
     }
-    let context = Context { now: unix_now(), actor: Actor::Token(wish.token), content };
+    let context =
+        Context { now: unix_now(), actor: Actor::Token(wish.token), from: Some(from.into()), content };
     shared.edits.edit(set, context, false).await?;
     Ok(certify(shared, &wish, csr.public_key())?)
 }

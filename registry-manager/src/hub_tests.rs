@@ -22,7 +22,7 @@ fn hub() -> Hub {
 fn carry_out(hub: &Hub, change: Change) {
     let set = ChangeSet { request: RequestId(Uuid::now_v7()), if_revision: None, changes: vec![change] };
     let actor = Actor::Console("admin".parse().unwrap());
-    let context = Context { now: unix_now(), actor, content: [0; 32] };
+    let context = Context { now: unix_now(), actor, from: None, content: [0; 32] };
     let Edited::Done(after, commit) = hub.registry().edit(&set, &context).unwrap() else {
         panic!("it was never made before")
     };

@@ -26,7 +26,7 @@ fn add_host(id: HostId, name: &str) -> Change {
 
 fn context() -> Context {
     let actor = Actor::Console(ConsoleName::try_from("admin".to_owned()).unwrap());
-    Context { now: crate::clock::unix_now(), actor, content: [0; 32] }
+    Context { now: crate::clock::unix_now(), actor, from: None, content: [0; 32] }
 }
 
 fn set(change: Change) -> ChangeSet {

@@ -9,7 +9,6 @@ use echelon_core::name::{HostName, ManagerType};
 use echelon_core::registry::Registry;
 use echelon_core::report::{CandidateState, Down, StatusReport, TokenReport};
 use echelon_core::settled::Settled;
-use echelon_core::time::UnixMillis;
 use echelon_wire::MAX_SESSION_FRAME;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
@@ -138,12 +137,7 @@ fn tokens(registry: &Registry) -> impl Iterator<Item = TokenReport> {
         domain: registry.path(token.domain),
         allow_types: token.allow_types.iter().cloned().collect(),
         replace: token.replace,
-        expires: rfc3339(token.expires),
+        expires: token.expires.to_string(),
         uses_left: token.uses_left,
     })
-}
-
-fn rfc3339(at: UnixMillis) -> String {
-    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "never".into(), |t| t.to_string())
 }

@@ -19,6 +19,7 @@ use echelon_transport::{Channel, Connection, SendError};
 use echelon_wire::{
     Bytes, MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash,
 };
+use std::net::SocketAddr;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -105,7 +106,7 @@ pub(crate) async fn serve(
         }
     };
     debug!(peer = %peer.name, access = %access, "A request came");
-    let caller = Caller { shared, registry: &registry, peer, access };
+    let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access };
     match (request, &peer.subject) {
         (Request::Session, Spiffe::Host(host)) => Ok(Served::Session(session(&caller, *host, channel).await)),
         (request, _) => caller.answer(request, &mut channel).await.map(|()| Served::Request),
@@ -155,6 +156,7 @@ struct Caller<'a> {
     shared: &'a Shared,
     registry: &'a Registry,
     peer: &'a PeerIdentity,
+    from: SocketAddr,
     access: Access,
 }
 
@@ -208,7 +210,8 @@ impl Caller<'_> {
             }
         }
         let content = content_hash(&set);
-        let context = Context { now: unix_now(), actor: Actor::Console(name.clone()), content };
+        let (actor, from) = (Actor::Console(name.clone()), Some(self.from.into()));
+        let context = Context { now: unix_now(), actor, from, content };
         self.shared.edits.edit(set, context, dry_run).await
     }
 

@@ -1,14 +1,15 @@
 //! Edits: sent as one change set, shown as what they changed.
 
 use crate::console::Console;
-use crate::describe::{Changed, describe};
-use crate::names::are_complete;
+use crate::line::line;
 use crate::problem::Problem;
 use crate::style;
 use echelon_client::ManagerClient;
 use echelon_core::change::{Change, ChangeSet};
+use echelon_core::describe::{Changed, describe};
 use echelon_core::id::{Lineage, RequestId};
 use echelon_core::message::{EditAnswer, FailureClass};
+use echelon_core::names::{Known, are_complete};
 use serde::Serialize;
 
 /// What every edit takes.
@@ -106,7 +107,7 @@ pub(crate) async fn explain(manager: &ManagerClient, answer: &EditAnswer) -> Vec
         true => None,
         false => manager.read().await.ok().map(|reading| reading.registry),
     };
-    describe(&answer.rows, registry.as_ref())
+    describe(&answer.rows, registry.as_ref().map(|registry| registry as &dyn Known))
 }
 
 /// Shows what an edit did.
@@ -119,7 +120,7 @@ pub(crate) fn show(
     if console.out.is_json() {
         return show_applied(console, answer, changed, &[], dry_run);
     }
-    changed.iter().try_for_each(|change| console.out.line(change.line()))?;
+    changed.iter().try_for_each(|change| console.out.line(line(change)))?;
     if changed.is_empty() {
         console.out.line("nothing changes: it is so already")?;
     }

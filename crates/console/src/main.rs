@@ -3,10 +3,9 @@
 mod args;
 mod commands;
 mod console;
-mod describe;
 mod edit;
 mod inventory;
-mod names;
+mod line;
 mod out;
 mod problem;
 mod style;

@@ -4,7 +4,7 @@
 //! the store keeps, what a console reads, and what the history shows before and after.
 
 use crate::access::{Denial, Identity, Subject, Token};
-use crate::endpoint::Address;
+use crate::endpoint::{Address, Endpoint};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
 use crate::name::{ConsoleName, DomainName, FrameworkName, HostName, ManagerType};
 use crate::package::Package;
@@ -172,6 +172,8 @@ pub struct Commit {
     pub at: UnixMillis,
     /// Who asked.
     pub actor: Actor,
+    /// From where, as the manager saw it; none where the manager asked by itself.
+    pub from: Option<Endpoint>,
     /// Under which id.
     pub request: RequestId,
     /// BLAKE3 of what was asked, to tell a repetition from another edit under the same id.

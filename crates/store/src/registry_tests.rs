@@ -23,6 +23,7 @@ fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
         position: at(revision),
         at: UnixMillis(revision * 1000),
         actor: Actor::Console("alice".parse().unwrap()),
+        from: Some("10.0.0.9:50123".parse().unwrap()),
         request: RequestId(Uuid::from_u128(revision.into())),
         content: [revision as u8; 32],
         rows,

@@ -62,6 +62,7 @@ pub(crate) fn edit(registry: &Registry, changes: Vec<Change>) -> Result<Registry
     let context = Context {
         now: UnixMillis(NOW),
         actor: Actor::Console("test".parse().unwrap()),
+        from: None,
         content: [registry.position().revision as u8; 32],
     };
     match registry.edit(&set, &context)? {

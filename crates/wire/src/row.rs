@@ -179,4 +179,5 @@ message! { row::Commit => Commit {
     #[prost(bytes = "vec", tag = "4")] request: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")] content: Vec<u8>,
     #[prost(message, repeated, tag = "6")] rows: Vec<RowChange>,
+    #[prost(string, optional, tag = "9")] from: Option<String>,
 } }

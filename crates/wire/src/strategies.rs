@@ -297,11 +297,13 @@ fn actor() -> impl Strategy<Value = Actor> {
 
 /// An entry of the journal.
 pub fn commit() -> impl Strategy<Value = Commit> {
-    (position(), unix_millis(), actor(), request_id(), any::<[u8; 32]>(), vec(row_change(), LIST)).prop_map(
-        |(position, at, actor, request, content, rows)| Commit {
+    let by = (actor(), option::of(endpoint()));
+    (position(), unix_millis(), by, request_id(), any::<[u8; 32]>(), vec(row_change(), LIST)).prop_map(
+        |(position, at, (actor, from), request, content, rows)| Commit {
             position,
             at,
             actor,
+            from,
             request,
             content,
             rows,

@@ -373,6 +373,7 @@ fn commit(actor: Actor) -> Commit {
         position: position(),
         at: UnixMillis(1_700_000_000_003),
         actor,
+        from: Some(to("10.0.0.9:50123")),
         request: request_id(),
         content: [12; 32],
         rows: vec![row_change()],

@@ -1,7 +1,6 @@
 //! `echelon token`.
 
 use crate::console::{Console, identity_problem};
-use crate::describe::rfc3339;
 use crate::edit::{EditArgs, edit, submit};
 use crate::problem::{Problem, failed, with_sources};
 use crate::style;
@@ -117,7 +116,12 @@ async fn create(args: Create, console: &mut Console) -> Result<(), Problem> {
         failed("no-token", "the manager's answer names no token; look for it with: echelon token list")
     })?;
     if args.edit.dry_run {
-        return crate::edit::show(console, &answer, &crate::describe::describe(&answer.rows, None), true);
+        return crate::edit::show(
+            console,
+            &answer,
+            &echelon_core::describe::describe(&answer.rows, None),
+            true,
+        );
     }
     if row.secret_hash != token.secret.hash() {
         return show_repeated(row, console);
@@ -164,7 +168,7 @@ fn hand_over(
     out: Option<PathBuf>,
     console: &mut Console,
 ) -> Result<(), Problem> {
-    let (id, expires) = (row.id, rfc3339(row.expires));
+    let (id, expires) = (row.id, row.expires.to_string());
     let text = token.expose();
     if let Some(path) = &out {
         write(path, &text, id)?;
@@ -191,7 +195,7 @@ fn write(path: &Path, token: &str, id: TokenId) -> Result<(), Problem> {
 
 /// A repetition of an earlier `create`, whose secret only its first answer had.
 fn show_repeated(row: &TokenRow, console: &mut Console) -> Result<(), Problem> {
-    let (id, expires) = (row.id, rfc3339(row.expires));
+    let (id, expires) = (row.id, row.expires.to_string());
     if console.out.is_json() {
         return console.out.object(&Document { id, token: None, expires, out: None });
     }
@@ -263,7 +267,7 @@ mod tests {
     fn a_new_token_has_the_shape_that_scripts_rely_on() {
         let id: TokenId = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f".parse().unwrap();
         let document =
-            Document { id, token: Some("ech1.x".into()), expires: rfc3339(UnixMillis(0)), out: None };
+            Document { id, token: Some("ech1.x".into()), expires: UnixMillis(0).to_string(), out: None };
         assert_eq!(
             serde_json::to_value(document).unwrap(),
             serde_json::json!({"id": id, "token": "ech1.x", "expires": "1970-01-01T00:00:00Z"})

@@ -8,6 +8,7 @@ mod policy;
 
 use crate::access::Token;
 use crate::change::{Change, ChangeSet};
+use crate::endpoint::Endpoint;
 use crate::hierarchy::TreeError;
 use crate::id::RequestId;
 use crate::limits::{MAX_CHANGES, MAX_TOKENS, REQUEST_CLOCK_SKEW, REQUEST_TTL};
@@ -32,6 +33,8 @@ pub struct Context {
     pub now: UnixMillis,
     /// Who asks.
     pub actor: Actor,
+    /// From where; none for the manager itself.
+    pub from: Option<Endpoint>,
     /// The digest of what is asked: of the changes alone, without request id and `if_revision`.
     pub content: [u8; 32],
 }
@@ -120,8 +123,8 @@ impl Draft {
         });
         let rows = rows.filter(|change| change.before != change.after).collect();
         next.position = next.position.next();
-        let (at, actor, content) = (context.now, context.actor.clone(), context.content);
-        let commit = Commit { position: next.position, at, actor, request, content, rows };
+        let Context { now: at, actor, from, content } = context.clone();
+        let commit = Commit { position: next.position, at, actor, from, request, content, rows };
         next.note(&commit);
         Edited::Done(Box::new(next), commit)
     }

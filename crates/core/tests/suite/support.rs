@@ -91,7 +91,12 @@ impl World {
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context { now: self.now, actor: Actor::Console(parse("ops")), content: [self.made as u8; 32] }
+        Context {
+            now: self.now,
+            actor: Actor::Console(parse("ops")),
+            from: None,
+            content: [self.made as u8; 32],
+        }
     }
 
     /// Carries out changes that must succeed.

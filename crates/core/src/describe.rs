@@ -1,34 +1,32 @@
 //! What an edit changed, in the words of an operator: names in place of ids.
 
-use crate::names::{Names, Side};
-use crate::style;
-use echelon_core::access::Subject;
-use echelon_core::duration::print;
-use echelon_core::package::{Check, CheckKind, Package};
-use echelon_core::policy::Policy;
-use echelon_core::registry::Registry;
-use echelon_core::row::{Row, RowChange};
-use echelon_core::time::UnixMillis;
-use serde::Serialize;
+use crate::access::Subject;
+use crate::duration::print;
+use crate::names::{Known, Names, Side};
+use crate::package::{Check, CheckKind, Package};
+use crate::policy::Policy;
+use crate::row::{Row, RowChange};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// One changed object; its JSON is the shape that scripts rely on.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Changed {
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Changed {
     /// `domain`, `host`, `package`, `policy`, `token`, `identity`, `denial`, `registry`.
-    pub(crate) kind: &'static str,
+    pub kind: String,
     /// Its path, name, `host:type`, `path:type` or id, as it is now, or was where it is gone.
-    pub(crate) name: String,
+    pub name: String,
     /// What it was; none for a new one.
-    pub(crate) before: Option<Map<String, Value>>,
+    pub before: Option<Map<String, Value>>,
     /// What it is; none for one that is gone.
-    pub(crate) after: Option<Map<String, Value>>,
+    pub after: Option<Map<String, Value>>,
 }
 
-/// What these row changes mean, given a registry from right before or after them, if it is at hand.
-pub(crate) fn describe(changes: &[RowChange], registry: Option<&Registry>) -> Vec<Changed> {
-    let before = Names::new(changes, Side::Before, registry);
-    let after = Names::new(changes, Side::After, registry);
+/// What these row changes mean, given what else was known right before or after them, if it is at hand.
+/// Secrets, and hashes of them, are left out.
+pub fn describe(changes: &[RowChange], known: Option<&dyn Known>) -> Vec<Changed> {
+    let before = Names::new(changes, Side::Before, known);
+    let after = Names::new(changes, Side::After, known);
     let described = changes.iter().filter(|change| is_news(change)).map(|change| {
         let was = change.before.as_ref().map(|row| object(row, &before));
         let is = change.after.as_ref().map(|row| object(row, &after));
@@ -37,7 +35,7 @@ pub(crate) fn describe(changes: &[RowChange], registry: Option<&Registry>) -> Ve
             (Some(row), None) => (kind(row), name(row, &before)),
             (None, None) => ("registry", String::new()),
         };
-        Changed { kind, name, before: was, after: is }
+        Changed { kind: kind.to_owned(), name, before: was, after: is }
     });
     described.collect()
 }
@@ -95,14 +93,14 @@ fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
         Row::Policy(p) => policy(p, names),
         Row::Identity(i) => json!({
             "subject": subject(&i.subject, names), "access": i.access, "enrolment": i.enrolment,
-            "allow_types": i.allow_types, "enrolled": rfc3339(i.enrolled),
+            "allow_types": i.allow_types, "enrolled": i.enrolled.to_string(),
         }),
         Row::Denial(d) => json!({
-            "subject": subject(&d.subject, names), "up_to_enrolment": d.up_to, "until": rfc3339(d.until),
+            "subject": subject(&d.subject, names), "up_to_enrolment": d.up_to, "until": d.until.to_string(),
         }),
         Row::Token(t) => json!({
             "id": t.id, "access": t.access, "host": t.host, "domain": names.path(t.domain),
-            "allow_types": t.allow_types, "replace": t.replace, "expires": rfc3339(t.expires),
+            "allow_types": t.allow_types, "replace": t.replace, "expires": t.expires.to_string(),
             "uses_left": t.uses_left,
         }),
     };
@@ -154,66 +152,12 @@ fn policy(p: &Policy, names: &Names<'_>) -> Value {
     Value::Object(object)
 }
 
-/// A time as RFC 3339; the number itself where no calendar reaches it.
-pub(crate) fn rfc3339(time: UnixMillis) -> String {
-    let millis = i64::try_from(time.0).ok();
-    let time_stamp = millis.and_then(|m| jiff::Timestamp::from_millisecond(m).ok());
-    time_stamp.map_or_else(|| time.0.to_string(), |t| t.to_string())
-}
-
-impl Changed {
-    /// One line for people: `+` new, `~` changed, `-` gone.
-    pub(crate) fn line(&self) -> String {
-        let (sign, style, what) = match (&self.before, &self.after) {
-            (None, Some(is)) => ("+", style::GOOD, listed(is)),
-            (Some(was), Some(is)) => ("~", style::ODD, difference(was, is)),
-            (Some(_), None) => ("-", style::BAD, String::new()),
-            (None, None) => (" ", style::DIM, String::new()),
-        };
-        let gap = if what.is_empty() { "" } else { "  " };
-        format!("{style}{sign}{style:#} {} {}{gap}{what}", self.kind, self.name)
-    }
-}
-
-/// Values that say no more than the object's name, or than what is usual.
-fn is_plain(key: &str, value: &Value) -> bool {
-    let named = matches!(key, "name" | "path" | "host" | "type" | "id" | "subject" | "check");
-    let usual = match key {
-        "priority" => *value == echelon_core::package::DEFAULT_PRIORITY,
-        "weight" => *value == echelon_core::package::DEFAULT_WEIGHT,
-        "state" => value == "active",
-        _ => false,
-    };
-    named || usual || value.is_null() || *value == json!([]) || *value == json!(false)
-}
-
-fn listed(object: &Map<String, Value>) -> String {
-    let shown = object.iter().filter(|(key, value)| !is_plain(key, value));
-    shown.map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(", ")
-}
-
-fn difference(was: &Map<String, Value>, is: &Map<String, Value>) -> String {
-    let none = &Value::Null;
-    let keys = is.keys().chain(was.keys().filter(|key| !is.contains_key(*key)));
-    let pairs = keys.map(|key| (key, was.get(key).unwrap_or(none), is.get(key).unwrap_or(none)));
-    let shown = pairs.filter(|(_, was, is)| was != is);
-    shown.map(|(key, was, is)| format!("{key} {} → {}", plain(was), plain(is))).collect::<Vec<_>>().join(", ")
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "none".into(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{DomainId, HostId};
     use crate::names::are_complete;
-    use echelon_core::id::{DomainId, HostId};
-    use echelon_core::row::{Domain, Host};
+    use crate::row::{Domain, Host};
 
     fn host(name: &str, domain: u64) -> Row {
         let id = HostId(uuid::Uuid::from_u128(7));
@@ -255,9 +199,11 @@ mod tests {
             change(Some(domain(2, 1, "x")), Some(domain(2, 0, "x"))),
         ];
         let described = describe(&changes, None);
-        let lines: Vec<_> =
-            described.iter().map(|c| anstream::adapter::strip_str(&c.line()).to_string()).collect();
-        assert_eq!(lines, ["~ domain /b  path /a → /b", "~ domain /x  path /a/x → /x"]);
+        let paths = |c: &Changed| {
+            (c.before.as_ref().unwrap()["path"].clone(), c.after.as_ref().unwrap()["path"].clone())
+        };
+        assert_eq!(paths(&described[0]), ("/a".into(), "/b".into()));
+        assert_eq!((described[1].name.as_str(), paths(&described[1])), ("/x", ("/a/x".into(), "/x".into())));
     }
 
     #[test]
@@ -268,11 +214,5 @@ mod tests {
         assert!(!are_complete(&[change(Some(host("agent3", 9)), None)]));
         let cycle = [change(None, Some(domain(1, 2, "a"))), change(None, Some(domain(2, 1, "b")))];
         assert!(describe(&cycle, None)[0].name.starts_with("domain number"));
-    }
-
-    #[test]
-    fn times_are_rfc_3339() {
-        assert_eq!(rfc3339(UnixMillis(1_800_000_000_000)), "2027-01-15T08:00:00Z");
-        assert_eq!(rfc3339(UnixMillis(u64::MAX)), u64::MAX.to_string());
     }
 }
