@@ -5,6 +5,7 @@ mod run;
 mod settings;
 
 use clap::{Args, Parser, Subcommand};
+use echelon_daemon::config::ConfigArgs;
 use echelon_daemon::{Exit, LogArgs};
 pub(crate) use enroll::{EnrollArgs, enroll};
 pub(crate) use run::{RunArgs, run};
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     /// Routes until it is told to stop.
     Run(RunArgs),
     /// Prints every key of the settings file with its default.
+    #[command(after_help = "Example:\n  registry-agent config --default > /etc/echelon/agent.toml")]
     Config(ConfigArgs),
 }
 
@@ -44,15 +46,6 @@ pub(crate) struct StateArgs {
     /// State directory [default: /var/lib/echelon/agent]
     #[arg(long, value_name = "DIR", env = "ECHELON_AGENT_STATE")]
     pub(crate) state: Option<PathBuf>,
-}
-
-/// Arguments of `config`.
-#[derive(Args)]
-#[command(after_help = "Example:\n  registry-agent config --default > /etc/echelon/agent.toml")]
-pub(crate) struct ConfigArgs {
-    /// Prints the defaults
-    #[arg(long, required = true)]
-    default: bool,
 }
 
 /// A command that failed, and what the process exits with.
@@ -83,8 +76,5 @@ pub(crate) fn parse() -> Result<Cli, Failed> {
 
 /// Prints the default settings.
 pub(crate) fn config(args: &ConfigArgs) -> Exit {
-    if args.default {
-        print!("{}", settings::DEFAULTS);
-    }
-    Exit::Done
+    args.print(settings::DEFAULTS)
 }

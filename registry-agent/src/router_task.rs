@@ -80,6 +80,8 @@ impl RouterTask {
                 // Whoever asked may have gone away.
                 let _ = answer.send(self.routes.get(&ty));
             }
+            // Whoever asked may have gone away.
+            RouterInput::Ask(answer) => drop(answer.send(())),
             RouterInput::Core(Input::Want(ty)) => self.want(ty),
             RouterInput::Core(input) => {
                 match &input {

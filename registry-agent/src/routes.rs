@@ -51,6 +51,8 @@ pub(crate) enum RouterInput {
     Core(Input),
     /// Somebody wants a route, and waits for it.
     Want(ManagerType, oneshot::Sender<Option<Arc<Route>>>),
+    /// Asks for a sign of life.
+    Ask(oneshot::Sender<()>),
     /// A new state of the replica, already on disk.
     Replica(Arc<Snapshot>),
 }
@@ -117,6 +119,14 @@ impl Routes {
             Ok(None) => Err(WantError::TooMany),
             Err(_) => Err(WantError::Stopping),
         }
+    }
+
+    /// Comes once the router has come to this question, behind what was waiting before it: for a watchdog.
+    pub async fn answer(&self) {
+        let (answer, answered) = oneshot::channel();
+        self.send(RouterInput::Ask(answer)).await;
+        // A router that has ended is the end of the agent, which is under way.
+        let _ = answered.await;
     }
 
     /// The replica that the routes are made from; none before the first.

@@ -22,15 +22,27 @@ pub const DEFAULT_STATE: &str = "/var/lib/echelon/manager";
 /// The default settings file.
 pub const DEFAULT_CONFIG: &str = "/etc/echelon/manager.toml";
 
-/// Shortest life of a host's certificate: half of it must do for a renewal that has to be tried again.
-pub const MIN_HOST_CERTIFICATES: Duration = Duration::from_secs(10);
-
 /// Range of the lives of hosts' certificates. An agent renews at half of it, so that with less than 10 s one
 /// lost answer may cost it its certificate; denials are kept for as long as certificates of a day need.
 pub const HOST_CERTIFICATES: RangeInclusive<Duration> = Duration::from_secs(10)..=lifetime::HOST;
 
+/// Every key with its comment and default, as `config --default` prints them before those of the log.
+pub const DEFAULTS: &str = r#"# Settings of registry-manager. Flags and environment variables go over this file. Every key may be left out.
+# SIGHUP (systemctl reload) reads it again; listen, http and the log's format need a restart.
+
+# UDP address for agents and consoles. Default: as given to init.
+#listen = "0.0.0.0:29120"
+
+# TCP address of /metrics, /healthz, /readyz and /primary. It knows no passwords: keep it on this host, or in a
+# network that only monitoring can reach.
+#http = "127.0.0.1:29121"
+
+# How long certificates of hosts live, from 10s to 24h. Agents renew at half of it. Holds for those issued from now on.
+#host_certificates = "24h"
+"#;
+
 /// The settings file. Every key may be left out.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
     /// See [`Config::listen`].
@@ -46,12 +58,12 @@ pub struct File {
 
 fn host_certificates<'de, D: Deserializer<'de>>(file: D) -> Result<Option<HumanDuration>, D::Error> {
     let life = HumanDuration::deserialize(file)?;
-    match life.get() >= MIN_HOST_CERTIFICATES {
+    let whole_ms =
+        |d: &Duration| HumanDuration::from_millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    let (least, most) = (whole_ms(HOST_CERTIFICATES.start()), whole_ms(HOST_CERTIFICATES.end()));
+    match HOST_CERTIFICATES.contains(&life.get()) {
         true => Ok(Some(life)),
-        false => Err(D::Error::custom(format_args!(
-            "host_certificates is too short for a renewal: use at least {}s",
-            MIN_HOST_CERTIFICATES.as_secs()
-        ))),
+        false => Err(D::Error::custom(format_args!("host_certificates may be from {least} to {most}"))),
     }
 }
 
@@ -74,7 +86,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// TCP address for metrics and health; none serves none.
     pub http: Option<SocketAddr>,
-    /// How long certificates of hosts live; at least [`MIN_HOST_CERTIFICATES`].
+    /// How long certificates of hosts live; within [`HOST_CERTIFICATES`].
     pub host_certificates: Duration,
 }
 
@@ -82,5 +94,37 @@ impl Config {
     /// The defaults for a state directory, listening at `listen`.
     pub fn new(state: &Path, listen: SocketAddr) -> Self {
         Self { state: state.to_owned(), listen, http: None, host_certificates: lifetime::HOST }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_daemon::config::{parse, printed_defaults, with_keys_in_force};
+
+    fn read(text: &str) -> Result<File, String> {
+        parse(Path::new("manager.toml"), text.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_printed_defaults_are_the_defaults() {
+        let printed = printed_defaults(DEFAULTS);
+        assert_eq!(read(&printed).unwrap(), File::default());
+        let file = read(&with_keys_in_force(&printed)).unwrap();
+        assert_eq!((file.listen.unwrap(), file.http.unwrap()), (DEFAULT_LISTEN, DEFAULT_HTTP));
+        assert_eq!(file.host_certificates.unwrap().get(), lifetime::HOST);
+        assert_eq!(file.log, LogConfig::defaults());
+    }
+
+    #[test]
+    fn lives_of_certificates_that_make_no_sense_are_refused_with_their_place() {
+        for life in ["9s", "25h"] {
+            let error = read(&format!("\nhost_certificates = {life:?}")).unwrap_err();
+            assert!(
+                error.starts_with("manager.toml:2:21: host_certificates may be from 10s to 1d"),
+                "{error}"
+            );
+        }
+        assert!(read("host_certificates = \"10s\"").is_ok() && read("host_certificates = \"24h\"").is_ok());
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Edit {
 
 enum Work {
     Edit(Edit),
+    /// Asks for a sign of life.
+    Ask(oneshot::Sender<()>),
     End,
 }
 
@@ -50,6 +52,15 @@ impl Edits {
         answered.await.unwrap_or_else(|_| Err(failure::outcome_unknown()))
     }
 
+    /// Waits until the journal has come to this question, behind the edits that were there before it.
+    pub(crate) async fn answer(&self) {
+        let (answer, answered) = oneshot::channel();
+        // A journal that has ended is the end of the process, which is under way.
+        if self.0.send(Work::Ask(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
     /// Ends the queue after the edits in it: whoever still holds a clone keeps nothing going.
     pub(crate) async fn end(&self) {
         // Fails only where nobody takes from it any more.
@@ -71,6 +82,8 @@ impl Queue {
             };
             match next {
                 Some(Work::Edit(edit)) => group.push(edit),
+                // Whoever asked may be gone.
+                Some(Work::Ask(answer)) => drop(answer.send(())),
                 Some(Work::End) | None => self.ended = true,
             }
         }
@@ -88,5 +101,24 @@ impl Drop for Queue {
                 let _ = edit.answer.send(Err(failure::stopping()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_journal_that_takes_nothing_gives_no_sign_of_life() {
+        let (edits, mut queue) = Edits::queue();
+        let mut answer = std::pin::pin!(edits.answer());
+        timeout(Duration::from_millis(50), answer.as_mut()).await.unwrap_err();
+        let journal = std::thread::spawn(move || queue.next_group(8).is_none());
+        answer.await;
+        edits.end().await;
+        assert!(journal.join().unwrap());
+        edits.answer().await;
     }
 }

@@ -110,7 +110,7 @@ fn certify(shared: &Shared, wish: &Enrol, key: &PublicKey) -> Result<Enrolled, F
         subject: &subject,
         name: host.name.as_str(),
         enrolment: identity.enrolment,
-        lifetime: shared.host_certificates,
+        lifetime: shared.host_certificates(),
     };
     let chain = shared.issuer.issue(&leaf, key, unix_now()).map_err(|e| failure::internal(&e))?;
     Ok(Enrolled {
@@ -141,7 +141,7 @@ pub(crate) fn renew(
         _ => None,
     };
     let lifetime = match &peer.subject {
-        Spiffe::Host(_) => shared.host_certificates,
+        Spiffe::Host(_) => shared.host_certificates(),
         other => other.lifetime(),
     };
     let name = name.unwrap_or_else(|| peer.name.to_string());

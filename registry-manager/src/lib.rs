@@ -24,4 +24,4 @@ mod server;
 mod session;
 mod sessions;
 
-pub use server::{Manager, StartError};
+pub use server::{Manager, Pulse, StartError};

@@ -25,7 +25,7 @@ use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -96,7 +96,7 @@ pub(crate) struct Inner {
     enrolled_as: HostName,
     pub(crate) edits: Edits,
     pub(crate) issuer: Issuer,
-    pub(crate) host_certificates: Duration,
+    host_certificates: Mutex<Duration>,
     pub(crate) enrolments: Semaphore,
     /// For what is said of strangers with wrong tokens.
     pub(crate) strangers: Occasion,
@@ -110,6 +110,11 @@ impl Inner {
     pub(crate) fn name(&self) -> HostName {
         let registry = self.hub.registry();
         registry.host(self.host).map_or_else(|| self.enrolled_as.clone(), |h| h.name.clone())
+    }
+
+    /// How long a host's certificate that is issued now lives.
+    pub(crate) fn host_certificates(&self) -> Duration {
+        *self.host_certificates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,9 +136,7 @@ impl Manager {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, tasks: Tasks) -> Result<Self, StartError> {
-        if !HOST_CERTIFICATES.contains(&config.host_certificates) {
-            return Err(StartError::HostCertificates { given: config.host_certificates });
-        }
+        possible(config.host_certificates)?;
         let paths = Paths::of(&config.state);
         if !paths.registry().exists() {
             return Err(StartError::NoRegistry(config.state.display().to_string()));
@@ -163,7 +166,7 @@ impl Manager {
             enrolled_as: fallback_name(&credentials),
             edits,
             issuer,
-            host_certificates: config.host_certificates,
+            host_certificates: Mutex::new(config.host_certificates),
             enrolments: Semaphore::new(ENROLMENTS),
             strangers: Occasion::every(STRANGERS_LOG),
             previews: Semaphore::new(PREVIEWS),
@@ -191,6 +194,21 @@ impl Manager {
     /// The committed registry.
     pub fn registry(&self) -> Arc<Registry> {
         self.shared.hub.registry()
+    }
+
+    /// From now on certificates of hosts are issued for this long.
+    ///
+    /// # Errors
+    /// It is out of range; nothing has changed.
+    pub fn set_host_certificates(&self, lifetime: Duration) -> Result<(), StartError> {
+        possible(lifetime)?;
+        *self.shared.host_certificates.lock().unwrap_or_else(PoisonError::into_inner) = lifetime;
+        Ok(())
+    }
+
+    /// For a watchdog: whether the manager works.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.shared))
     }
 
     /// How many agents hold the view that this manager has.
@@ -228,6 +246,27 @@ impl Manager {
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
         }
+    }
+}
+
+fn possible(host_certificates: Duration) -> Result<(), StartError> {
+    match HOST_CERTIFICATES.contains(&host_certificates) {
+        true => Ok(()),
+        false => Err(StartError::HostCertificates { given: host_certificates }),
+    }
+}
+
+/// The sign of life of a running manager. Clones are of the same one.
+#[derive(Clone)]
+pub struct Pulse(Shared);
+
+impl Pulse {
+    /// Comes once the parts have answered without which a manager is of no use: the state that every session
+    /// and every edit reads is not held by somebody who hangs, and the journal takes edits.
+    pub async fn answer(&self) {
+        self.0.hub.mark();
+        drop(self.0.hub.board());
+        self.0.edits.answer().await;
     }
 }
 

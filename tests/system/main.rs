@@ -16,4 +16,5 @@ mod outside;
 mod registry_down;
 mod renewal;
 mod replica;
+mod service;
 mod state_directories;

@@ -3,7 +3,8 @@
 //! clap's `env` puts flags over the environment and leaves an `Option`; [`load_or_default`] reads the file, whose
 //! struct the binary defines with `#[serde(default, deny_unknown_fields)]` and `Option` fields; [`layered`] merges.
 
-use crate::{bounded::read_at_most, text::printable};
+use crate::{Exit, bounded::read_at_most, text::printable};
+use clap::Args;
 use serde::de::DeserializeOwned;
 use std::{
     fmt,
@@ -16,6 +17,23 @@ use thiserror::Error;
 /// The largest configuration file that is read. Ten thousand times what a full one needs; keeps a wrong path (a
 /// disk image, `/dev/zero`) from filling the memory.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Every key of the log with its comment and default.
+const LOG_DEFAULTS: &str = r#"
+[log]
+# error, warn, info, debug or trace, or TARGET=LEVEL, separated by commas.
+#filter = "info"
+# text or json.
+#format = "text"
+"#;
+
+/// The arguments of every binary's command `config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// Print the defaults
+    #[arg(long, required = true)]
+    default: bool,
+}
 
 /// Why a configuration file could not be used. Nothing of the file has taken effect.
 #[derive(Debug, Error)]
@@ -114,6 +132,31 @@ pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, Config
         at: Place::of(bytes, error.valid_up_to()),
     })?;
     toml::from_str(text).map_err(|error| ConfigError::invalid(path, text, error))
+}
+
+impl ConfigArgs {
+    /// Prints the defaults that it asks for; see [`printed_defaults`].
+    pub fn print(&self, own: &str) -> Exit {
+        if self.default {
+            print!("{}", printed_defaults(own));
+        }
+        Exit::Done
+    }
+}
+
+/// A whole settings file: a binary's `own` keys, each behind a `#`, and those of the log.
+pub fn printed_defaults(own: &str) -> String {
+    format!("{own}{LOG_DEFAULTS}")
+}
+
+/// Printed defaults without the `#` before each key, so that a test can hold them against the real ones. Comments
+/// have a space behind it.
+pub fn with_keys_in_force(printed: &str) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        _ => format!("{line}\n"),
+    };
+    printed.lines().map(line).collect()
 }
 
 impl ConfigError {

@@ -23,7 +23,7 @@
 //! let mut hangups = shutdown::on_signals(&tasks)?;
 //! let stop = tasks.shutdown();
 //! tasks.spawn("listener", async move { stop.cancelled().await });
-//! notify::watchdog(&tasks);
+//! notify::watchdog(&tasks, || async { /* ask the main parts */ });
 //! notify::ready();
 //!
 //! tasks.shutdown().cancelled().await;
@@ -39,6 +39,8 @@ pub mod config;
 mod duration;
 mod exit;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod notify;
 pub mod secret;
 pub mod shutdown;
@@ -52,7 +54,7 @@ mod unix_socket;
 pub use config::ConfigError;
 pub use duration::{HumanDuration, ParseDurationError};
 pub use exit::Exit;
-pub use log::{LogArgs, LogConfig, LogError, LogFormat};
+pub use log::{Log, LogArgs, LogConfig, LogError, LogFormat};
 pub use secret::SecretError;
 pub use state_dir::{StateDir, StateDirError, create_private_dir};
 pub use tasks::{DrainError, Tasks};

@@ -1,12 +1,13 @@
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::{
+    fmt,
     io::{self, IsTerminal},
     panic::PanicHookInfo,
 };
 use thiserror::Error;
 use tracing::{Subscriber, error, level_filters::LevelFilter};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, reload};
 
 use crate::{config::layered, text::printable};
 
@@ -38,6 +39,13 @@ pub struct LogConfig {
     pub format: Option<LogFormat>,
 }
 
+impl LogConfig {
+    /// What is in force where nobody says otherwise.
+    pub fn defaults() -> Self {
+        Self { filter: Some(DEFAULT_FILTER.to_owned()), format: Some(LogFormat::default()) }
+    }
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,6 +74,9 @@ pub enum LogError {
     /// The process logs already.
     #[error("logging was started twice in one process; the first setting stays in force")]
     StartedTwice,
+    /// There is no log to change. Cannot happen while the process-wide log is this one, which nothing replaces.
+    #[error("the log is not the one that was started; its filter stays as it is")]
+    Gone,
 }
 
 impl LogArgs {
@@ -75,14 +86,48 @@ impl LogArgs {
     ///
     /// # Errors
     /// A filter that is not one, and a second start in one process.
-    pub fn start(&self, file: &LogConfig) -> Result<(), LogError> {
-        let text = layered(self.log.clone(), file.filter.clone(), DEFAULT_FILTER.to_owned());
-        let format = layered(self.log_format, file.format, LogFormat::default());
+    pub fn start(&self, file: &LogConfig) -> Result<Log, LogError> {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let subscriber = subscriber(filter(&text)?, format, colour, io::stderr);
+        let (subscriber, refilter) = subscriber(self.filter(file)?, self.format(file), colour, io::stderr);
         tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::StartedTwice)?;
         std::panic::set_hook(Box::new(log_panic));
-        Ok(())
+        Ok(Log { args: self.clone(), format: self.format(file), refilter })
+    }
+
+    fn filter(&self, file: &LogConfig) -> Result<EnvFilter, LogError> {
+        filter(&layered(self.log.clone(), file.filter.clone(), DEFAULT_FILTER.to_owned()))
+    }
+
+    fn format(&self, file: &LogConfig) -> LogFormat {
+        layered(self.log_format, file.format, LogFormat::default())
+    }
+}
+
+/// The log of this process once it has started.
+pub struct Log {
+    args: LogArgs,
+    format: LogFormat,
+    refilter: Refilter,
+}
+
+/// Puts another filter in the place of the one in force.
+type Refilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+impl Log {
+    /// Takes the filter of a file that was read again; flags and environment still go over it. Says whether the
+    /// file asks for another format than is in force, which only a new start can give.
+    ///
+    /// # Errors
+    /// A filter that is not one; the one in force stays so.
+    pub fn reload(&self, file: &LogConfig) -> Result<bool, LogError> {
+        (self.refilter)(self.args.filter(file)?).map_err(|_| LogError::Gone)?;
+        Ok(self.args.format(file) != self.format)
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("args", &self.args).field("format", &self.format).finish_non_exhaustive()
     }
 }
 
@@ -111,7 +156,7 @@ fn subscriber<W>(
     format: LogFormat,
     colour: bool,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> (Box<dyn Subscriber + Send + Sync>, Refilter)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -122,8 +167,16 @@ where
         .with_ansi(colour)
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
+        }
     }
 }
 
@@ -199,7 +252,7 @@ mod tests {
     fn logged(text: &str, format: LogFormat) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(filter(text).unwrap(), format, false, move || writer.clone());
+        let (subscriber, _) = subscriber(filter(text).unwrap(), format, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             let _span = info_span!("task", role = "listener").entered();
             info!(host.name = "a\u{1b}[31m", "Heard");
@@ -224,5 +277,30 @@ mod tests {
         assert_eq!(logged("info", LogFormat::Text).lines().count(), 1);
         assert_eq!(logged("debug", LogFormat::Text).lines().count(), 2);
         assert!(!logged("debug", LogFormat::Text).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn another_filter_takes_effect_at_once_and_flags_go_over_the_file() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let buffer = Buffer::default();
+            let writer = buffer.clone();
+            let (subscriber, refilter) =
+                subscriber(filter("warn").unwrap(), format, false, move || writer.clone());
+            let log = Log { args: LogArgs::default(), format, refilter };
+            let file =
+                |filter: &str| LogConfig { filter: Some(filter.into()), format: Some(LogFormat::Json) };
+            tracing::subscriber::with_default(subscriber, || {
+                info!("Before");
+                log.reload(&file("inof")).unwrap_err();
+                info!("After a filter that is none");
+                assert_eq!(log.reload(&file("info")).unwrap(), format == LogFormat::Text);
+                info!("After");
+            });
+            let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+            assert!(text.lines().count() == 1 && text.contains("After"), "{text}");
+        }
+        let args = LogArgs { log: Some("error".into()), log_format: None };
+        let file = LogConfig { filter: Some("debug".into()), format: None };
+        assert_eq!(args.filter(&file).unwrap().to_string(), "error");
     }
 }

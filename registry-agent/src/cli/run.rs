@@ -63,13 +63,21 @@ async fn serve(args: &RunArgs, config: AgentConfig) -> Result<Exit, Failed> {
     let tasks = Tasks::new();
     let mut hangups = shutdown::on_signals(&tasks)?;
     let agent = Agent::start(config.clone(), &tasks.shutdown()).await?;
-    notify::watchdog(&tasks);
+    let routes = agent.routes().clone();
+    notify::watchdog(&tasks, move || {
+        let routes = routes.clone();
+        async move { routes.answer().await }
+    });
     notify::ready();
     let ending = agent.ending();
     loop {
         tokio::select! {
             () = ending.cancelled() => break,
-            () = hangups.next() => reload(args, &config),
+            () = hangups.next() => {
+                notify::reloading();
+                reload(args, &config);
+                notify::ready();
+            }
         }
     }
     notify::stopping();

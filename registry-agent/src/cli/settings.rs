@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_API: &str = "/run/echelon/agent.sock";
 /// The API's socket in a state directory that somebody named.
 pub(crate) const API_IN_STATE: &str = "agent.sock";
 
-/// Every key with its comment and default, as `config --default` prints them.
+/// Every key with its comment and default, as `config --default` prints them before those of the log.
 pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and environment variables go over this file. Every key may be left out.
 
 # State directory: identity and replica.
@@ -37,12 +37,6 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 
 # How long open connections are left when the agent ends.
 #stop_grace = "10s"
-
-[log]
-# error, warn, info, debug or trace, or TARGET=LEVEL, separated by commas.
-#filter = "info"
-# text or json.
-#format = "text"
 "#;
 
 /// The settings file; what is none is left to the default.
@@ -61,7 +55,7 @@ pub(crate) struct File {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use echelon_daemon::config::parse;
+    use echelon_daemon::config::{parse, printed_defaults, with_keys_in_force};
     use std::path::Path;
 
     fn read(text: &str) -> Result<File, String> {
@@ -70,21 +64,15 @@ mod tests {
 
     #[test]
     fn the_printed_defaults_are_a_settings_file_with_and_without_their_comment_signs() {
-        assert_eq!(read(DEFAULTS).unwrap(), File::default());
-        let all: String = DEFAULTS
-            .lines()
-            .map(|line| match line.strip_prefix('#') {
-                Some(key) if !key.starts_with(' ') => format!("{key}\n"),
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        let file = read(&all).unwrap();
+        let printed = printed_defaults(DEFAULTS);
+        assert_eq!(read(&printed).unwrap(), File::default());
+        let file = read(&with_keys_in_force(&printed)).unwrap();
         assert_eq!(file.stop_grace.unwrap().get(), registry_agent::DEFAULT_STOP_GRACE);
         assert_eq!(file.api.unwrap(), [Listen::Unix(DEFAULT_API.into())]);
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
         assert_eq!(file.direct, Some(true));
         assert!(file.managers.is_some() && file.forward.is_some());
-        assert!(file.log.filter.is_some() && file.log.format.is_some());
+        assert_eq!(file.log, LogConfig::defaults());
     }
 
     #[test]

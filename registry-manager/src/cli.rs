@@ -1,0 +1,58 @@
+//! What the binary does with its arguments.
+
+mod init;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+use echelon_daemon::config::{self as settings, ConfigArgs};
+use echelon_daemon::{Exit, LogArgs};
+pub(crate) use init::{InitArgs, init};
+use registry_manager::StartError;
+use registry_manager::config::{self, Recorded};
+use registry_manager::paths::Paths;
+pub(crate) use run::{RunArgs, run};
+use std::path::{Path, PathBuf};
+
+/// Stores the hierarchy and its packages and pushes replicas to every agent.
+#[derive(Parser)]
+#[command(version, after_help = "Example:\n  registry-manager init --framework acme\n  registry-manager run")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes the authority, this manager's identity and an empty registry.
+    #[command(after_help = "Example:\n  registry-manager init --framework acme --advertise 10.0.0.5:29120")]
+    Init(InitArgs),
+    /// Serves agents and consoles until it is told to stop.
+    #[command(after_help = "Example:\n  registry-manager run --http 127.0.0.1:29121")]
+    Run(RunArgs),
+    /// Prints every key of the settings file with its default.
+    #[command(after_help = "Example:\n  registry-manager config --default > /etc/echelon/manager.toml")]
+    Config(ConfigArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct StateArgs {
+    /// State directory.
+    #[arg(long, value_name = "DIR", env = "ECHELON_MANAGER_STATE", default_value = config::DEFAULT_STATE)]
+    pub(crate) state: PathBuf,
+}
+
+/// Prints the default settings.
+pub(crate) fn config(args: &ConfigArgs) -> Exit {
+    args.print(config::DEFAULTS)
+}
+
+/// What `init` was told.
+fn recorded(state: &Path) -> anyhow::Result<Recorded> {
+    let paths = Paths::of(state);
+    if !paths.registry().exists() {
+        return Err(StartError::NoRegistry(state.display().to_string()).into());
+    }
+    Ok(settings::load(&paths.settings())?)
+}
