@@ -49,6 +49,7 @@ pub(crate) fn manager(n: u8, levels: u64, addr: SocketAddr) -> Manager {
         weight: 1,
         role: Role::Backup,
         withdrawn: false,
+        withdrawn_by_host: false,
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn place(packages: Vec<Package>) -> Place {
         packages,
         address: Address::Ip([127, 0, 0, 1].into()),
         denial: None,
+        allow_types: Default::default(),
     }
 }
 

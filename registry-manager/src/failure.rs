@@ -73,6 +73,13 @@ pub(crate) fn outcome_unknown() -> Failure {
     failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
 }
 
+/// The host announces more often than anything on it can change.
+pub(crate) fn too_often() -> Failure {
+    let message = "this host announces too often; this one was not taken in".to_owned();
+    let remedy = "nothing: the agent repeats its newest announcement a little later";
+    failure("too-often", FailureClass::Failed, message, remedy, Retry::Safe)
+}
+
 /// The manager is ending and took nothing of the edit.
 pub(crate) fn stopping() -> Failure {
     let message = "the manager is stopping and took no edit".to_owned();

@@ -223,6 +223,7 @@ fn first_rows(init: &Init, authority: &Authority, id: HostId, console: Identity)
         role: Some(Role::Primary),
         version: None,
         check: Check::default(),
+        host_side: None,
     };
     vec![
         Row::Meta(meta),

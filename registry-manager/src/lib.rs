@@ -18,6 +18,7 @@ mod metrics;
 mod occasion;
 pub mod paths;
 mod places;
+mod rates;
 mod reports;
 mod requests;
 mod server;

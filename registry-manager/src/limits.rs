@@ -67,6 +67,13 @@ pub(crate) const ENROLMENTS: usize = 64;
 /// How long an enrolment that is refused waits for its answer, so that guessing is slow.
 pub(crate) const REFUSED_ENROLMENT: Duration = Duration::from_millis(250);
 
+/// Announcements of one host at once: each of its packages twice, as after a restart of everything on it.
+pub(crate) const ANNOUNCEMENTS: u32 = 2 * echelon_core::limits::MAX_PACKAGES_PER_HOST as u32;
+
+/// Time in which a host may announce once more. A package that comes and goes faster than this is told as
+/// liveness; the registry need not record every turn of it.
+pub(crate) const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Least time between two pushes of liveness while news keep coming.
 pub(crate) const LIVENESS_INTERVAL: Duration = Duration::from_millis(20);
 

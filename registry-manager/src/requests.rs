@@ -8,7 +8,8 @@ use crate::reports;
 use crate::server::Shared;
 use crate::session;
 use echelon_core::access::{Access, Subject};
-use echelon_core::change::ChangeSet;
+use echelon_core::announce::Announcement;
+use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::id::HostId;
 use echelon_core::message::{EditAnswer, Failure, Query, Request, Response, RowsPart};
@@ -172,6 +173,10 @@ impl Caller<'_> {
                 let answer = self.edit(set, dry_run).await;
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
             }
+            Request::Announce(said) => {
+                let answer = self.announce(said).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
+            }
             // These can be asked again, and take as long as the peer does.
             Request::Read if reads => self.unless_stopping(self.read(channel)).await,
             Request::Query(query) if reads => self.unless_stopping(self.query(channel, query)).await,
@@ -213,6 +218,26 @@ impl Caller<'_> {
         let (actor, from) = (Actor::Console(name.clone()), Some(self.from.into()));
         let context = Context { now: unix_now(), actor, from, content };
         self.shared.edits.edit(set, context, dry_run).await
+    }
+
+    /// Takes in what a host's agent says of that host's packages. Of which host, its certificate tells.
+    async fn announce(&self, said: Announcement) -> Result<EditAnswer, Failure> {
+        let row = match &self.peer.subject {
+            Spiffe::Host(id) => self.registry.host(*id),
+            _ => None,
+        };
+        let Some(host) = row else { return Err(failure::not_allowed("announce packages: only agents do")) };
+        let Announcement { number, ty, word } = said;
+        let change = Change::Announce { host: host.id, ty, word };
+        if !change.needs().is_some_and(|needed| self.access.allows(needed)) {
+            return Err(failure::not_allowed("announce packages: only agents do"));
+        }
+        if !self.shared.announcements.admit(host.id) {
+            return Err(failure::too_often());
+        }
+        let set = ChangeSet { request: number, if_revision: None, changes: vec![change] };
+        let (actor, content) = (Actor::Agent(host.name.clone()), content_hash(&set));
+        self.shared.edits.edit(set, Context { now: unix_now(), actor, content }, false).await
     }
 
     async fn read(&self, channel: &mut Channel) -> Result<(), RequestEnd> {

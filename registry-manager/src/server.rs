@@ -7,11 +7,13 @@ use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
 use crate::limits::{
-    DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, RELEASE,
+    REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
+use crate::rates::Rates;
 use crate::{http, journal, requests};
 use echelon_core::id::HostId;
 use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL};
@@ -101,6 +103,8 @@ pub(crate) struct Inner {
     /// For what is said of strangers with wrong tokens.
     pub(crate) strangers: Occasion,
     pub(crate) previews: Semaphore,
+    /// How often hosts announce.
+    pub(crate) announcements: Rates,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
 }
@@ -170,6 +174,7 @@ impl Manager {
             enrolments: Semaphore::new(ENROLMENTS),
             strangers: Occasion::every(STRANGERS_LOG),
             previews: Semaphore::new(PREVIEWS),
+            announcements: Rates::new(ANNOUNCEMENTS, ANNOUNCEMENT_INTERVAL),
             endpoint,
             stop: tasks.shutdown(),
         });

@@ -322,8 +322,10 @@ impl Session<'_> {
     }
 
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
+        // In this order: the agent takes the place to be at least as new as the mark.
+        let mark = self.hub.mark();
         let place = self.place()?.digest();
-        self.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark: self.hub.mark(), place })).await
+        self.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark, place })).await
     }
 
     async fn send(&mut self, message: &ToAgent) -> Result<(), SessionEnd> {

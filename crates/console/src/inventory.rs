@@ -55,6 +55,8 @@ pub(crate) struct PackageEntry {
     pub(crate) weight: u32,
     /// The recorded version.
     pub(crate) version: Option<Text>,
+    /// Whether its host announced it itself; else the operator recorded it.
+    pub(crate) announced: bool,
     /// Its state; none for inventory that is not withdrawn.
     pub(crate) state: Option<CandidateState>,
     /// Why it is in that state; may be empty.
@@ -118,6 +120,7 @@ impl Inventory {
             priority: package.priority,
             weight: package.weight,
             version: package.version.clone(),
+            announced: package.is_announced(),
             state,
             reason,
         }
@@ -127,6 +130,9 @@ impl Inventory {
         if let Some(withdrawal) = &package.withdrawn {
             let reason = withdrawal.reason.as_ref().map(ToString::to_string).unwrap_or_default();
             return (Some(CandidateState::Withdrawn), reason);
+        }
+        if package.is_withdrawn_by_host() {
+            return (Some(CandidateState::Withdrawn), "withdrawn by its host".into());
         }
         if !package.is_manager() {
             return (None, String::new());

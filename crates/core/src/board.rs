@@ -10,6 +10,7 @@ use crate::limits::{HEARTBEAT, SILENT_AFTER};
 use crate::message::{Health, Holding, LivenessEntry, Using};
 use crate::name::{ManagerType, Text};
 use crate::report::CandidateState;
+use crate::settled::WITHDRAWN_BY_HOST;
 use crate::time::Monotonic;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -222,6 +223,7 @@ impl Board {
 /// The state of a manager that a liveness entry tells of, and why.
 pub fn state_of(entry: &LivenessEntry, ty: &ManagerType) -> (CandidateState, String) {
     match entry.packages.get(ty) {
+        Some(Health::Withdrawn) => (CandidateState::Withdrawn, WITHDRAWN_BY_HOST.into()),
         Some(Health::Failing { reason, .. }) => (CandidateState::Down, format!("check failed: {reason}")),
         _ if entry.silent => (CandidateState::Suspect, "its host's agent is silent".into()),
         Some(Health::Passing) => (CandidateState::Live, String::new()),

@@ -1,6 +1,7 @@
 //! What can be asked of the registry.
 
 use crate::access::{Access, Token};
+use crate::announce::HostWord;
 use crate::endpoint::Address;
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
@@ -131,6 +132,16 @@ pub enum Change {
         /// Which backup becomes primary; needed where the package is primary and its type has backups.
         successor: Option<HostName>,
     },
+    /// Takes in what a host says of a package of its own. Managers make this change for the agent that asks;
+    /// its number is the change set's request id.
+    Announce {
+        /// The agent's host. By its id: the agent repeats it after a rename too.
+        host: HostId,
+        /// Of which type; one that the host's identity allows.
+        ty: ManagerType,
+        /// What it says.
+        word: HostWord,
+    },
     /// Sets settings of a domain; those not named stay.
     SetPolicy {
         /// Of which domain.
@@ -211,6 +222,7 @@ impl Change {
     pub fn needs(&self) -> Option<Access> {
         match self {
             Self::Enrol { .. } => None,
+            Self::Announce { .. } => Some(Access::Agent),
             Self::CreateToken { token, .. } if token.access != Access::Agent || token.replace => {
                 Some(Access::Admin)
             }

@@ -78,7 +78,7 @@ pub fn choose(
         None => (best(states), None),
     };
     memory.settle_on(order, states, chosen);
-    let home = order.candidates.iter().position(|c| c.excluded.is_none() && !c.manager.withdrawn);
+    let home = states.iter().position(|verdict| verdict.state.may_serve());
     let outcome = match chosen {
         None => Outcome::Unserved,
         Some(i) if !usable(states[i].state) => Outcome::LastResort,

@@ -115,9 +115,10 @@ fn package(p: &Package, names: &Names<'_>) -> Value {
     json!({
         "host": names.host_name(p.host), "type": p.ty, "endpoint": endpoint, "role": p.role,
         "priority": p.priority, "weight": p.weight,
-        "state": if p.withdrawn.is_some() { "withdrawn" } else { "active" },
+        "state": if p.is_withdrawn() { "withdrawn" } else { "active" },
         "reason": p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()),
         "version": p.version, "check": check(&p.check),
+        "announced": p.is_announced(), "withdrawn_by_host": p.is_withdrawn_by_host(),
     })
 }
 

@@ -7,6 +7,7 @@
 use crate::message::Health;
 use crate::name::Text;
 use crate::report::CandidateState;
+use crate::settled::WITHDRAWN_BY_HOST;
 use crate::time::Monotonic;
 use std::time::Duration;
 
@@ -124,9 +125,11 @@ impl Evidence {
         self.report.as_ref().is_some_and(|r| r.silent).then_some(own.at)
     }
 
-    /// What the evidence comes to: live, unknown, suspect or down.
+    /// What the evidence comes to: live, unknown, suspect or down; or withdrawn by its host, which nothing
+    /// overrides.
     pub fn judge(&self, c: &Circumstances) -> Verdict {
-        self.failed_check(c)
+        self.withdrawn()
+            .or_else(|| self.failed_check(c))
             .or_else(|| self.own_attempt(c))
             .or_else(|| self.silence(c))
             .unwrap_or_else(|| self.nothing_against())
@@ -144,7 +147,12 @@ impl Evidence {
         (at > c.now).then_some(at)
     }
 
-    /// A failed check outranks everything, except that a later connection of one's own disproves a check
+    fn withdrawn(&self) -> Option<Verdict> {
+        let report = self.report.as_ref().filter(|r| r.health == Health::Withdrawn)?;
+        Some(Verdict::new(CandidateState::Withdrawn, WITHDRAWN_BY_HOST).at(report.at))
+    }
+
+    /// A failed check outranks everything else, except that a later connection of one's own disproves a check
     /// that only connects; and, made since there is no registry manager left to say more, casts doubt on any
     /// other.
     fn failed_check(&self, c: &Circumstances) -> Option<Verdict> {

@@ -6,6 +6,8 @@
 
 pub mod access;
 pub mod alarm;
+pub mod announce;
+pub mod announcements;
 pub mod board;
 pub mod change;
 pub mod choice;

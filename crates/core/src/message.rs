@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::alarm::Raised;
+use crate::announce::Announcement;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
 use crate::id::{HostId, RequestId, TokenId};
@@ -95,6 +96,8 @@ pub enum Health {
     Unchecked,
     /// The last check passed.
     Passing,
+    /// Its host wants it to serve nothing.
+    Withdrawn,
     /// As many checks failed in a row as its `misses` say.
     Failing {
         /// Whether the check demands an answer, so that a mere connect does not disprove it.
@@ -172,7 +175,7 @@ pub struct Delta {
 pub struct ManagerHeartbeat {
     /// The view as the manager has it.
     pub mark: ViewMark,
-    /// The hash of this agent's place.
+    /// The hash of this agent's place, which is at least as new as the view.
     pub place: Digest,
 }
 
@@ -224,6 +227,8 @@ pub enum Request {
     Read,
     /// Asks for one of the reports.
     Query(Query),
+    /// Announces what the peer's own host says of a package. Only agents may.
+    Announce(Announcement),
 }
 
 /// Questions answered with documents of [`crate::report`].

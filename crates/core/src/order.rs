@@ -67,7 +67,7 @@ impl Order {
 
     /// The first candidate that is neither withdrawn nor excluded.
     pub fn home(&self) -> Option<&Candidate> {
-        self.ranked().find(|c| !c.manager.withdrawn)
+        self.ranked().find(|c| !c.manager.is_withdrawn())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Packages on hosts, and how they are checked.
 
 use crate::endpoint::{Address, Endpoint};
-use crate::id::HostId;
+use crate::id::{HostId, RequestId};
 use crate::limits::{MAX_CHECK_BYTES, MAX_PRIORITY, MAX_WEIGHT};
 use crate::name::{ManagerType, NameError, NameProblem, Text};
 use serde::{Deserialize, Serialize};
@@ -63,10 +63,24 @@ pub struct Package {
     pub withdrawn: Option<Withdrawal>,
     /// Its role; none for inventory.
     pub role: Option<Role>,
-    /// The installed version, as the operator recorded it.
+    /// The installed version, as the operator or the host recorded it.
     pub version: Option<Text>,
     /// How its own host's agent checks it.
     pub check: Check,
+    /// What its host says of it; none where only the operator has.
+    pub host_side: Option<HostSide>,
+}
+
+/// What a host says of a package of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HostSide {
+    /// The number of its newest announcement.
+    pub number: RequestId,
+    /// Whether it announced the package itself: port, version and check are its own to say. Else it has only
+    /// withdrawn what the operator recorded.
+    pub announced: bool,
+    /// The host wants it to serve nothing.
+    pub withdrawn: bool,
 }
 
 /// An operator's wish that a package serves nothing.
@@ -80,6 +94,21 @@ impl Package {
     /// Whether it listens somewhere, and so can be routed to.
     pub fn is_manager(&self) -> bool {
         self.listens != Listens::Nowhere
+    }
+
+    /// Whether either side, operator or host, wants it to serve nothing.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.is_some() || self.is_withdrawn_by_host()
+    }
+
+    /// Whether its own host wants it to serve nothing.
+    pub fn is_withdrawn_by_host(&self) -> bool {
+        self.host_side.is_some_and(|side| side.withdrawn)
+    }
+
+    /// Whether its host announced it itself.
+    pub fn is_announced(&self) -> bool {
+        self.host_side.is_some_and(|side| side.announced)
     }
 
     /// Where it listens, given its host's address; none for inventory.

@@ -2,10 +2,10 @@
 
 use crate::access::Subject;
 use crate::id::{DomainId, HostId};
-use crate::package::{Package, Role};
+use crate::package::Package;
 use crate::policy::Policy;
 use crate::registry::Registry;
-use crate::row::{Commit, Host, RowKey};
+use crate::row::{Commit, RowKey};
 use crate::view::{Manager, Place, View, ViewChange, ViewKey, ViewRow};
 use std::collections::BTreeSet;
 
@@ -69,6 +69,7 @@ pub fn place(registry: &Registry, host: HostId) -> Option<Place> {
         packages: registry.packages_on(host).map(|p| Package::clone(p)).collect(),
         address: row.reached_at(),
         denial: registry.denial_in_force(&Subject::Host(host)).map(|d| (**d).clone()),
+        allow_types: registry.allowed_types(host),
     })
 }
 
@@ -87,7 +88,7 @@ fn view_row(registry: &Registry, key: &ViewKey) -> Option<ViewRow> {
         }
         ViewKey::Manager(ty, host) => {
             let (host, package) = (registry.host(*host)?, registry.package(*host, ty)?);
-            manager(host, package).map(ViewRow::Manager)
+            Manager::of(package, &host.name, host.domain, &host.reached_at()).map(ViewRow::Manager)
         }
         ViewKey::Policy(domain, ty) => {
             registry.policy(*domain, ty).map(|p| ViewRow::Policy(Policy::clone(p)))
@@ -99,20 +100,6 @@ fn view_row(registry: &Registry, key: &ViewKey) -> Option<ViewRow> {
             Some(ViewRow::Denial((**denial).clone()))
         }
     }
-}
-
-fn manager(host: &Host, package: &Package) -> Option<Manager> {
-    Some(Manager {
-        host: host.id,
-        ty: package.ty.clone(),
-        name: host.name.clone(),
-        domain: host.domain,
-        endpoint: package.endpoint(&host.reached_at())?,
-        priority: package.priority,
-        weight: package.weight,
-        role: package.role.unwrap_or(Role::Backup),
-        withdrawn: package.withdrawn.is_some(),
-    })
 }
 
 /// The view's keys that a commit may have changed.

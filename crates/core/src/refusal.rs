@@ -110,6 +110,28 @@ pub enum Refusal {
         /// The host.
         host: HostName,
     },
+    /// No host with this id.
+    #[error("no host with the id {id} is enrolled")]
+    NotEnrolled {
+        /// The id.
+        id: HostId,
+    },
+    /// The host's identity does not allow it to announce this type.
+    #[error("host {host} may not announce packages of type {ty}")]
+    TypeNotAllowed {
+        /// The host.
+        host: HostName,
+        /// The type.
+        ty: ManagerType,
+    },
+    /// The host has announced something newer of this package.
+    #[error("host {host} has announced something newer of {ty} already")]
+    Superseded {
+        /// The host.
+        host: HostName,
+        /// The type.
+        ty: ManagerType,
+    },
     /// The type `registry` can't be announced by hosts.
     #[error("no host may announce the type registry by itself")]
     RegistryType,
@@ -268,6 +290,9 @@ impl Refusal {
             Self::DomainHasSubdomains { .. } => "domain-has-subdomains",
             Self::HostHasPackages { .. } => "host-has-packages",
             Self::RegistryPackage { .. } => "registry-package",
+            Self::NotEnrolled { .. } => "not-enrolled",
+            Self::TypeNotAllowed { .. } => "type-not-allowed",
+            Self::Superseded { .. } => "superseded",
             Self::RegistryType => "registry-type",
             Self::PrimaryHasBackups { .. } => "primary-has-backups",
             Self::NoBackup { .. } => "no-backup",
@@ -306,10 +331,13 @@ impl Refusal {
             | Self::NotPrimary { .. }
             | Self::RevisionMoved { .. }
             | Self::RequestReused { .. }
+            | Self::Superseded { .. }
             | Self::TooManyPackages { .. }
             | Self::TooManyTokens
             | Self::HostElsewhere { .. } => FailureClass::Forbidden,
-            Self::Enrol(_) => FailureClass::NotAllowed,
+            Self::NotEnrolled { .. } | Self::TypeNotAllowed { .. } | Self::Enrol(_) => {
+                FailureClass::NotAllowed
+            }
             _ => FailureClass::Failed,
         }
     }
@@ -334,6 +362,7 @@ impl Refusal {
             Self::RequestReused { .. } => "leave out --request-id, or give a new one".into(),
             Self::RequestNotTimed { .. } | Self::RequestTooOld { .. } => "look at the registry, then repeat without --request-id".into(),
             Self::RequestFromFuture { .. } => "set the clocks of both machines".into(),
+            Self::TypeNotAllowed { host, ty } => format!("enrol the host with a token that allows the type: echelon token create --host {host} --replace --allow-type {ty}; or record the package: echelon package add {host} {ty}"),
             Self::TooManyTokens => "revoke some: echelon token list".into(),
             Self::ReplaceNeedsHost => "add --host NAME".into(),
             Self::HostElsewhere { host, domain } => format!("leave out --domain, or say --domain {domain}; to move it: echelon host move {host} --domain PATH"),

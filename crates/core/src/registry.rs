@@ -3,7 +3,7 @@
 //! A registry is a value. Cloning it costs nothing to speak of (its maps are persistent), so that an edit
 //! works on a copy, readers keep the state they began with, and what fails leaves no trace.
 
-use crate::access::{Denial, Identity, Subject, Token};
+use crate::access::{Access, Denial, Identity, Subject, Token};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
 use crate::limits::REQUEST_TTL;
@@ -13,6 +13,7 @@ use crate::policy::{Policy, TypeSelector};
 use crate::position::Position;
 use crate::row::{Commit, Domain, Host, Meta, Row, RowChange, RowKey};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A committed edit, as far as a repetition of it is concerned.
@@ -242,6 +243,12 @@ impl Registry {
     /// What is known of an identity.
     pub fn identity(&self, subject: &Subject) -> Option<&Arc<Identity>> {
         self.identities.get(subject)
+    }
+
+    /// The types that a host's agent may announce.
+    pub fn allowed_types(&self, host: HostId) -> BTreeSet<ManagerType> {
+        let identity = self.identity(&Subject::Host(host)).filter(|i| i.access == Access::Agent);
+        identity.map(|i| i.allow_types.clone()).unwrap_or_default()
     }
 
     /// All denials.

@@ -122,6 +122,8 @@ pub struct Replica {
     view: View,
     mark: Option<ViewMark>,
     place: Option<Place>,
+    /// A position that the place is at least as new as.
+    place_at: Option<Position>,
     parts: Vec<ViewRow>,
     in_parts: bool,
     behind: Option<Standing>,
@@ -205,6 +207,11 @@ impl Replica {
         self.place.as_ref()
     }
 
+    /// A position that the place is known to be at least as new as; none until a heartbeat has said so.
+    pub fn place_at(&self) -> Option<Position> {
+        self.place_at
+    }
+
     /// What the view is, once there is one.
     pub fn mark(&self) -> Option<ViewMark> {
         self.mark
@@ -227,6 +234,7 @@ impl Replica {
         self.parts.clear();
         self.in_parts = false;
         self.behind = None;
+        self.place_at = None;
     }
 
     /// Takes in a message. Messages that do not concern the replica do nothing.
@@ -297,6 +305,9 @@ impl Replica {
         let standing =
             Standing { view: self.mark.as_ref().map(number), place: self.place.as_ref().map(Place::digest) };
         let place_matches = standing.place == Some(heartbeat.place);
+        if place_matches {
+            self.place_at = Some(theirs.position);
+        }
         match self.mark_in(&theirs) {
             // A snapshot is coming and replaces whatever differs.
             _ if self.in_parts => Step::Nothing,

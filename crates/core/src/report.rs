@@ -154,6 +154,13 @@ pub enum CandidateState {
     Excluded,
 }
 
+impl CandidateState {
+    /// Whether it may serve, well or not: neither side has withdrawn it, and it is not excluded.
+    pub fn may_serve(self) -> bool {
+        !matches!(self, Self::Withdrawn | Self::Excluded)
+    }
+}
+
 /// A manager that a question takes as down: `HOST`, or `HOST:TYPE`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -82,7 +82,7 @@ impl Route {
 
     /// The first candidate that is neither withdrawn nor excluded.
     pub fn home(&self) -> Option<&Entry> {
-        self.entries.iter().find(|e| e.candidate.excluded.is_none() && !e.candidate.manager.withdrawn)
+        self.entries.iter().find(|e| e.state.may_serve())
     }
 
     /// The chosen one.

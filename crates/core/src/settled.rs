@@ -15,6 +15,9 @@ use crate::row::Host;
 use crate::time::Monotonic;
 use crate::view::{Manager, View};
 
+/// Why a manager is withdrawn that its host has withdrawn.
+pub(crate) const WITHDRAWN_BY_HOST: &str = "withdrawn by its host";
+
 /// What is known of a manager that is neither withdrawn nor excluded: live, unknown, suspect or down, and
 /// why.
 pub type StateOf<'a> = dyn Fn(HostId, &ManagerType) -> (CandidateState, String) + 'a;
@@ -73,6 +76,7 @@ pub(crate) fn standing(manager: &Manager, excluded: Option<Exclusion>) -> Option
         Some(Exclusion::Boundary) => (CandidateState::Excluded, "outside this host's boundary"),
         Some(Exclusion::Denied) => (CandidateState::Excluded, "its host's identity is denied"),
         None if manager.withdrawn => (CandidateState::Withdrawn, "withdrawn by the operator"),
+        None if manager.withdrawn_by_host => (CandidateState::Withdrawn, WITHDRAWN_BY_HOST),
         None => return None,
     };
     Some(Verdict::new(state, reason))

@@ -11,7 +11,7 @@ use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A manager as every agent sees it.
@@ -35,6 +35,31 @@ pub struct Manager {
     pub role: Role,
     /// The operator wants it to serve nothing.
     pub withdrawn: bool,
+    /// Its host wants it to serve nothing.
+    pub withdrawn_by_host: bool,
+}
+
+impl Manager {
+    /// The manager that a package is, on a host of this name, domain and address; none for inventory.
+    pub fn of(package: &Package, name: &HostName, domain: DomainId, address: &Address) -> Option<Self> {
+        Some(Self {
+            host: package.host,
+            ty: package.ty.clone(),
+            name: name.clone(),
+            domain,
+            endpoint: package.endpoint(address)?,
+            priority: package.priority,
+            weight: package.weight,
+            role: package.role.unwrap_or(Role::Backup),
+            withdrawn: package.withdrawn.is_some(),
+            withdrawn_by_host: package.is_withdrawn_by_host(),
+        })
+    }
+
+    /// Whether either side, operator or host, wants it to serve nothing.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn || self.withdrawn_by_host
+    }
 }
 
 /// Names one row of the view.
@@ -106,9 +131,21 @@ pub struct Place {
     pub address: Address,
     /// Its own denial.
     pub denial: Option<Denial>,
+    /// The types that it may announce.
+    pub allow_types: BTreeSet<ManagerType>,
 }
 
 impl Place {
+    /// Its domain.
+    pub fn domain(&self) -> DomainId {
+        self.domains.last().copied().unwrap_or(DomainId::ROOT)
+    }
+
+    /// Its package of this type.
+    pub fn package(&self, ty: &ManagerType) -> Option<&Package> {
+        self.packages.iter().find(|p| p.ty == *ty)
+    }
+
     /// The hash of everything a place says.
     pub fn digest(&self) -> Digest {
         let mut h = RowHasher::default();
@@ -121,6 +158,10 @@ impl Place {
         self.packages.iter().for_each(|p| hash_package(&mut h, p));
         optional(&mut h, self.denial.as_ref().map(|d| d.up_to.into()));
         h.number(self.denial.as_ref().map_or(0, |d| d.until.0));
+        h.number(self.allow_types.len() as u64);
+        self.allow_types.iter().for_each(|ty| {
+            h.text(ty.as_str());
+        });
         Digest::of(h.finish())
     }
 }
@@ -325,7 +366,8 @@ impl ViewRow {
                 h.number(3).bytes(m.host.0.as_bytes()).text(m.ty.as_str()).text(m.name.as_str());
                 h.number(m.domain.0).text(&m.endpoint.to_string());
                 h.number(m.priority.into()).number(m.weight.into());
-                h.number(u64::from(m.role == Role::Primary)).number(u64::from(m.withdrawn));
+                h.number(u64::from(m.role == Role::Primary))
+                    .number(u64::from(m.withdrawn) + 2 * u64::from(m.withdrawn_by_host));
             }
             Self::Policy(p) => {
                 h.number(4).number(p.domain.0).text(&p.ty.to_string());
@@ -390,4 +432,11 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
     };
     h.number(p.check.interval.as_micros() as u64).number(p.check.timeout.as_micros() as u64);
     h.number(p.check.misses.into());
+    match &p.host_side {
+        None => h.number(0),
+        Some(side) => {
+            let flags = u64::from(side.announced) + 2 * u64::from(side.withdrawn);
+            h.number(1).bytes(side.number.0.as_bytes()).number(flags)
+        }
+    };
 }

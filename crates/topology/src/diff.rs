@@ -16,7 +16,7 @@ use std::fmt::Display;
 ///
 /// What the file leaves out is left as it is, unless [`Options::prune`] is set. A key that is left out
 /// takes its default, but an existing host keeps its domain and address, and an existing package its
-/// role and state.
+/// role and state. What its host announced of a package stays, too.
 ///
 /// # Errors
 /// The file is of another framework, or contradicts the registry's roles.
@@ -30,6 +30,8 @@ pub fn diff(
     if file != own {
         return Err(DiffError::OtherFramework { file: file.clone(), registry: own.clone() });
     }
+    let filled = with_announced(topology, registry);
+    let topology = filled.as_ref().unwrap_or(topology);
     let hosts: BTreeMap<_, _> = topology.hosts.iter().map(|h| (&h.name, h)).collect();
     let roles = Roles::settle(topology, registry, &hosts, options.prune)?;
     let plan = Plan::default();
@@ -42,6 +44,25 @@ pub fn diff(
         diff.prune();
     }
     Ok(diff.plan)
+}
+
+/// The file with what hosts have announced in place of the keys that it leaves out; none where that makes no
+/// difference.
+fn with_announced(topology: &Topology, registry: &Registry) -> Option<Topology> {
+    if !registry.packages().any(|p| p.is_announced()) {
+        return None;
+    }
+    let mut filled = topology.clone();
+    for entry in &mut filled.hosts {
+        let Some(host) = registry.host_named(&entry.name) else { continue };
+        for package in &mut entry.packages {
+            let announced = registry.package(host.id, &package.ty).filter(|p| p.is_announced());
+            if let Some(announced) = announced {
+                package.fill_in(announced);
+            }
+        }
+    }
+    Some(filled)
 }
 
 /// A plan in the making.
@@ -230,7 +251,22 @@ enum Order {
     Other,
 }
 
-/// What an operator recorded of a package.
+impl PackageEntry {
+    /// Takes over what is announced where the file writes nothing.
+    fn fill_in(&mut self, announced: &Package) {
+        if !self.written.listens {
+            self.spec.listens = announced.listens.clone();
+        }
+        if !self.written.version {
+            self.spec.version = announced.version.clone();
+        }
+        if !self.written.check {
+            self.spec.check = announced.check.clone();
+        }
+    }
+}
+
+/// What is recorded of a package.
 pub(crate) fn spec_of(package: &Package) -> PackageSpec {
     PackageSpec {
         listens: package.listens.clone(),

@@ -3,12 +3,17 @@
 use crate::plan::{DiffError, Sign};
 use crate::testing::{KEEP, PRUNE, apply, edit, fresh, ids, plan, registry, shown, topology};
 use crate::{diff, export, parse, to_registry};
+use echelon_core::access::{Access, Identity, Subject};
+use echelon_core::announce::{AnnouncedSpec, HostWord};
 use echelon_core::change::Change;
 use echelon_core::message::{Failure, FailureClass};
 use echelon_core::name::HostName;
-use echelon_core::package::Role;
+use echelon_core::package::{Check, Role};
 use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
+use echelon_core::row::Row;
+use echelon_core::time::UnixMillis;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 const THREE: &str = r#"
@@ -313,4 +318,61 @@ fn a_hundred_thousand_hosts_are_compared_in_seconds() {
     assert!(plan(&file, &whole, PRUNE).is_empty());
     assert!(parse("again", export(&whole).as_bytes()).is_ok());
     assert!(begun.elapsed() < DEADLINE, "took {:?}", begun.elapsed());
+}
+
+/// A registry in which the host `a` has announced the package `m` itself, on port 7 with a check of its own.
+fn announced(file: &str) -> Registry {
+    let registry = registry(file);
+    let host = registry.host_named(&name("a")).unwrap().id;
+    let identity = Row::Identity(Identity {
+        subject: Subject::Host(host),
+        enrolment: 1,
+        access: Access::Agent,
+        allow_types: ["m".parse().unwrap()].into(),
+        key_hash: [0; 32],
+        enrolled: UnixMillis(0),
+    });
+    let registry =
+        Registry::from_rows(registry.position(), registry.rows().chain([identity]).collect::<Vec<_>>())
+            .unwrap();
+    let check = Check { misses: 9, ..Check::default() };
+    let spec =
+        AnnouncedSpec { port: NonZeroU16::new(7), version: Some("2".parse().unwrap()), check: Some(check) };
+    let word = HostWord::Runs(spec);
+    edit(&registry, vec![Change::Announce { host, ty: "m".parse().unwrap(), word }]).unwrap()
+}
+
+#[test]
+fn what_a_host_announced_stays_where_the_file_leaves_it_out() {
+    let before = announced("[[host]]\nname = \"a\"\n");
+    let lines = |file: &str| shown(&plan(&topology(file), &before, PRUNE));
+    assert!(lines("[[host]]\nname = \"a\"\npackages = [\"m\"]\n").is_empty());
+    assert!(plan(&parse("x", export(&before).as_bytes()).unwrap(), &before, PRUNE).is_empty());
+    let weight = "[[host]]\nname = \"a\"\n[[host.package]]\ntype = \"m\"\nweight = 5\n";
+    assert_eq!(lines(weight), ["~ package a m: weight 1 → 5"]);
+    let written = format!("{weight}port = 8\ncheck = {{}}\n");
+    let check = "check { tcp = true, misses = 9 } → { tcp = true }";
+    assert_eq!(lines(&written), [format!("~ package a m: port 7 → port 8, weight 1 → 5, {check}")]);
+    let after = apply(&before, &plan(&topology(&written), &before, KEEP)).unwrap();
+    let package = after.packages().next().unwrap();
+    assert!(package.is_announced() && package.version.is_some(), "{package:?}");
+}
+
+#[test]
+fn prune_removes_neither_what_a_host_announced_nor_that_host() {
+    let operators = "[[host]]\nname = \"a\"\npackages = [\"other:1\"]\n";
+    let before = announced(operators);
+    for (file, lines) in [(operators, vec![]), ("", vec!["- package a other"])] {
+        let pruned = plan(&topology(file), &before, PRUNE);
+        assert_eq!(shown(&pruned), lines);
+        assert!(
+            pruned.warnings.iter().any(|w| w.contains("itself") || w.contains("announced")),
+            "{pruned:?}"
+        );
+        let after = apply(&before, &pruned).unwrap();
+        assert!(after.packages().any(|p| p.is_announced()));
+    }
+    let backup = "[[host]]\nname = \"b\"\n[[host.package]]\ntype = \"m\"\nport = 1\nrole = \"primary\"\n";
+    let error = diff(&topology(backup), &before, PRUNE, &mut ids(1)).unwrap_err();
+    assert!(matches!(error, DiffError::Roles(_)), "the announced one stays primary: {error}");
 }

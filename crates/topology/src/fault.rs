@@ -153,6 +153,14 @@ pub enum Fault {
     /// A policy without settings.
     #[error("this policy sets nothing: add a setting such as walk = \"chain\", or remove the policy")]
     EmptyPolicy,
+    /// A key that a host cannot announce.
+    #[error(
+        "{key} is not for a host to announce: the operator sets it with echelon package or a topology file"
+    )]
+    OperatorsKey {
+        /// The key.
+        key: &'static str,
+    },
     /// Something that a later version reads.
     #[error("{key} is not supported yet: {instead}")]
     NotSupported {

@@ -31,19 +31,31 @@ impl Diff<'_> {
     }
 
     fn is_gone(&self, host: &Host) -> bool {
-        !self.hosts.contains_key(&host.name) && !has_registry(self.registry, host)
+        !self.hosts.contains_key(&host.name) && self.stays_because(host).is_none()
+    }
+
+    /// Why a host stays though the file does not name it, and what would take it out; none for one that goes.
+    fn stays_because(&self, host: &Host) -> Option<String> {
+        if has_registry(self.registry, host) {
+            let way_out = "registry-manager leave, run there, takes it out";
+            return Some(format!("it has a registry manager; {way_out}"));
+        }
+        let announced = self.registry.packages_on(host.id).find(|p| p.is_announced())?;
+        let way_out = format!("echelon host remove {} --with-packages", host.name);
+        Some(format!(
+            "it announced the package {} itself; to remove it all the same: {way_out}",
+            announced.ty
+        ))
     }
 
     /// Domains in which hosts stay without the file saying so are needed too.
     fn keep_places(&mut self, kept: &[&Host]) {
         for host in kept {
             let entry = self.hosts.get(&host.name);
-            if entry.is_none() {
-                self.plan.warnings.push(format!(
-                    "host {0} is not in the file and stays all the same: it has a registry manager; \
-                     registry-manager leave, run there, takes it out",
-                    host.name
-                ));
+            if let Some(why) = self.stays_because(host).filter(|_| entry.is_none()) {
+                let host = &host.name;
+                let warning = format!("host {host} is not in the file and stays all the same: {why}");
+                self.plan.warnings.push(warning);
             }
             if entry.is_none_or(|e| e.domain.is_none()) {
                 self.need(&self.registry.path(host.domain));
@@ -55,7 +67,15 @@ impl Diff<'_> {
         let registry = self.registry;
         let of_kept = kept.iter().flat_map(|host| registry.packages_on(host.id).map(move |p| (*host, p)));
         let of_kept = of_kept.filter(|(host, p)| !p.ty.is_registry() && !self.is_named(&host.name, &p.ty));
-        let of_kept: Vec<_> = of_kept.map(|(host, p)| (host, &**p, true)).collect();
+        let (announced, of_kept): (Vec<_>, Vec<_>) = of_kept.partition(|(_, p)| p.is_announced());
+        for (host, package) in announced {
+            let (host, ty) = (&host.name, &package.ty);
+            self.plan.warnings.push(format!(
+                "the package {ty} of {host} is not in the file and stays all the same: its host announced it; to \
+                 remove it all the same: echelon package remove {host} {ty}"
+            ));
+        }
+        let of_kept: Vec<_> = of_kept.into_iter().map(|(host, p)| (host, &**p, true)).collect();
         let of_gone = gone.iter().flat_map(|host| registry.packages_on(host.id).map(move |p| (*host, p)));
         let all: Vec<_> = of_kept.into_iter().chain(of_gone.map(|(host, p)| (host, &**p, false))).collect();
         // A primary that nobody succeeds goes after its backups.

@@ -34,7 +34,7 @@ pub fn parse(file: &str, input: &[u8]) -> Result<Topology, TopologyError> {
 }
 
 /// The text of a file, without the byte order mark that some editors put first.
-fn decode<'i>(file: &str, input: &'i [u8]) -> Result<&'i str, TopologyError> {
+pub(crate) fn decode<'i>(file: &str, input: &'i [u8]) -> Result<&'i str, TopologyError> {
     let input = input.strip_prefix("\u{feff}".as_bytes()).unwrap_or(input);
     let fail = |at, fault| Err(alone(file, input, at, fault));
     if input.len() > MAX_INPUT {
@@ -61,7 +61,7 @@ pub(crate) struct Reader<'i> {
 }
 
 impl<'i> Reader<'i> {
-    fn new(text: &'i str) -> Self {
+    pub(crate) fn new(text: &'i str) -> Self {
         let problems = Problems::new(text);
         let (domains, hosts) = Default::default();
         let (policies, primaries) = Default::default();

@@ -3,7 +3,7 @@
 use crate::document::{Entry, Node};
 use crate::fault::Fault;
 use crate::read::{Reader, first_at};
-use crate::topology::{PackageEntry, PackageState};
+use crate::topology::{PackageEntry, PackageState, Written};
 use echelon_core::change::PackageSpec;
 use echelon_core::limits::{MAX_PACKAGES_PER_HOST, MAX_PRIORITY, MAX_WEIGHT};
 use echelon_core::name::{HostName, ManagerType, NameError, NameProblem};
@@ -45,7 +45,8 @@ impl Reader<'_> {
             }
         };
         let spec = PackageSpec { listens, ..PackageSpec::default() };
-        Some((node.at, PackageEntry { ty, spec, state: None, role: None }))
+        let written = Written { listens: spec.listens != Listens::Nowhere, ..Written::default() };
+        Some((node.at, PackageEntry { ty, spec, state: None, role: None, written }))
     }
 
     /// `[[host.package]]`.
@@ -74,7 +75,12 @@ impl Reader<'_> {
         let listens = entries.iter().any(|e| matches!(&*e.key, "port" | "endpoint"));
         match role {
             Some((at, _)) if !listens => self.problems.note(at, Fault::RoleOfInventory { ty }),
-            role => Some((node.at, PackageEntry { ty, spec, state, role: role.map(|(_, role)| role) })),
+            role => {
+                let is_written = |key: &str| entries.iter().any(|e| e.key == key);
+                let written = Written { listens, version: is_written("version"), check: is_written("check") };
+                let role = role.map(|(_, role)| role);
+                Some((node.at, PackageEntry { ty, spec, state, role, written }))
+            }
         }
     }
 
@@ -89,7 +95,8 @@ impl Reader<'_> {
         }
     }
 
-    fn check(&mut self, node: &Node<'_>) -> Option<Check> {
+    /// A check, as a file or a host states it.
+    pub(crate) fn check(&mut self, node: &Node<'_>) -> Option<Check> {
         let entries = self.problems.table("check", node, CHECK)?;
         let (mut send, mut expect) = (None, None);
         let (mut interval, mut timeout, mut misses) = (None, None, None);

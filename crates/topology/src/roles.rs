@@ -86,6 +86,8 @@ impl<'t> Roles<'t> {
         let (mut settled, mut conflicts) = (Self::default(), Vec::new());
         for (ty, managers) in Managers::of(topology) {
             let primary = registry.primary_of(ty).and_then(|p| registry.host(p.host)).map(|h| &h.name);
+            // What a host announced itself is not pruned.
+            let prune = prune && !registry.primary_of(ty).is_some_and(|p| p.is_announced());
             match primary.filter(|host| ty.is_registry() || stays(hosts.get(*host), ty, prune)) {
                 Some(primary) => conflicts.extend(managers.conflicts(ty, primary, registry)),
                 None if ty.is_registry() => {}

@@ -80,6 +80,7 @@ fn package(host: HostId, entry: &PackageEntry, role: Role) -> Package {
         role: entry.is_manager().then_some(role),
         version: spec.version,
         check: spec.check,
+        host_side: None,
     }
 }
 

@@ -56,6 +56,19 @@ pub struct PackageEntry {
     pub state: Option<PackageState>,
     /// Its role, where one is written.
     pub role: Option<Role>,
+    /// Which of the keys are written that a host may announce itself.
+    pub written: Written,
+}
+
+/// Of the keys that a host may announce itself, those that a file writes. The others stay as the host has them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    /// `port` or `endpoint`.
+    pub listens: bool,
+    /// `version`.
+    pub version: bool,
+    /// `check`.
+    pub check: bool,
 }
 
 /// Whether the operator wants a package to serve.

@@ -3,7 +3,7 @@
 use crate::access::Token;
 use crate::error::DecodeError;
 use crate::frame::occurrences;
-use crate::package::PackageSpec;
+use crate::package::{HostWord, PackageSpec};
 use crate::policy::Settings;
 use echelon_core::change;
 use echelon_core::limits::MAX_CHANGES;
@@ -24,7 +24,7 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 choice! { change::Change => Change,
-    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")
+    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")
     unit {}
     value {}
     record {
@@ -113,6 +113,11 @@ choice! { change::Change => Change,
             #[prost(string, optional, tag = "4")] domain: Option<String>,
             #[prost(string, optional, tag = "5")] address: Option<String>,
             #[prost(bytes = "vec", tag = "6")] key_hash: Vec<u8>,
+        },
+        "20" Announce {
+            #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
+            #[prost(string, tag = "2")] ty: String,
+            #[prost(message, optional, tag = "3")] word: Option<HostWord>,
         },
     }
 }

@@ -1,6 +1,7 @@
 //! Packages, and how they are checked.
 
 use crate::error::DecodeError;
+use echelon_core::announce;
 use echelon_core::change::PackageSpec as CoreSpec;
 use echelon_core::package::{self, check_priority, check_weight};
 
@@ -37,6 +38,12 @@ message! { package::Withdrawal => Withdrawal {
     #[prost(string, optional, tag = "1")] reason: Option<String>,
 } }
 
+message! { package::HostSide => HostSide {
+    #[prost(bytes = "vec", tag = "1")] number: Vec<u8>,
+    #[prost(bool, tag = "2")] announced: bool,
+    #[prost(bool, tag = "3")] withdrawn: bool,
+} }
+
 message! { package::Package => Package {
     #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
     #[prost(string, tag = "2")] ty: String,
@@ -47,6 +54,7 @@ message! { package::Package => Package {
     #[prost(int32, optional, tag = "7")] role: Option<i32>,
     #[prost(string, optional, tag = "8")] version: Option<String>,
     #[prost(message, optional, tag = "9")] check: Option<Check>,
+    #[prost(message, optional, tag = "10")] host_side: Option<HostSide>,
 } check |package| check_rank("Package", package.priority, package.weight) }
 
 message! { CoreSpec => PackageSpec {
@@ -56,6 +64,26 @@ message! { CoreSpec => PackageSpec {
     #[prost(string, optional, tag = "4")] version: Option<String>,
     #[prost(message, optional, tag = "5")] check: Option<Check>,
 } check |spec| check_rank("PackageSpec", spec.priority, spec.weight) }
+
+message! { announce::AnnouncedSpec => AnnouncedSpec {
+    #[prost(uint32, optional, tag = "1")] port: Option<u32>,
+    #[prost(string, optional, tag = "2")] version: Option<String>,
+    #[prost(message, optional, tag = "3")] check: Option<Check>,
+} }
+
+choice! { announce::HostWord => HostWord, HostWordKind ("HostWordKind", "1, 2")
+    unit { "2" Withdraws }
+    value {
+        #[prost(message, tag = "1")] Runs(AnnouncedSpec),
+    }
+    record {}
+}
+
+message! { announce::Announcement => Announcement {
+    #[prost(bytes = "vec", tag = "1")] number: Vec<u8>,
+    #[prost(string, tag = "2")] ty: String,
+    #[prost(message, optional, tag = "3")] word: Option<HostWord>,
+} }
 
 /// Refuses a priority or a weight out of range.
 pub(crate) fn check_rank(at: &'static str, priority: u32, weight: u32) -> Result<(), DecodeError> {

@@ -4,6 +4,7 @@ use crate::change::{CHANGES, ChangeSet};
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::frame::occurrences;
+use crate::package::Announcement;
 use crate::row::{Position, Row, RowChange};
 use crate::session::LivenessEntry;
 use echelon_core::limits::MAX_CHANGES;
@@ -13,11 +14,12 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7")
     unit { "1" Session, "5" Read }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
         #[prost(message, tag = "6")] Query(Query),
+        #[prost(message, tag = "7")] Announce(Announcement),
     }
     record {
         "3" Renew {

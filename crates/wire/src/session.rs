@@ -87,8 +87,8 @@ message! { alarm::Raised => Raised {
     #[prost(uint64, tag = "2")] since: u64,
 } }
 
-choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3")
-    unit { "1" Unchecked, "2" Passing }
+choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3, 4")
+    unit { "1" Unchecked, "2" Passing, "4" Withdrawn }
     value {}
     record {
         "3" Failing {

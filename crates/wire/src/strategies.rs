@@ -2,13 +2,14 @@
 
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
+use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
-use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
+use echelon_core::package::{Check, CheckKind, CheckText, HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
@@ -202,8 +203,8 @@ fn role() -> impl Strategy<Value = Role> {
 /// A package on any host.
 pub fn package() -> impl Strategy<Value = Package> {
     let withdrawn = option::of(option::of(text()).prop_map(|reason| Withdrawal { reason }));
-    (host_id(), manager_type(), spec(), withdrawn, option::of(role())).prop_map(
-        |(host, ty, spec, withdrawn, role)| Package {
+    (host_id(), manager_type(), spec(), withdrawn, option::of(role()), option::of(host_side())).prop_map(
+        |(host, ty, spec, withdrawn, role, host_side)| Package {
             host,
             ty,
             listens: spec.listens,
@@ -213,6 +214,7 @@ pub fn package() -> impl Strategy<Value = Package> {
             role,
             version: spec.version,
             check: spec.check,
+            host_side,
         },
     )
 }
@@ -343,6 +345,37 @@ fn change_of_host() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn host_side() -> impl Strategy<Value = HostSide> {
+    (request_id(), any::<bool>(), any::<bool>()).prop_map(|(number, announced, withdrawn)| HostSide {
+        number,
+        announced,
+        withdrawn,
+    })
+}
+
+fn host_word() -> impl Strategy<Value = HostWord> {
+    let runs = (spec(), any::<bool>()).prop_map(|(spec, listens)| {
+        let port = match spec.listens {
+            Listens::Port(port) if listens => Some(port),
+            _ => None,
+        };
+        HostWord::Runs(AnnouncedSpec {
+            port,
+            version: spec.version,
+            check: Some(spec.check).filter(|_| listens),
+        })
+    });
+    prop_oneof![runs, Just(HostWord::Withdraws)]
+}
+
+fn announcement() -> impl Strategy<Value = Announcement> {
+    (request_id(), manager_type(), host_word()).prop_map(|(number, ty, word)| Announcement {
+        number,
+        ty,
+        word,
+    })
+}
+
 fn change_of_package() -> impl Strategy<Value = Change> {
     let which = || (host_name(), manager_type());
     prop_oneof![
@@ -354,6 +387,11 @@ fn change_of_package() -> impl Strategy<Value = Change> {
             reason
         }),
         which().prop_map(|(host, ty)| Change::RestorePackage { host, ty }),
+        (host_id(), manager_type(), host_word()).prop_map(|(host, ty, word)| Change::Announce {
+            host,
+            ty,
+            word
+        }),
         (which(), option::of(host_name())).prop_map(|((host, ty), successor)| Change::RemovePackage {
             host,
             ty,
@@ -394,6 +432,7 @@ pub fn change_set() -> impl Strategy<Value = ChangeSet> {
 fn manager() -> impl Strategy<Value = Manager> {
     (package(), host_name(), domain_id(), endpoint(), role()).prop_map(|(p, name, domain, endpoint, role)| {
         Manager {
+            withdrawn_by_host: p.is_withdrawn_by_host(),
             host: p.host,
             ty: p.ty,
             name,
@@ -439,9 +478,9 @@ pub fn view_mark() -> impl Strategy<Value = ViewMark> {
 
 /// A host's place.
 pub fn place() -> impl Strategy<Value = Place> {
-    let own = (vec(package(), LIST), address(), option::of(denial()));
+    let own = (vec(package(), LIST), address(), option::of(denial()), btree_set(manager_type(), LIST));
     (host_id(), host_name(), domain_path(), vec(domain_id(), LIST), own).prop_map(
-        |(host, name, path, domains, (packages, address, denial))| Place {
+        |(host, name, path, domains, (packages, address, denial, allow_types))| Place {
             host,
             name,
             path,
@@ -449,6 +488,7 @@ pub fn place() -> impl Strategy<Value = Place> {
             packages,
             address,
             denial,
+            allow_types,
         },
     )
 }
@@ -465,7 +505,7 @@ fn holding() -> impl Strategy<Value = Holding> {
 fn health() -> impl Strategy<Value = Health> {
     let failing = (any::<bool>(), text())
         .prop_map(|(demands_answer, reason)| Health::Failing { demands_answer, reason });
-    prop_oneof![Just(Health::Unchecked), Just(Health::Passing), failing]
+    prop_oneof![Just(Health::Unchecked), Just(Health::Passing), Just(Health::Withdrawn), failing]
 }
 
 fn using() -> impl Strategy<Value = Using> {
@@ -566,6 +606,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         (change_set(), any::<bool>()).prop_map(|(set, dry_run)| Request::Edit { set, dry_run }),
         Just(Request::Read),
         query().prop_map(Request::Query),
+        announcement().prop_map(Request::Announce),
     ]
 }
 

@@ -162,6 +162,7 @@ fn example_package() -> echelon_core::package::Package {
         role: None,
         version: None,
         check: echelon_core::package::Check::default(),
+        host_side: None,
     }
 }
 
@@ -209,6 +210,7 @@ fn lists_are_bounded() {
         packages: vec![example_package(); packages],
         address: "127.0.0.1".parse().unwrap(),
         denial: None,
+        allow_types: Default::default(),
     };
     assert!(Place::decode(&place(MAX_PACKAGES_PER_HOST).encode()).is_ok());
     assert!(error::<Place>(&place(MAX_PACKAGES_PER_HOST + 1).encode()).contains("has 65 entries"));

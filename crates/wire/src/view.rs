@@ -20,6 +20,7 @@ message! { view::Manager => Manager {
     #[prost(uint32, tag = "7")] weight: u32,
     #[prost(int32, tag = "8")] role: i32,
     #[prost(bool, tag = "9")] withdrawn: bool,
+    #[prost(bool, tag = "10")] withdrawn_by_host: bool,
 } check |manager| check_rank("Manager", manager.priority, manager.weight) }
 
 /// Root certificates, in DER.
@@ -125,6 +126,7 @@ message! { view::Place => Place {
     #[prost(message, repeated, tag = "5")] packages: Vec<Package>,
     #[prost(string, tag = "6")] address: String,
     #[prost(message, optional, tag = "7")] denial: Option<Denial>,
+    #[prost(string, repeated, tag = "8")] allow_types: Vec<String>,
 } check |place| {
     DecodeError::check_count("Place.domains", place.domains.len(), MAX_DEPTH + 1)?;
     DecodeError::check_count("Place.packages", place.packages.len(), MAX_PACKAGES_PER_HOST)

@@ -6,11 +6,12 @@
 
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
+use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::digest::Digest;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
-use echelon_core::package::{Check, CheckKind, CheckText, Listens, Package, Role, Withdrawal};
+use echelon_core::package::{Check, CheckKind, CheckText, HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
@@ -108,8 +109,9 @@ macro_rules! kinds {
 kinds! {
     FromAgent { Hello, Heartbeat, Repair }
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness }
-    Health { Unchecked, Passing, Failing }
-    Request { Session, Enrol, Renew, Edit, Read, Query }
+    Health { Unchecked, Passing, Withdrawn, Failing }
+    HostWord { Runs, Withdraws }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce }
     Query { Status, Route, Tokens }
     Response { Failed, Enrolled, Renewed, Edited, Rows, Documents }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
@@ -131,7 +133,7 @@ kinds! {
     Change {
         AddDomain, RenameDomain, MoveDomain, RemoveDomain, AddHost, MoveHost, RenameHost, SetAddress,
         RemoveHost, AddPackage, SetPackage, WithdrawPackage, RestorePackage, RemovePackage, SetPolicy,
-        ReplacePolicy, CreateToken, RevokeToken, Enrol,
+        ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce,
     }
 }
 
@@ -200,6 +202,7 @@ fn package(listens: Listens, check: Check, role: Role) -> Package {
         role: Some(role),
         version: Some(to("1.4.2")),
         check,
+        host_side: None,
     }
 }
 
@@ -283,6 +286,7 @@ fn manager() -> Manager {
         weight: 1,
         role: Role::Primary,
         withdrawn: true,
+        withdrawn_by_host: false,
     }
 }
 
@@ -295,6 +299,7 @@ fn place() -> Place {
         packages: vec![plain_package()],
         address: to("agent1.example"),
         denial: Some(denial()),
+        allow_types: BTreeSet::new(),
     }
 }
 
@@ -361,6 +366,28 @@ fn changes() -> Vec<Change> {
             address: Some(to("10.0.0.1")),
             key_hash: [11; 32],
         },
+        Change::Announce { host: host_id(), ty: ty(), word: HostWord::Runs(announced_spec()) },
+    ]
+}
+
+fn announced_spec() -> AnnouncedSpec {
+    AnnouncedSpec { port: Some(to("7000")), version: Some(to("1.4.2")), check: Some(check(exchange())) }
+}
+
+fn announcement(word: HostWord) -> Announcement {
+    Announcement { number: request_id(), ty: to("audit"), word }
+}
+
+/// Fields that came to messages later, in one example each.
+fn added() -> Vec<Example> {
+    let side = HostSide { number: request_id(), announced: true, withdrawn: true };
+    let package = Package { host_side: Some(side), ..plain_package() };
+    let manager = Manager { withdrawn_by_host: true, ..manager() };
+    let place = Place { allow_types: BTreeSet::from([to("audit"), to("command-control")]), ..place() };
+    vec![
+        example("Package.host_side", Row::Package(package)),
+        example("Manager.withdrawn_by_host", ViewRow::Manager(manager)),
+        example("Place.allow_types", place),
     ]
 }
 
@@ -466,6 +493,7 @@ fn requests() -> Vec<Request> {
         Request::Edit { set: change_set(changes()), dry_run: true },
         Request::Read,
         Request::Query(Query::Status),
+        Request::Announce(announcement(HostWord::Withdraws)),
     ]
 }
 
@@ -511,7 +539,7 @@ fn responses() -> Vec<Response> {
 /// The words and kinds that stand inside other messages, each in one that carries it.
 fn inner() -> Vec<Example> {
     let failing = Health::Failing { demands_answer: true, reason: to("no answer within 500ms") };
-    let health = [Health::Unchecked, Health::Passing, failing];
+    let health = [Health::Unchecked, Health::Passing, Health::Withdrawn, failing];
     let listens = [Listens::Nowhere, Listens::Port(to("7001")), Listens::At(to("10.0.0.1:7000"))];
     let checks = [CheckKind::Connect, exchange()];
     let actors = [
@@ -538,6 +566,8 @@ fn inner() -> Vec<Example> {
     let row = |listens, kind, role| Row::Package(package(listens, check(kind), role));
 
     let mut all = Vec::new();
+    let words = [HostWord::Runs(AnnouncedSpec::default()), HostWord::Withdraws];
+    all.extend(words.map(|w| example(w.kind(), Request::Announce(announcement(w)))));
     all.extend(health.map(|h| example(h.kind(), liveness_entry(h))));
     all.extend(queries().into_iter().map(|q| example(q.kind(), Request::Query(q))));
     all.extend(classes.map(|c| example(c.kind(), failed(c, Retry::Safe))));
@@ -576,5 +606,6 @@ fn examples() -> Vec<Example> {
     all.extend(view_rows().into_iter().map(|r| example(r.kind(), r)));
     all.extend(changes().into_iter().map(|c| example(c.kind(), change_set(vec![c]))));
     all.extend(inner());
+    all.extend(added());
     all
 }

@@ -324,6 +324,7 @@ impl World {
             packages,
             address: Address::Ip([127, 0, 0, 1].into()),
             denial: None,
+            allow_types: Default::default(),
         };
         Self { rows: [manager.trust()].into_iter().chain(rows).collect(), place, revision: 1 }
     }
@@ -354,6 +355,7 @@ pub(crate) fn view_manager(n: u8, addr: SocketAddr) -> ViewManager {
         weight: DEFAULT_WEIGHT,
         role: Role::Backup,
         withdrawn: false,
+        withdrawn_by_host: false,
     }
 }
 
@@ -370,6 +372,7 @@ pub(crate) fn package(host: HostId, addr: SocketAddr) -> Package {
         role: Some(Role::Backup),
         version: None,
         check,
+        host_side: None,
     }
 }
 

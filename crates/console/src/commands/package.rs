@@ -199,9 +199,12 @@ async fn list(args: &List, console: &mut Console) -> Result<(), Problem> {
 pub(crate) fn table(entries: &[PackageEntry], hosts: bool) -> Table {
     let mut table = match hosts {
         true => Table::new([
-            "HOST", "DOMAIN", "TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "STATE", "REASON",
+            "HOST", "DOMAIN", "TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "OWNER", "STATE",
+            "REASON",
         ]),
-        false => Table::new(["TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "STATE", "REASON"]),
+        false => {
+            Table::new(["TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "OWNER", "STATE", "REASON"])
+        }
     };
     for entry in entries {
         let of_host = [cell(&entry.host), cell(&entry.domain)];
@@ -212,6 +215,7 @@ pub(crate) fn table(entries: &[PackageEntry], hosts: bool) -> Table {
             cell(entry.priority),
             cell(entry.weight),
             maybe(entry.version.as_ref()),
+            cell(if entry.announced { "host" } else { "operator" }),
             table::state(entry.state),
             cell(&entry.reason),
         ];

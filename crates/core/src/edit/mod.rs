@@ -74,7 +74,8 @@ impl Registry {
             1..=MAX_CHANGES => {}
             changes => return Err(Refusal::TooManyChanges { changes }),
         }
-        let mut draft = Draft { next: self.clone(), before: BTreeMap::new(), now: context.now };
+        let mut draft =
+            Draft { next: self.clone(), before: BTreeMap::new(), now: context.now, request: set.request };
         set.changes.iter().try_for_each(|change| draft.carry_out(change))?;
         draft.clear_away()?;
         Ok(draft.finish(set.request, context))
@@ -97,6 +98,7 @@ struct Draft {
     next: Registry,
     before: BTreeMap<RowKey, Option<Row>>,
     now: UnixMillis,
+    request: RequestId,
 }
 
 impl Draft {
@@ -167,6 +169,7 @@ impl Draft {
             Change::RemovePackage { host, ty, successor } => {
                 self.remove_package(host, ty, successor.as_ref())
             }
+            Change::Announce { host, ty, word } => self.announce(*host, ty, word),
             Change::SetPolicy { domain, ty, settings } => self.set_policy(domain, ty, settings),
             Change::ReplacePolicy { domain, ty, settings } => self.replace_policy(domain, ty, settings),
             Change::CreateToken { token, domain } => self.create_token(token, domain),

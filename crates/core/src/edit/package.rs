@@ -1,6 +1,7 @@
 //! Changes of packages.
 
 use super::Draft;
+use crate::announce::HostWord;
 use crate::change::PackageSpec;
 use crate::id::HostId;
 use crate::limits::MAX_PACKAGES_PER_HOST;
@@ -33,7 +34,7 @@ impl Draft {
         if self.next.packages_on(row.id).count() >= MAX_PACKAGES_PER_HOST {
             return Err(Refusal::TooManyPackages { host: host.clone() });
         }
-        self.write_package(row.id, ty, spec, None, None)
+        self.write_package(Package::bare(row.id, ty.clone()), spec)
     }
 
     pub(super) fn set_package(
@@ -49,33 +50,52 @@ impl Draft {
         if old.role == Some(Role::Primary) && spec.listens == Listens::Nowhere {
             self.check_no_backups(host, ty)?;
         }
-        self.write_package(old.host, ty, spec, old.role, old.withdrawn.clone())
+        self.write_package(Package::clone(&old), spec)
     }
 
-    fn write_package(
-        &mut self,
-        host: HostId,
-        ty: &ManagerType,
-        spec: &PackageSpec,
-        role: Option<Role>,
-        withdrawn: Option<Withdrawal>,
-    ) -> Result<(), Refusal> {
-        spec.check.validate()?;
+    /// Records what the operator says of a package, and keeps the rest.
+    fn write_package(&mut self, old: Package, spec: &PackageSpec) -> Result<(), Refusal> {
         let mut package = Package {
-            host,
-            ty: ty.clone(),
             listens: spec.listens.clone(),
             priority: check_priority(spec.priority)?,
             weight: check_weight(spec.weight)?,
-            withdrawn,
-            role: None,
             version: spec.version.clone(),
             check: spec.check.clone(),
+            ..old
         };
-        if package.is_manager() {
-            let first = || if self.next.primary_of(ty).is_none() { Role::Primary } else { Role::Backup };
-            package.role = Some(role.unwrap_or_else(first));
+        package.check.validate()?;
+        package.settle_role(self.next.primary_of(&package.ty).is_some());
+        Ok(self.set(Row::Package(package))?)
+    }
+
+    /// Takes in what a host says of a package of its own, unless it has said something newer since.
+    pub(super) fn announce(
+        &mut self,
+        host: HostId,
+        ty: &ManagerType,
+        word: &HostWord,
+    ) -> Result<(), Refusal> {
+        let Some(row) = self.next.host(host).cloned() else { return Err(Refusal::NotEnrolled { id: host }) };
+        if !self.next.allowed_types(host).contains(ty) {
+            return Err(Refusal::TypeNotAllowed { host: row.name.clone(), ty: ty.clone() });
         }
+        let old = self.next.package(host, ty).map(|p| Package::clone(p));
+        match &old {
+            None if *word == HostWord::Withdraws => {
+                return Err(Refusal::UnknownPackage { host: row.name.clone(), ty: ty.clone() });
+            }
+            None if self.next.packages_on(host).count() >= MAX_PACKAGES_PER_HOST => {
+                return Err(Refusal::TooManyPackages { host: row.name.clone() });
+            }
+            Some(old) if old.host_side.is_some_and(|side| side.number >= self.request) => {
+                return Err(Refusal::Superseded { host: row.name.clone(), ty: ty.clone() });
+            }
+            _ => {}
+        }
+        let mut package = old.unwrap_or_else(|| Package::bare(host, ty.clone()));
+        word.apply(&mut package, self.request);
+        package.check.validate()?;
+        package.settle_role(self.next.primary_of(ty).is_some());
         Ok(self.set(Row::Package(package))?)
     }
 

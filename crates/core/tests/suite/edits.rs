@@ -90,9 +90,9 @@ fn fixture() -> World {
     world
 }
 
-/// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of tokens and
-/// requests are provoked in enrolment.rs and requests.rs.
-const ELSEWHERE: [&str; 11] = [
+/// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of tokens,
+/// requests and announcements are provoked in enrolment.rs, requests.rs and announcing.rs.
+const ELSEWHERE: [&str; 14] = [
     "token-exists",
     "too-many-tokens",
     "replace-needs-host",
@@ -104,6 +104,9 @@ const ELSEWHERE: [&str; 11] = [
     "request-not-timed",
     "request-too-old",
     "request-from-future",
+    "not-enrolled",
+    "type-not-allowed",
+    "superseded",
 ];
 
 #[test]
@@ -149,6 +152,9 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::DomainHasSubdomains { .. }
         | Refusal::HostHasPackages { .. }
         | Refusal::RegistryPackage { .. }
+        | Refusal::NotEnrolled { .. }
+        | Refusal::TypeNotAllowed { .. }
+        | Refusal::Superseded { .. }
         | Refusal::RegistryType
         | Refusal::PrimaryHasBackups { .. }
         | Refusal::NoBackup { .. }
@@ -166,13 +172,13 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::Number(_)
         | Refusal::HostElsewhere { .. }
         | Refusal::Enrol(_)
-        | Refusal::Fault(_) => 32,
+        | Refusal::Fault(_) => 35,
     };
-    // 31 variants have a name; `Tree` has three of its own and shares one with DomainExists.
-    assert_eq!(all(&Refusal::Empty), 32);
+    // 34 variants have a name; `Tree` has three of its own and shares one with DomainExists.
+    assert_eq!(all(&Refusal::Empty), 35);
     let mut names: BTreeSet<_> = refused().into_iter().map(|(name, _)| name).chain(ELSEWHERE).collect();
     names.insert("too-many-changes");
-    assert_eq!(names.len(), 32 - 2 + 3, "{names:?}");
+    assert_eq!(names.len(), 35 - 2 + 3, "{names:?}");
     names
 }
 

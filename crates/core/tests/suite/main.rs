@@ -1,6 +1,7 @@
 //! What `echelon-core` promises, from outside: routing.md's rules, and invariants over whole histories.
 #![allow(clippy::unwrap_used)] // These are tests; clippy only sees that of functions marked as such.
 
+mod announcing;
 mod board;
 mod commits;
 mod edits;
