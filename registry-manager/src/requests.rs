@@ -237,7 +237,10 @@ impl Caller<'_> {
         }
         let set = ChangeSet { request: number, if_revision: None, changes: vec![change] };
         let (actor, content) = (Actor::Agent(host.name.clone()), content_hash(&set));
-        self.shared.edits.edit(set, Context { now: unix_now(), actor, content }, false).await
+        self.shared
+            .edits
+            .edit(set, Context { now: unix_now(), actor, from: Some(self.from.into()), content }, false)
+            .await
     }
 
     async fn read(&self, channel: &mut Channel) -> Result<(), RequestEnd> {
