@@ -2,7 +2,7 @@
 
 use crate::alarms::Alarms;
 use crate::api;
-use crate::check::Supervisor;
+use crate::check::{HostChecks, Supervisor};
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::dialer::Parts;
@@ -28,6 +28,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
@@ -47,6 +48,8 @@ pub struct AgentConfig {
     pub forwards: Vec<Forward>,
     /// Whether programs are handed connections directly, on `direct.sock` beside each unix socket of the API.
     pub direct: bool,
+    /// How its host's own packages are checked, where that is not as the registry says.
+    pub checks: HostChecks,
     /// How long open connections are left when it ends.
     pub stop_grace: Duration,
 }
@@ -71,6 +74,7 @@ impl AgentConfig {
             api: Vec::new(),
             forwards: Vec::new(),
             direct: true,
+            checks: HostChecks::new(),
             stop_grace: DEFAULT_STOP_GRACE,
         }
     }
@@ -121,6 +125,7 @@ pub struct Handle {
     connector: Connector,
     forwards: Vec<Forward>,
     apis: Vec<Listen>,
+    checks: watch::Sender<Arc<HostChecks>>,
     tasks: Tasks,
     grace: Duration,
     /// Kept locked until all has ended.
@@ -141,7 +146,7 @@ impl Agent {
         let tasks = span.in_scope(|| Tasks::below(shutdown));
         let started = start(&config, enrolled, &tasks).instrument(span).await;
         match started {
-            Ok((subject, connector, apis)) => {
+            Ok((subject, connector, apis, checks)) => {
                 let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
                 let forwards = subject.forwarders.iter().map(forward).collect();
                 Ok(Handle {
@@ -149,6 +154,7 @@ impl Agent {
                     connector,
                     forwards,
                     apis,
+                    checks,
                     tasks,
                     grace: config.stop_grace,
                     _state: state,
@@ -187,6 +193,16 @@ impl Handle {
     /// Where the local API listens, with the ports that were given for 0.
     pub fn apis(&self) -> &[Listen] {
         &self.apis
+    }
+
+    /// Has this host's own packages checked so from now on, and all others as the registry says. Checks that stay
+    /// the same go on as they are.
+    pub fn set_checks(&self, checks: HostChecks) {
+        self.checks.send_if_modified(|old| {
+            let changed = **old != checks;
+            *old = Arc::new(checks);
+            changed
+        });
     }
 
     /// How the agent is.
@@ -228,7 +244,7 @@ async fn start(
     config: &AgentConfig,
     enrolled: EnrolledAs,
     tasks: &Tasks,
-) -> Result<(Arc<Subject>, Connector, Vec<Listen>), StartError> {
+) -> Result<(Arc<Subject>, Connector, Vec<Listen>, watch::Sender<Arc<HostChecks>>), StartError> {
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
     let (identity, first) = identity(config)?;
@@ -242,7 +258,8 @@ async fn start(
     let router = RouterTask::new(clock, routes.clone(), prober);
     tasks.spawn("router", router.run(inputs, tasks.shutdown()));
 
-    let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone());
+    let (checks, own) = watch::channel(Arc::new(config.checks.clone()));
+    let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone(), own);
     tasks.spawn("checks", supervisor.run(tasks.shutdown()));
 
     // What is on disk is routed with from the first caller on; the answer says that it has been taken in.
@@ -297,7 +314,7 @@ async fn start(
     }
     tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
     info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
-    Ok((subject, connector, apis))
+    Ok((subject, connector, apis, checks))
 }
 
 /// Where connections are handed over: beside each of the API's sockets, once in each directory.

@@ -50,6 +50,7 @@ mod testing;
 
 pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError};
 pub use alarms::Alarms;
+pub use check::{HostCheck, HostCheckError, HostChecks, What};
 pub use connector::{ConnectError, Connected, Connector};
 pub use direct::DirectStatus;
 pub use enrol::{EnrolError, EnrolOptions, Enrolment, enroll, system_host_name};

@@ -4,10 +4,11 @@ use crate::clock::unix_now;
 use crate::config::Recorded;
 use crate::paths::Paths;
 use echelon_core::access::{Access, Identity, Subject};
+use echelon_core::check::Check;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::name::{ConsoleName, FrameworkName, HostName, ManagerType};
-use echelon_core::package::{Check, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
+use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
 use echelon_core::position::Position;
 use echelon_core::row::{Domain, Host, Meta, Row};
 use echelon_identity::{

@@ -4,10 +4,11 @@
 //! priority, weight, role and the operator's withdrawal are the operator's. An announcement is one edit under
 //! its own number, so that the same one sent again has no second effect.
 
+use crate::check::Check;
 use crate::endpoint::Endpoint;
 use crate::id::{HostId, RequestId};
 use crate::name::{ManagerType, Text};
-use crate::package::{Check, HostSide, Listens, Package, Role};
+use crate::package::{HostSide, Listens, Package, Role};
 use crate::row::Domain;
 use crate::view::{Manager, Place, View, ViewChange, ViewRow};
 use serde::{Deserialize, Serialize};

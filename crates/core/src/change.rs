@@ -2,10 +2,11 @@
 
 use crate::access::{Access, Token};
 use crate::announce::HostWord;
+use crate::check::Check;
 use crate::endpoint::Address;
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
-use crate::package::{Check, Listens};
+use crate::package::Listens;
 use crate::policy::{PolicySettings, TypeSelector};
 use serde::{Deserialize, Serialize};
 

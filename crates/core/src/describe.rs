@@ -1,9 +1,10 @@
 //! What an edit changed, in the words of an operator: names in place of ids.
 
 use crate::access::Subject;
+use crate::check::{Check, CheckForm};
 use crate::duration::print;
 use crate::names::{Known, Names, Side};
-use crate::package::{Check, CheckKind, Package};
+use crate::package::Package;
 use crate::policy::Policy;
 use crate::row::{Row, RowChange};
 use serde::{Deserialize, Serialize};
@@ -123,14 +124,7 @@ fn package(p: &Package, names: &Names<'_>) -> Value {
 }
 
 fn check(check: &Check) -> Value {
-    let mut object = match &check.kind {
-        CheckKind::Connect => json!({"tcp": true}),
-        CheckKind::Exchange { send, expect } => json!({"send": send, "expect": expect}),
-    };
-    object["interval"] = print(check.interval).into();
-    object["timeout"] = print(check.timeout).into();
-    object["misses"] = check.misses.into();
-    object
+    json!(CheckForm::of(check))
 }
 
 fn policy(p: &Policy, names: &Names<'_>) -> Value {

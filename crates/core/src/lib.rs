@@ -10,6 +10,7 @@ pub mod announce;
 pub mod announcements;
 pub mod board;
 pub mod change;
+pub mod check;
 pub mod choice;
 pub mod describe;
 pub mod digest;

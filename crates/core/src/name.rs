@@ -3,7 +3,7 @@
 //! All names are lower-case ASCII: letters, digits, `-`, `_` and `.`, beginning with a letter or a digit.
 //! That is what DNS, file names, URIs and terminals all carry unchanged.
 
-use crate::limits::{MAX_DEPTH, MAX_HOST_NAME, MAX_LABEL, MAX_QUOTED, MAX_TEXT};
+use crate::limits::{MAX_CHECK_BYTES, MAX_DEPTH, MAX_HOST_NAME, MAX_LABEL, MAX_QUOTED, MAX_TEXT};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::fmt;
@@ -44,6 +44,19 @@ pub enum NameProblem {
         /// Its byte offset, from 0.
         at: usize,
     },
+    /// A character that does not belong into something of another syntax than a name.
+    #[error("has {:?} at position {}: use {}", .found, .at + 1, .syntax.allowed())]
+    Foreign {
+        /// The character.
+        found: char,
+        /// Its byte offset, from 0.
+        at: usize,
+        /// That syntax.
+        syntax: Syntax,
+    },
+    /// A path of a URL that does not begin with `/`.
+    #[error("is not the path of a URL: begin with '/', as in /healthz")]
+    NotUrlPath,
     /// Begins with `-`, `_` or `.`.
     #[error("begins with {0:?}: begin with a letter or a digit")]
     Start(char),
@@ -74,6 +87,37 @@ pub enum NameProblem {
     /// None of the words that are allowed.
     #[error("is not one of {0}")]
     Choice(&'static str),
+}
+
+/// What a text that goes into a request is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// A URL, after its host (RFC 3986).
+    UrlPath,
+    /// A URL's host and port.
+    UrlHost,
+    /// The name of a gRPC service.
+    Service,
+}
+
+impl Syntax {
+    /// The characters that it has besides letters and digits.
+    fn others(self) -> &'static str {
+        match self {
+            Self::UrlPath => "-._~%!$&'()*+,;=:@/?",
+            Self::UrlHost => "-._~:[]",
+            Self::Service => "-._/",
+        }
+    }
+
+    /// What it is made of, for people.
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::UrlPath => "the characters of a URL, others as %XX",
+            Self::UrlHost => "a host as in a URL, such as web.example:8080",
+            Self::Service => "letters, digits, '-', '_', '.' and '/'",
+        }
+    }
 }
 
 impl NameError {
@@ -119,6 +163,28 @@ fn check_text(value: &str) -> Result<(), NameProblem> {
         Some((at, _)) => Err(NameProblem::Control(at)),
         None => Ok(()),
     }
+}
+
+/// Refuses an empty text, one of more than `most` bytes, and every character that the syntax does not have.
+fn check_syntax(value: &str, most: usize, syntax: Syntax) -> Result<(), NameProblem> {
+    match value.len() {
+        0 => return Err(NameProblem::Empty),
+        length if length > most => return Err(NameProblem::TooLong { length, most }),
+        _ => {}
+    }
+    let bad = |c: char| !(c.is_ascii_alphanumeric() || syntax.others().contains(c));
+    match value.char_indices().find(|&(_, c)| bad(c)) {
+        Some((at, found)) => Err(NameProblem::Foreign { found, at, syntax }),
+        None => Ok(()),
+    }
+}
+
+/// Path and query.
+fn check_url_path(value: &str) -> Result<(), NameProblem> {
+    if !value.is_empty() && !value.starts_with('/') {
+        return Err(NameProblem::NotUrlPath);
+    }
+    check_syntax(value, MAX_CHECK_BYTES, Syntax::UrlPath)
 }
 
 /// Whether a character steers a terminal instead of being shown: control characters, separators of lines
@@ -224,6 +290,19 @@ string_type!(
 string_type!(
     /// Printable text of at most [`MAX_TEXT`] bytes: a reason, a version.
     Text, "text", check_text
+);
+
+string_type!(
+    /// What an HTTP check asks for: path and perhaps query of a URL, at most [`MAX_CHECK_BYTES`] bytes.
+    UrlPath, "path", check_url_path
+);
+string_type!(
+    /// The `Host` of an HTTP check: a name or an address, perhaps with a port; at most [`MAX_TEXT`] bytes.
+    HttpHost, "host", |v| check_syntax(v, MAX_TEXT, Syntax::UrlHost)
+);
+string_type!(
+    /// The name of a gRPC service, such as `acme.Control`, at most [`MAX_TEXT`] bytes.
+    ServiceName, "service", |v| check_syntax(v, MAX_TEXT, Syntax::Service)
 );
 
 impl ManagerType {
@@ -386,6 +465,23 @@ mod tests {
             assert!(bad.parse::<Text>().is_err(), "{bad:?} was taken");
             assert_eq!(Text::lossy(bad).as_str(), "a b");
         }
+    }
+
+    #[test]
+    fn what_a_check_asks_for_is_a_path_of_a_url() {
+        for good in ["/", "/healthz", "/a/b?c=d&e=%20", "/~x:1@2"] {
+            assert_eq!(good.parse::<UrlPath>().unwrap().as_str(), good);
+        }
+        for bad in ["", "healthz", "/a b", "/a#b", "/a\r\nX: y", "/é", "/a\"b", &"/a".repeat(MAX_CHECK_BYTES)]
+        {
+            assert!(bad.parse::<UrlPath>().is_err(), "{bad:?} was taken");
+        }
+        for bad in ["", "a b", "a/b", "a\r\n", "a@b"] {
+            assert!(bad.parse::<HttpHost>().is_err(), "{bad:?} was taken");
+        }
+        assert!("[::1]:80".parse::<HttpHost>().is_ok() && "acme.v1.Control".parse::<ServiceName>().is_ok());
+        let error = "/a b".parse::<UrlPath>().unwrap_err().to_string();
+        assert_eq!(error, "path \"/a b\" has ' ' at position 3: use the characters of a URL, others as %XX");
     }
 
     #[test]

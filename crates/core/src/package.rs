@@ -1,13 +1,13 @@
-//! Packages on hosts, and how they are checked.
+//! Packages on hosts.
 
+use crate::check::Check;
 use crate::endpoint::{Address, Endpoint};
 use crate::id::{HostId, RequestId};
-use crate::limits::{MAX_CHECK_BYTES, MAX_PRIORITY, MAX_WEIGHT};
-use crate::name::{ManagerType, NameError, NameProblem, Text};
+use crate::limits::{MAX_PRIORITY, MAX_WEIGHT};
+use crate::name::{ManagerType, Text};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU16;
-use std::time::Duration;
 
 /// Default of [`Package::priority`].
 pub const DEFAULT_PRIORITY: u32 = 100;
@@ -158,104 +158,5 @@ impl NumberError {
     /// It lies outside.
     pub fn check(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), Self> {
         if (least..=most).contains(&value) { Ok(()) } else { Err(Self { what, value, least, most }) }
-    }
-}
-
-/// How a manager's own host finds out whether it works.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Check {
-    /// What is done.
-    pub kind: CheckKind,
-    /// Time between two checks; 50 ms to 1 h.
-    pub interval: Duration,
-    /// How long one may take; 10 ms to 60 s.
-    pub timeout: Duration,
-    /// How many must fail in a row before the package counts as failed; 1 to 10.
-    pub misses: u32,
-}
-
-/// What a check does.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckKind {
-    /// Connects. Proves reach only: the kernel accepts for a process that hangs.
-    #[default]
-    Connect,
-    /// Connects, sends, and waits until the answer contains what is expected.
-    Exchange {
-        /// Sent after connecting; may be empty, for protocols in which the server speaks first.
-        send: CheckText,
-        /// Must appear in the answer.
-        expect: CheckText,
-    },
-}
-
-/// Text that a check sends or expects, at most [`MAX_CHECK_BYTES`] bytes.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CheckText(String);
-
-impl CheckText {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for CheckText {
-    type Error = NameError;
-    fn try_from(value: String) -> Result<Self, NameError> {
-        match value.len() {
-            0..=MAX_CHECK_BYTES => Ok(Self(value)),
-            length => {
-                let problem = NameProblem::TooLong { length, most: MAX_CHECK_BYTES };
-                Err(NameError::new("check text", &value, problem))
-            }
-        }
-    }
-}
-
-impl From<CheckText> for String {
-    fn from(value: CheckText) -> String {
-        value.0
-    }
-}
-
-impl CheckKind {
-    /// Whether a pass proves more than reach.
-    pub fn demands_answer(&self) -> bool {
-        matches!(self, Self::Exchange { .. })
-    }
-}
-
-impl Default for Check {
-    /// A connect every 2 s, within 1 s, two misses: a plain check only adds to what callers see themselves.
-    fn default() -> Self {
-        Self::of(CheckKind::Connect)
-    }
-}
-
-impl Check {
-    /// The check of this kind with its default interval, timeout and misses.
-    ///
-    /// A check that demands an answer is asked for by someone who wants a hang noticed soon: 500 ms,
-    /// 500 ms, 2 misses.
-    pub fn of(kind: CheckKind) -> Self {
-        let (interval, timeout) = match kind.demands_answer() {
-            true => (Duration::from_millis(500), Duration::from_millis(500)),
-            false => (Duration::from_secs(2), Duration::from_secs(1)),
-        };
-        Self { kind, interval, timeout, misses: 2 }
-    }
-
-    /// Refuses times and counts outside their ranges.
-    ///
-    /// # Errors
-    /// Names the first number that is out of range, durations in milliseconds.
-    pub fn validate(&self) -> Result<(), NumberError> {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        NumberError::check("check interval in ms", millis(self.interval), 50, 3_600_000)?;
-        NumberError::check("check timeout in ms", millis(self.timeout), 10, 60_000)?;
-        NumberError::check("check misses", self.misses.into(), 1, 10)
     }
 }

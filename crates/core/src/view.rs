@@ -1,12 +1,13 @@
 //! What an agent's replica holds: the routing view, the same for all, and its own host's place.
 
 use crate::access::{Denial, Subject};
+use crate::check::CheckKind;
 use crate::digest::{Digest, RowHasher};
 use crate::endpoint::{Address, Endpoint};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
-use crate::name::{DomainPath, HostName, ManagerType, Text};
-use crate::package::{CheckKind, Listens, Package, Role};
+use crate::name::{DomainPath, HostName, ManagerType};
+use crate::package::{Listens, Package, Role};
 use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
@@ -393,9 +394,10 @@ fn optional(h: &mut RowHasher, value: Option<u64>) {
     };
 }
 
-fn optional_text(h: &mut RowHasher, text: Option<&Text>) {
-    optional(h, text.map(|t| t.as_str().len() as u64));
-    h.text(text.map_or("", Text::as_str));
+fn optional_text(h: &mut RowHasher, text: Option<&(impl AsRef<str> + ?Sized)>) {
+    let text = text.map(AsRef::as_ref);
+    optional(h, text.map(|t| t.len() as u64));
+    h.text(text.unwrap_or_default());
 }
 
 fn hash_settings(h: &mut RowHasher, s: &PolicySettings) {
@@ -427,9 +429,22 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
     optional(h, p.role.map(|r| r as u64));
     optional_text(h, p.version.as_ref());
     match &p.check.kind {
-        CheckKind::Connect => h.number(0),
-        CheckKind::Exchange { send, expect } => h.number(1).text(send.as_str()).text(expect.as_str()),
-    };
+        CheckKind::Connect => {
+            h.number(0);
+        }
+        CheckKind::Exchange { send, expect } => {
+            h.number(1).text(send.as_str()).text(expect.as_str());
+        }
+        CheckKind::Http { path, status, host } => {
+            h.number(2).text(path.as_str());
+            optional(h, status.map(|s| s.get().into()));
+            optional_text(h, host.as_ref());
+        }
+        CheckKind::Grpc { service } => {
+            h.number(3);
+            optional_text(h, service.as_ref());
+        }
+    }
     h.number(p.check.interval.as_micros() as u64).number(p.check.timeout.as_micros() as u64);
     h.number(p.check.misses.into());
     match &p.host_side {

@@ -193,7 +193,6 @@ impl Plan<'_> {
             Forward { ty: ty.clone(), listen: Listen::Unix(path) }
         };
         let config = AgentConfig {
-            state: self.directory.agent(host),
             managers: managers.clone(),
             api: vec![Listen::Unix(self.directory.api(host, number))],
             forwards: types.iter().zip(0..).map(forward).collect(),
@@ -201,6 +200,7 @@ impl Plan<'_> {
             direct: false,
             // Whoever writes `agent down` wants to see what happens without it, not how it says goodbye.
             stop_grace: Duration::ZERO,
+            ..AgentConfig::new(self.directory.agent(host))
         };
         let enrol = EnrolOptions {
             state: config.state.clone(),

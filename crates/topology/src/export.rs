@@ -1,13 +1,15 @@
 //! A registry as a topology file, in canonical order.
 
+use echelon_core::check::{Check, CheckForm, GrpcForm};
 use echelon_core::duration;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::name::{DomainPath, ManagerType};
-use echelon_core::package::{Check, CheckKind, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
+use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
 use echelon_core::policy::{Failback, PolicySettings, TypeSelector, Walk};
 use echelon_core::registry::Registry;
 use echelon_core::row::Host;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// The topology file of a registry, as TOML.
 ///
@@ -162,23 +164,26 @@ pub(crate) fn listens_text(listens: &Listens) -> String {
 
 /// A check as an inline table, without what is the default of its kind.
 pub(crate) fn check_text(check: &Check) -> String {
-    let default = Check::of(check.kind.clone());
-    let mut keys = vec!["tcp = true".to_owned()];
-    if let CheckKind::Exchange { send, expect } = &check.kind {
-        if !send.as_str().is_empty() {
-            keys.push(format!("send = {}", quote(send.as_str())));
-        }
-        keys.push(format!("expect = {}", quote(expect.as_str())));
-    }
-    if check.interval != default.interval {
-        keys.push(format!("interval = \"{}\"", duration::print(check.interval)));
-    }
-    if check.timeout != default.timeout {
-        keys.push(format!("timeout = \"{}\"", duration::print(check.timeout)));
-    }
-    if check.misses != default.misses {
-        keys.push(format!("misses = {}", check.misses));
-    }
+    let form = CheckForm::shortest(check);
+    let time = |d: Option<Duration>| d.map(|d| format!("\"{}\"", duration::print(d)));
+    let grpc = form.grpc.map(|grpc| match grpc {
+        GrpcForm::Server(flag) => flag.to_string(),
+        GrpcForm::Service(name) => quote(name.as_str()),
+    });
+    let keys = [
+        ("tcp", form.tcp.map(|flag| flag.to_string())),
+        ("send", form.send.map(|text| quote(text.as_str()))),
+        ("expect", form.expect.map(|text| quote(text.as_str()))),
+        ("http", form.http.map(|path| quote(path.as_str()))),
+        ("status", form.status.map(|status| status.get().to_string())),
+        ("host", form.host.map(|host| quote(host.as_str()))),
+        ("grpc", grpc),
+        ("interval", time(form.interval)),
+        ("timeout", time(form.timeout)),
+        ("misses", form.misses.map(|misses| misses.to_string())),
+    ];
+    let keys = keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+    let keys: Vec<_> = keys.collect();
     format!("{{ {} }}", keys.join(", "))
 }
 

@@ -4,8 +4,9 @@ use crate::testing::{KEEP, PRUNE, apply, fresh, ids, plan, registry, topology};
 use crate::topology::{HostEntry, PackageEntry, PackageState, PolicyEntry, Topology, Written};
 use crate::{DiffError, diff, export, parse, to_registry};
 use echelon_core::change::PackageSpec;
+use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::name::{DomainPath, FrameworkName};
-use echelon_core::package::{Check, CheckKind, CheckText, Listens, Role};
+use echelon_core::package::{Listens, Role};
 use echelon_core::policy::{Failback, PolicySettings, TypeSelector, Walk};
 use echelon_core::refusal::Refusal;
 use proptest::prelude::*;
@@ -184,7 +185,13 @@ fn millis(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duratio
 fn any_check() -> impl Strategy<Value = Check> {
     let text = || ".{0,6}".prop_map(|t| CheckText::try_from(t).unwrap());
     let exchange = (text(), text()).prop_map(|(send, expect)| CheckKind::Exchange { send, expect });
-    let kind = prop_oneof![Just(CheckKind::Connect), exchange];
+    let status = prop::option::of((200u32..600).prop_map(|s| s.try_into().unwrap()));
+    let host = prop::option::of("[a-z]{1,3}(:[0-9]{1,3})?".prop_map(|h| h.parse().unwrap()));
+    let http = ("/[a-z?=%&]{0,6}".prop_map(|p| p.parse().unwrap()), status, host);
+    let http = http.prop_map(|(path, status, host)| CheckKind::Http { path, status, host });
+    let grpc = prop::option::of("[a-zA-Z.]{1,6}".prop_map(|s| s.parse().unwrap()));
+    let grpc = grpc.prop_map(|service| CheckKind::Grpc { service });
+    let kind = prop_oneof![Just(CheckKind::Connect), exchange, http, grpc];
     let any = (kind, millis(50..=3_600_000), millis(10..=60_000), 1u32..=10)
         .prop_map(|(kind, interval, timeout, misses)| Check { kind, interval, timeout, misses });
     prop_oneof![2 => Just(Check::default()), 1 => any]

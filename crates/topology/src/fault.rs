@@ -1,5 +1,6 @@
 //! What is wrong with a topology file, where, and what to do about it.
 
+use echelon_core::check::CheckFault;
 use echelon_core::message::{Failure, FailureClass, Retry};
 use echelon_core::name::{HostName, ManagerType, NameError, quoted};
 use std::fmt;
@@ -169,12 +170,9 @@ pub enum Fault {
         /// What to do for now.
         instead: &'static str,
     },
-    /// `tcp = false`.
-    #[error("tcp is false: a check cannot be switched off; write tcp = true, or leave check out")]
-    NoCheck,
-    /// `send` without `expect`.
-    #[error("check has send but no expect: add expect, the text that the answer must contain")]
-    SendAlone,
+    /// Keys that make no check.
+    #[error(transparent)]
+    Check(#[from] CheckFault),
     /// A format that this version does not read.
     #[error("format {found} is not known to this version: write format = 1, or use a newer version")]
     Format {

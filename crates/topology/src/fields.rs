@@ -16,7 +16,12 @@ const FLAG: &str = "true or false, without quotes";
 const DURATION: &str = "a duration in quotes, as in \"30s\"";
 
 impl Problems<'_> {
-    fn wrong_type<T>(&mut self, key: &'static str, node: &Node<'_>, wanted: &'static str) -> Option<T> {
+    pub(crate) fn wrong_type<T>(
+        &mut self,
+        key: &'static str,
+        node: &Node<'_>,
+        wanted: &'static str,
+    ) -> Option<T> {
         self.note(node.at, Fault::WrongType { key, found: node.value.kind(), wanted })
     }
 

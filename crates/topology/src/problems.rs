@@ -43,6 +43,11 @@ impl<'i> Problems<'i> {
         None
     }
 
+    /// How many were found so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len() + self.more
+    }
+
     /// Nothing, if nothing was found.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use echelon_core::package::{Check, CheckKind};
+    use echelon_core::check::{Check, CheckKind};
     use std::time::Duration;
 
     fn read(text: &str) -> Result<AnnouncedSpec, TopologyError> {

@@ -1,23 +1,26 @@
 //! Packages of a host, in their short and their long form.
 
-use crate::document::{Entry, Node};
+use crate::document::{Entry, Node, Value};
 use crate::fault::Fault;
 use crate::read::{Reader, first_at};
 use crate::topology::{PackageEntry, PackageState, Written};
 use echelon_core::change::PackageSpec;
+use echelon_core::check::{Check, CheckFault, CheckForm, CheckText, GrpcForm, HttpStatus};
 use echelon_core::limits::{MAX_PACKAGES_PER_HOST, MAX_PRIORITY, MAX_WEIGHT};
 use echelon_core::name::{HostName, ManagerType, NameError, NameProblem};
-use echelon_core::package::{Check, CheckKind, CheckText, Listens, Role};
+use echelon_core::package::{Listens, Role};
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 const PACKAGE_KEYS: &[&str] =
     &["type", "port", "endpoint", "priority", "weight", "state", "role", "version", "check"];
-const CHECK_KEYS: &[&str] = &["tcp", "send", "expect", "interval", "timeout", "misses"];
+const CHECK_KEYS: &[&str] =
+    &["tcp", "send", "expect", "http", "status", "host", "grpc", "interval", "timeout", "misses"];
 const STATES: (&[&str], &[PackageState]) =
     (&["active", "withdrawn"], &[PackageState::Active, PackageState::Withdrawn]);
 const ROLES: (&[&str], &[Role]) = (&["primary", "backup"], &[Role::Primary, Role::Backup]);
 const CHECK: &str = "a table, as in check = { tcp = true, interval = \"2s\" }";
+const GRPC: &str = "true for the whole server, or the name of a service, as in \"acme.Control\"";
 const SHORT: &str = "a list of texts, as in packages = [\"audit:7001\"]";
 
 /// A package and the byte where it stands.
@@ -98,49 +101,57 @@ impl Reader<'_> {
     /// A check, as a file or a host states it.
     pub(crate) fn check(&mut self, node: &Node<'_>) -> Option<Check> {
         let entries = self.problems.table("check", node, CHECK)?;
-        let (mut send, mut expect) = (None, None);
-        let (mut interval, mut timeout, mut misses) = (None, None, None);
+        let mut form = CheckForm::default();
+        let before = self.problems.count();
         for entry in entries {
-            let (node, problems) = (&entry.node, &mut self.problems);
-            let ranges = Check::default();
-            match &*entry.key {
-                "tcp" if problems.flag("tcp", node) == Some(false) => {
-                    let _: Option<()> = problems.note(node.at, Fault::NoCheck);
-                }
-                "tcp" => {}
-                "send" => send = self.check_text("send", node),
-                "expect" => expect = self.check_text("expect", node),
-                "interval" => {
-                    let check = |interval| Check { interval, ..ranges }.validate();
-                    interval = problems.duration("interval", node, check);
-                }
-                "timeout" => {
-                    let check = |timeout| Check { timeout, ..ranges }.validate();
-                    timeout = problems.duration("timeout", node, check);
-                }
-                "misses" => misses = problems.number("misses", node, (1, 10)),
-                "http" | "grpc" => self.unsupported_check(entry),
-                _ => problems.unknown_key(entry, "check", CHECK_KEYS),
-            }
+            self.check_key(&mut form, entry);
         }
-        let kind = match (send, expect) {
-            (None, None) => CheckKind::Connect,
-            (send, Some(expect)) => CheckKind::Exchange { send: send.unwrap_or_default(), expect },
-            (Some(_), None) => return self.problems.note(node.at, Fault::SendAlone),
-        };
-        let default = Check::of(kind);
-        Some(Check {
-            interval: interval.unwrap_or(default.interval),
-            timeout: timeout.unwrap_or(default.timeout),
-            misses: misses.unwrap_or(default.misses),
-            kind: default.kind,
-        })
+        // What is wrong with a key may look like a fault of the whole.
+        if self.problems.count() > before {
+            return None;
+        }
+        form.check().map_err(|fault| self.check_fault(node, entries, fault)).ok()
     }
 
-    fn unsupported_check(&mut self, entry: &Entry<'_>) {
-        let key = if entry.key == "http" { "http" } else { "grpc" };
-        let instead = "use tcp, with send and expect if the manager must answer";
-        let _: Option<()> = self.problems.note(entry.at, Fault::NotSupported { key, instead });
+    fn check_key(&mut self, form: &mut CheckForm, entry: &Entry<'_>) {
+        let (node, problems) = (&entry.node, &mut self.problems);
+        let ranges = Check::default();
+        match &*entry.key {
+            "tcp" => form.tcp = problems.flag("tcp", node),
+            "send" => form.send = self.check_text("send", node),
+            "expect" => form.expect = self.check_text("expect", node),
+            "http" => form.http = problems.name("http", node),
+            "status" => {
+                let status = problems.number("status", node, HttpStatus::RANGE);
+                form.status = status.and_then(|s| s.try_into().ok());
+            }
+            "host" => form.host = problems.name("host", node),
+            "grpc" => form.grpc = self.grpc(node),
+            "interval" => {
+                let check = |interval| Check { interval, ..ranges }.validate();
+                form.interval = problems.duration("interval", node, check);
+            }
+            "timeout" => {
+                let check = |timeout| Check { timeout, ..ranges }.validate();
+                form.timeout = problems.duration("timeout", node, check);
+            }
+            "misses" => form.misses = problems.number("misses", node, (1, 10)),
+            _ => problems.unknown_key(entry, "check", CHECK_KEYS),
+        }
+    }
+
+    fn grpc(&mut self, node: &Node<'_>) -> Option<GrpcForm> {
+        match &node.value {
+            Value::Flag(flag) => Some(GrpcForm::Server(*flag)),
+            Value::Text(_) => self.problems.name("grpc", node).map(GrpcForm::Service),
+            _ => self.problems.wrong_type("grpc", node, GRPC),
+        }
+    }
+
+    fn check_fault(&mut self, node: &Node<'_>, entries: &[Entry<'_>], fault: CheckFault) {
+        let entry = fault.key().and_then(|key| entries.iter().find(|e| e.key == key));
+        let at = entry.map_or(node.at, |e| e.node.at);
+        let _: Option<()> = self.problems.note(at, fault);
     }
 
     fn check_text(&mut self, key: &'static str, node: &Node<'_>) -> Option<CheckText> {

@@ -3,9 +3,10 @@
 use crate::fault::{Fault, TopologyError};
 use crate::read::{MAX_INPUT, parse};
 use crate::topology::{PackageState, Topology};
+use echelon_core::check::CheckKind;
 use echelon_core::message::Failure;
 use echelon_core::name::NameError;
-use echelon_core::package::{CheckKind, Listens, Role};
+use echelon_core::package::{Listens, Role};
 use echelon_core::policy::{Failback, TypeSelector, Walk};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -238,8 +239,14 @@ fn numbers_durations_and_words_out_of_range_are_pointed_at() {
         ("version = \"a\\u001bb\"", 11, "has a control character at position 2"),
         ("check = { tcp = false }", 17, "tcp is false: a check cannot be switched off"),
         ("check = { send = \"x\" }", 9, "check has send but no expect"),
-        ("check = { http = \"/healthz\" }", 11, "http is not supported yet: use tcp"),
-        ("check = { grpc = true }", 11, "grpc is not supported yet: use tcp"),
+        ("check = { http = \"healthz\" }", 18, "path \"healthz\" is not the path of a URL: begin with '/'"),
+        ("check = { http = \"/\", status = 99 }", 32, "status is 99: use 200 to 599"),
+        ("check = { status = 200 }", 20, "check has status, which belongs to http: remove it, or"),
+        ("check = { grpc = false }", 18, "grpc is false: a check cannot be switched off"),
+        ("check = { grpc = 1 }", 18, "grpc is a number: write true for the whole server, or the name of"),
+        ("check = { grpc = \"a b\" }", 18, "service \"a b\" has ' ' at position 2: use letters, digits,"),
+        ("check = { http = \"/\", grpc = true }", 30, "check has both http and grpc: keep one"),
+        ("check = { exec = [\"/bin/true\"] }", 11, "unknown key \"exec\" in check"),
         ("check = { interval = \"1ms\" }", 22, "interval is 1ms: use 50ms to 1h"),
         ("check = { timeout = \"2m\" }", 21, "timeout is 2m: use 10ms to 1m"),
         ("check = { misses = 0 }", 20, "misses is 0: use 1 to 10"),

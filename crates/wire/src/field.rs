@@ -1,13 +1,15 @@
 //! How single values of core travel in the fields of messages.
 
 use crate::error::DecodeError;
+use echelon_core::check::{CheckText, HttpStatus};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::name::{
-    AlarmName, ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text,
+    AlarmName, ConsoleName, DomainName, DomainPath, FrameworkName, HostName, HttpHost, ManagerType,
+    ServiceName, Text, UrlPath,
 };
-use echelon_core::package::{CheckText, NumberError};
+use echelon_core::package::NumberError;
 use echelon_core::policy::TypeSelector;
 use echelon_core::report::Down;
 use echelon_core::time::UnixMillis;
@@ -68,7 +70,10 @@ names!(
     Address,
     Endpoint,
     TypeSelector,
-    Down
+    Down,
+    UrlPath,
+    HttpHost,
+    ServiceName
 );
 
 /// Texts that may be empty.
@@ -154,6 +159,16 @@ impl Field<u32> for NonZeroU16 {
             at,
             source: NumberError { what: "port", value: packed.into(), least: 1, most: u16::MAX.into() },
         })
+    }
+}
+
+impl Field<u32> for HttpStatus {
+    fn pack(&self) -> u32 {
+        (*self).into()
+    }
+
+    fn unpack(packed: u32, at: &'static str) -> Result<Self, DecodeError> {
+        packed.try_into().map_err(|source| DecodeError::Number { at, source })
     }
 }
 

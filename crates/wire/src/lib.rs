@@ -24,6 +24,7 @@ mod content;
 mod error;
 mod field;
 mod frame;
+pub mod grpc_health;
 mod package;
 mod policy;
 mod request;

@@ -3,6 +3,7 @@
 use crate::error::DecodeError;
 use echelon_core::announce;
 use echelon_core::change::PackageSpec as CoreSpec;
+use echelon_core::check;
 use echelon_core::package::{self, check_priority, check_weight};
 
 words! { package::Role { 1 Primary, 2 Backup } }
@@ -16,7 +17,7 @@ choice! { package::Listens => Listens, ListensKind ("ListensKind", "1, 2, 3")
     record {}
 }
 
-choice! { package::CheckKind => CheckKind, CheckKindKind ("CheckKindKind", "1, 2")
+choice! { check::CheckKind => CheckKind, CheckKindKind ("CheckKindKind", "1, 2, 3, 4")
     unit { "1" Connect }
     value {}
     record {
@@ -24,10 +25,18 @@ choice! { package::CheckKind => CheckKind, CheckKindKind ("CheckKindKind", "1, 2
             #[prost(string, tag = "1")] send: String,
             #[prost(string, tag = "2")] expect: String,
         },
+        "3" Http {
+            #[prost(string, tag = "1")] path: String,
+            #[prost(uint32, optional, tag = "2")] status: Option<u32>,
+            #[prost(string, optional, tag = "3")] host: Option<String>,
+        },
+        "4" Grpc {
+            #[prost(string, optional, tag = "1")] service: Option<String>,
+        },
     }
 }
 
-message! { package::Check => Check {
+message! { check::Check => Check {
     #[prost(message, optional, tag = "1")] kind: Option<CheckKind>,
     #[prost(uint64, tag = "2")] interval: u64,
     #[prost(uint64, tag = "3")] timeout: u64,

@@ -4,12 +4,13 @@ use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
-use echelon_core::package::{Check, CheckKind, CheckText, HostSide, Listens, Package, Role, Withdrawal};
+use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
@@ -179,7 +180,11 @@ fn check_text() -> impl Strategy<Value = CheckText> {
 fn check() -> impl Strategy<Value = Check> {
     let exchange =
         (check_text(), check_text()).prop_map(|(send, expect)| CheckKind::Exchange { send, expect });
-    let kind = prop_oneof![Just(CheckKind::Connect), exchange];
+    let status = option::of((200..600_u32).prop_filter_map("no status", |s| s.try_into().ok()));
+    let http = (parsed("/[a-z]{0,9}"), status, option::of(parsed("[a-z.:]{1,9}")))
+        .prop_map(|(path, status, host)| CheckKind::Http { path, status, host });
+    let grpc = option::of(parsed("[a-zA-Z.]{1,9}")).prop_map(|service| CheckKind::Grpc { service });
+    let kind = prop_oneof![Just(CheckKind::Connect), exchange, http, grpc];
     (kind, millis(50..=3_600_000), millis(10..=60_000), 1..=10_u32)
         .prop_map(|(kind, interval, timeout, misses)| Check { kind, interval, timeout, misses })
 }

@@ -161,7 +161,7 @@ fn example_package() -> echelon_core::package::Package {
         withdrawn: None,
         role: None,
         version: None,
-        check: echelon_core::package::Check::default(),
+        check: echelon_core::check::Check::default(),
         host_side: None,
     }
 }

@@ -8,10 +8,11 @@ use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
-use echelon_core::package::{Check, CheckKind, CheckText, HostSide, Listens, Package, Role, Withdrawal};
+use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
@@ -124,7 +125,7 @@ kinds! {
     Subject { Host, Console }
     Access { Agent, Manager, Viewer, Operator, Admin }
     Listens { Nowhere, Port, At }
-    CheckKind { Connect, Exchange }
+    CheckKind { Connect, Exchange, Http, Grpc }
     Role { Primary, Backup }
     Walk { Chain, Subtree, Hops }
     Failback { Auto, Dormant, Off }
@@ -541,7 +542,16 @@ fn inner() -> Vec<Example> {
     let failing = Health::Failing { demands_answer: true, reason: to("no answer within 500ms") };
     let health = [Health::Unchecked, Health::Passing, Health::Withdrawn, failing];
     let listens = [Listens::Nowhere, Listens::Port(to("7001")), Listens::At(to("10.0.0.1:7000"))];
-    let checks = [CheckKind::Connect, exchange()];
+    let checks = [
+        CheckKind::Connect,
+        exchange(),
+        CheckKind::Http {
+            path: to("/healthz?a=b"),
+            status: Some(204.try_into().unwrap()),
+            host: Some(to("web.example:80")),
+        },
+        CheckKind::Grpc { service: Some(to("acme.Control")) },
+    ];
     let actors = [
         Actor::Console(to("alice")),
         Actor::Agent(to("agent1")),

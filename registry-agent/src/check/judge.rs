@@ -1,8 +1,8 @@
 //! What a row of checks comes to.
 
+use crate::check::host_check::HostCheck;
 use echelon_core::message::Health;
 use echelon_core::name::Text;
-use echelon_core::package::Check;
 use std::time::Duration;
 
 /// Counts the misses of one package.
@@ -27,10 +27,10 @@ pub(crate) struct Made {
 }
 
 impl Judge {
-    pub(crate) fn new(check: &Check) -> Self {
+    pub(crate) fn new(check: &HostCheck) -> Self {
         Self {
             misses_allowed: check.misses.max(1),
-            demands_answer: check.kind.demands_answer(),
+            demands_answer: check.demands_answer(),
             interval: check.interval,
             timeout: check.timeout,
             misses: 0,
@@ -60,7 +60,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use echelon_core::package::CheckKind;
+    use echelon_core::check::Check;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn as_many_misses_in_a_row_as_the_check_says_and_one_pass_makes_up_for_all() {
-        let mut judge = Judge::new(&Check { misses: 3, ..Check::of(CheckKind::Connect) });
+        let mut judge = Judge::new(&Check { misses: 3, ..Check::default() }.into());
         assert_eq!(judge.conclude(made(false)), None);
         assert_eq!(judge.conclude(made(false)), None);
         assert_eq!(judge.conclude(made(true)), Some(Health::Passing));
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_busy_machine_concludes_nothing_but_a_pass_is_a_pass() {
         let check = Check { misses: 1, ..Check::default() };
-        let mut judge = Judge::new(&check);
+        let mut judge = Judge::new(&check.clone().into());
         let late = check.interval + MS;
         assert_eq!(judge.conclude(Made { late, ..made(false) }), None);
         let took = check.interval + check.timeout + MS;

@@ -1,5 +1,6 @@
 //! Keeps one check running for each of this host's managers.
 
+use crate::check::host_check::{HostCheck, HostChecks};
 use crate::check::judge::{Judge, Made};
 use crate::check::run::run;
 use crate::routes::Routes;
@@ -7,16 +8,21 @@ use echelon_core::endpoint::Endpoint;
 use echelon_core::limits::MAX_PACKAGES_PER_HOST;
 use echelon_core::message::Health;
 use echelon_core::name::ManagerType;
-use echelon_core::package::Check;
+use echelon_core::package::Package;
 use echelon_core::router::Input;
 use echelon_core::view::Place;
 use echelon_daemon::Tasks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// Shortest time between two reasons for one failure. Each goes to every agent of the framework, and what a command
+/// says may change from one check to the next.
+const BETWEEN_REASONS: Duration = Duration::from_secs(30);
 
 /// The health of this host's packages, by type.
 pub(crate) type HealthMap = BTreeMap<ManagerType, Health>;
@@ -25,6 +31,8 @@ pub(crate) type HealthMap = BTreeMap<ManagerType, Health>;
 pub(crate) struct Supervisor {
     routes: Routes,
     tasks: Tasks,
+    /// The host's own settings, which go before what the registry says.
+    own: watch::Receiver<Arc<HostChecks>>,
     health: watch::Sender<Arc<HealthMap>>,
     running: BTreeMap<ManagerType, Running>,
     /// Told apart from an earlier check of the same type by this number.
@@ -35,12 +43,14 @@ struct Running {
     number: u64,
     subject: Subject,
     stop: CancellationToken,
+    /// When a finding was shown last.
+    told: Option<Instant>,
 }
 
 /// What is checked, and how.
 #[derive(Clone, PartialEq)]
 struct Subject {
-    check: Check,
+    check: HostCheck,
     endpoint: Endpoint,
 }
 
@@ -57,10 +67,15 @@ impl Drop for Running {
 }
 
 impl Supervisor {
-    /// A supervisor without checks, and where health is shown.
-    pub(crate) fn new(routes: Routes, tasks: Tasks) -> (Self, watch::Receiver<Arc<HealthMap>>) {
+    /// A supervisor that runs no check yet, and where health is shown. Packages of a type that `own` names are
+    /// checked as it says, all others as the registry says.
+    pub(crate) fn new(
+        routes: Routes,
+        tasks: Tasks,
+        own: watch::Receiver<Arc<HostChecks>>,
+    ) -> (Self, watch::Receiver<Arc<HealthMap>>) {
         let (health, shown) = watch::channel(Arc::default());
-        (Self { routes, tasks, health, running: BTreeMap::new(), next: 0 }, shown)
+        (Self { routes, tasks, own, health, running: BTreeMap::new(), next: 0 }, shown)
     }
 
     /// Runs until `stop`.
@@ -69,13 +84,16 @@ impl Supervisor {
         let mut changes = self.routes.changes();
         loop {
             changes.mark_unchanged();
+            let own = Arc::clone(&self.own.borrow_and_update());
             if let Some(replica) = self.routes.replica() {
-                self.follow(&replica.place, &findings).await;
+                self.follow(&replica.place, &own, &findings).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 // Never fails while `routes` holds the sending side.
                 _ = changes.changed() => {}
+                // Fails once nobody can change them any more.
+                Ok(()) = self.own.changed() => {}
                 // Never none while `findings` is here.
                 Some(finding) = found.recv() => self.take(finding).await,
             }
@@ -83,8 +101,8 @@ impl Supervisor {
     }
 
     /// Has exactly those checks running that the place asks for.
-    async fn follow(&mut self, place: &Place, findings: &mpsc::Sender<Finding>) {
-        let wanted = subjects(place);
+    async fn follow(&mut self, place: &Place, own: &HostChecks, findings: &mpsc::Sender<Finding>) {
+        let wanted = subjects(place, own);
         let before = self.running.len();
         self.running.retain(|ty, running| wanted.get(ty) == Some(&running.subject));
         let mut changed = self.running.len() != before;
@@ -112,16 +130,17 @@ impl Supervisor {
                 () = check_for_ever(ty, number, what, findings) => {}
             }
         });
-        Running { number, subject, stop }
+        Running { number, subject, stop, told: None }
     }
 
     async fn take(&mut self, finding: Finding) {
         let Finding { ty, number, health } = finding;
-        let current = self.running.get(&ty).is_some_and(|r| r.number == number);
+        let Some(running) = self.running.get_mut(&ty).filter(|r| r.number == number) else { return };
         let old = Arc::clone(&self.health.borrow());
-        if !current || old.get(&ty) == Some(&health) {
+        if !tells(old.get(&ty), &health, running.told.map(|told| told.elapsed())) {
             return;
         }
+        running.told = Some(Instant::now());
         match &health {
             Health::Failing { reason, .. } => warn!(package = %ty, %reason, "A package failed its check"),
             _ => info!(package = %ty, "A package passes its check"),
@@ -138,12 +157,20 @@ impl Supervisor {
     }
 }
 
+/// Whether a finding is to be shown, where `old` was shown that long ago.
+fn tells(old: Option<&Health>, new: &Health, shown_ago: Option<Duration>) -> bool {
+    let fails = |health| matches!(health, &Health::Failing { .. });
+    let reworded = old.is_some_and(|old| fails(old) && fails(new));
+    old != Some(new) && !(reworded && shown_ago.is_some_and(|ago| ago < BETWEEN_REASONS))
+}
+
 /// What is to be checked on a host. Registry managers do not speak TCP where they listen; agents and
 /// consoles see for themselves whether they answer.
-fn subjects(place: &Place) -> BTreeMap<ManagerType, Subject> {
+fn subjects(place: &Place, own: &HostChecks) -> BTreeMap<ManagerType, Subject> {
     let packages = place.packages.iter().filter(|p| !p.ty.is_registry()).take(MAX_PACKAGES_PER_HOST);
-    let subject = |check: &Check, endpoint| Subject { check: check.clone(), endpoint };
-    packages.filter_map(|p| Some((p.ty.clone(), subject(&p.check, p.endpoint(&place.address)?)))).collect()
+    let check = |p: &Package| own.get(&p.ty).cloned().unwrap_or_else(|| p.check.clone().into());
+    let subject = |p: &Package| Some(Subject { endpoint: p.endpoint(&place.address)?, check: check(p) });
+    packages.filter_map(|p| Some((p.ty.clone(), subject(p)?))).collect()
 }
 
 async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings: mpsc::Sender<Finding>) {
@@ -154,7 +181,7 @@ async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings
         sleep_until(due).await;
         let began = Instant::now();
         let late = began.saturating_duration_since(due);
-        let result = run(&check.kind, &endpoint, check.timeout).await;
+        let result = run(&check, &ty, &endpoint).await;
         let made = Made { late, took: began.elapsed(), result };
         if let Some(health) = judge.conclude(made)
             && findings.send(Finding { ty: ty.clone(), number, health }).await.is_err()
@@ -163,5 +190,24 @@ async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings
         }
         // Checks that were missed are not made up for.
         due = Instant::now().max(due + check.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::name::Text;
+
+    #[test]
+    fn a_failure_that_only_says_something_else_is_not_told_each_time() {
+        let failing = |why| Health::Failing { demands_answer: true, reason: Text::lossy(why) };
+        let (early, late) = (Some(Duration::from_secs(1)), Some(BETWEEN_REASONS));
+        let (old, new) = (failing("lag 12 s"), failing("lag 13 s"));
+        assert!(!tells(Some(&old), &new, early) && tells(Some(&old), &new, late));
+        assert!(!tells(Some(&old), &old, late), "nothing new");
+        for (old, new) in [(Health::Passing, &new), (Health::Unchecked, &new), (old, &Health::Passing)] {
+            assert!(tells(Some(&old), new, early), "{old:?}");
+        }
+        assert!(tells(None, &new, None));
     }
 }

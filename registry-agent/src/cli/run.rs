@@ -109,6 +109,7 @@ fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         api: layered_list(args.api.clone(), file.api, vec![Listen::Unix(api)]),
         forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
         direct: layered(args.direct, file.direct, true),
+        checks: file.check,
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
     }
 }

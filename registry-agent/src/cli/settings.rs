@@ -2,7 +2,7 @@
 
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
-use registry_agent::{Forward, Listen};
+use registry_agent::{Forward, HostChecks, Listen};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -37,6 +37,16 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 
 # How long open connections are left when the agent ends.
 #stop_grace = "10s"
+
+# How packages of this host are checked, by type, where that is not as the registry says: with tcp (send, expect),
+# http (status, host) or grpc, as in topology files, or with exec, a command by its absolute path. It finds what to
+# check in ECHELON_CHECK_TYPE, _ENDPOINT, _ADDRESS and _PORT, passes with exit code 0, and says why not in its first
+# line of output. At its timeout its process group is killed. Commands exist only here, never in the registry.
+#[check.command-control]
+#exec = ["/usr/lib/acme/check-control", "--quick"]
+#interval = "5s"
+#timeout = "2s"
+#misses = 2
 "#;
 
 /// The settings file; what is none is left to the default.
@@ -50,6 +60,7 @@ pub(crate) struct File {
     pub(crate) direct: Option<bool>,
     pub(crate) stop_grace: Option<HumanDuration>,
     pub(crate) log: LogConfig,
+    pub(crate) check: HostChecks,
 }
 
 #[cfg(test)]
@@ -73,6 +84,10 @@ mod tests {
         assert_eq!(file.direct, Some(true));
         assert!(file.managers.is_some() && file.forward.is_some());
         assert_eq!(file.log, LogConfig::defaults());
+        let check = &file.check["command-control"];
+        let defaults = read("[check.a]\nexec = [\"/a\"]").unwrap().check["a"].clone();
+        assert_eq!((check.interval, check.timeout), (defaults.interval, defaults.timeout));
+        assert_eq!(check.misses, defaults.misses);
     }
 
     #[test]

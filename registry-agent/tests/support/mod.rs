@@ -1,6 +1,7 @@
 //! A registry manager that says what a test tells it to, over the real transport, and services to route to.
 
 use echelon_core::access::Access;
+use echelon_core::check::{Check, CheckKind};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::Address;
 use echelon_core::id::{DomainId, HostId, Lineage};
@@ -9,7 +10,7 @@ use echelon_core::message::{
     SnapshotPart, ToAgent, ViewMark, Welcome,
 };
 use echelon_core::name::ManagerType;
-use echelon_core::package::{Check, CheckKind, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
+use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
 use echelon_core::position::Position;
 use echelon_core::view::{Manager as ViewManager, Place, View, ViewChange, ViewRow};
 use echelon_identity::trust::root_hash;

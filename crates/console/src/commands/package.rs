@@ -6,10 +6,11 @@ use crate::inventory::{From, Inventory, PackageEntry};
 use crate::problem::Problem;
 use crate::table::{self, Table, cell, maybe};
 use echelon_core::change::{Change, PackageSpec};
+use echelon_core::check::Check;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{HostName, ManagerType, Text};
 use echelon_core::package::{
-    Check, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, NumberError, check_priority, check_weight,
+    DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, NumberError, check_priority, check_weight,
 };
 use echelon_core::report::CandidateState;
 use std::num::NonZeroU16;

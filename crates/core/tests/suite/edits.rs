@@ -2,12 +2,13 @@
 
 use crate::support::*;
 use echelon_core::change::{Change, PackageSpec};
+use echelon_core::check::Check;
 use echelon_core::edit::Edited;
 use echelon_core::hierarchy::TreeError;
 use echelon_core::limits::{MAX_CHANGES, MAX_DEPTH, MAX_PACKAGES_PER_HOST, MAX_TOKENS};
 use echelon_core::message::{Failure, FailureClass};
 use echelon_core::name::ManagerType;
-use echelon_core::package::{Check, Listens, Role};
+use echelon_core::package::{Listens, Role};
 use echelon_core::policy::PolicySettings;
 use echelon_core::refusal::Refusal;
 use echelon_core::row::{Row, RowKey};
