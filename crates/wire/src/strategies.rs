@@ -177,7 +177,9 @@ fn check_text() -> impl Strategy<Value = CheckText> {
     any::<String>().prop_filter_map("too long", |text| text.try_into().ok())
 }
 
-fn check() -> impl Strategy<Value = Check> {
+/// Boxed, because packages with checks are part of most strategies: without it those of a test do not fit on the
+/// stack of its thread.
+fn check() -> BoxedStrategy<Check> {
     let exchange =
         (check_text(), check_text()).prop_map(|(send, expect)| CheckKind::Exchange { send, expect });
     let status = option::of((200..600_u32).prop_filter_map("no status", |s| s.try_into().ok()));
@@ -187,6 +189,7 @@ fn check() -> impl Strategy<Value = Check> {
     let kind = prop_oneof![Just(CheckKind::Connect), exchange, http, grpc];
     (kind, millis(50..=3_600_000), millis(10..=60_000), 1..=10_u32)
         .prop_map(|(kind, interval, timeout, misses)| Check { kind, interval, timeout, misses })
+        .boxed()
 }
 
 fn spec() -> impl Strategy<Value = PackageSpec> {
