@@ -254,7 +254,7 @@ async fn start(
     let link = Arc::new(Link::new(clock, written));
 
     let probe = ManagerProbe { identity: Arc::clone(&identity), link: Arc::clone(&link) };
-    let prober = Prober::new(routes.clone(), tasks.clone(), Some(probe));
+    let prober = Prober::new(routes.clone(), tasks.clone(), Arc::clone(&metrics), Some(probe));
     let router = RouterTask::new(clock, routes.clone(), prober);
     tasks.spawn("router", router.run(inputs, tasks.shutdown()));
 

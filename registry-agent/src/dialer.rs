@@ -1,7 +1,7 @@
 //! Connects to the managers of one type, in the order of its route, and reports what that says about each.
 
 use crate::connect;
-use crate::metrics::{Became, Metrics};
+use crate::metrics::{Became, Metrics, TypeMetrics};
 use crate::race::{Attempt, Overtaken, Race, race};
 use crate::reports::Reports;
 use crate::routes::Routes;
@@ -37,6 +37,7 @@ pub(crate) struct Parts {
 pub(crate) struct Dialer {
     ty: ManagerType,
     parts: Parts,
+    metrics: TypeMetrics,
     reports: Arc<Reports>,
     overtaken: Arc<Semaphore>,
 }
@@ -65,7 +66,8 @@ impl DialError {
 impl Dialer {
     pub(crate) fn new(ty: ManagerType, parts: Parts) -> Self {
         let reports = Arc::new(Reports::new(parts.routes.clone(), ty.clone()));
-        Self { ty, parts, reports, overtaken: Arc::new(Semaphore::new(MAX_OVERTAKEN)) }
+        let metrics = parts.metrics.of_type(&ty);
+        Self { ty, parts, metrics, reports, overtaken: Arc::new(Semaphore::new(MAX_OVERTAKEN)) }
     }
 
     /// A connection to the first manager that answers, and which one that is. Nobody is tried at `except`,
@@ -95,7 +97,7 @@ impl Dialer {
         };
         let saw = |i: usize, seen: Seen, took: Duration| {
             if let Some(target) = route.targets.get(i) {
-                self.parts.metrics.attempt(&self.ty, &seen);
+                self.metrics.attempt(&seen, took);
                 self.reports.saw(target.host, seen, took);
             }
         };
@@ -114,7 +116,10 @@ impl Dialer {
     /// Waits in the background for what becomes of attempts that were overtaken.
     fn follow(&self, route: &Arc<Route>, overtaken: Vec<Overtaken<TcpStream>>) {
         for Overtaken { candidate: i, attempt, began } in overtaken {
-            let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else { return };
+            let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else {
+                self.parts.metrics.dropped_overtaken.inc();
+                continue;
+            };
             let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
             let reports = Arc::clone(&self.reports);
             self.parts.tasks.spawn("overtaken", async move {

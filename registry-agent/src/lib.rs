@@ -38,6 +38,7 @@ mod listen;
 mod metrics;
 mod prober;
 mod race;
+mod readings;
 mod record;
 mod registry;
 mod reports;

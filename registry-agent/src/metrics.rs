@@ -1,36 +1,34 @@
-//! What can be counted of one agent.
+//! What an agent counts as it happens. What it is at the moment is read when somebody asks: [`crate::readings`].
 
 use echelon_core::evidence::Seen;
 use echelon_core::name::ManagerType;
+use echelon_daemon::metrics::Durations;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use std::fmt;
+use prometheus_client::registry::{Metric, Registry};
+use std::time::Duration;
 
-/// The counters and gauges of one agent; there is no process-wide state, so that one process can run
-/// many agents.
+/// What every name begins with.
+pub(crate) const PREFIX: &str = "echelon_agent";
+
+/// The counters of one agent; there is no process-wide state, so that one process can run many agents.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    connections: Family<Connections, Counter>,
-    attempts: Family<Attempts, Counter>,
+    connections: Family<OfOutcome, Counter>,
+    connects: Family<OfOutcome, Durations>,
     handovers: Family<OfType, Counter>,
     handover_errors: Family<OfError, Counter>,
-    pub(crate) open: Family<OfType, Gauge>,
-    pub(crate) tasks: Family<Role, Gauge>,
+    probes: Family<Probed, Counter>,
+    renewals: Family<Renewed, Counter>,
+    replica_updates: Family<OfKind, Counter>,
     pub(crate) sessions: Counter,
-    pub(crate) session: Gauge,
-    pub(crate) renewals: Counter,
-    pub(crate) repairs: Gauge,
-    pub(crate) revision: Gauge,
-    pub(crate) view_revision: Gauge,
-    pub(crate) replica_age: Gauge,
-    pub(crate) certificate_left: Gauge,
     pub(crate) write_failures: Counter,
-    pub(crate) dropped: Gauge,
+    /// Background probes for which there was no place.
+    pub(crate) dropped_probes: Counter,
+    /// Attempts, overtaken by others, for whose end there was no place to wait.
+    pub(crate) dropped_overtaken: Counter,
 }
 
 /// What became of a caller.
@@ -44,16 +42,26 @@ pub(crate) enum Became {
     Nobody,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct Connections {
-    r#type: String,
-    outcome: &'static str,
+/// How the replica was brought further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Update {
+    /// By a whole view.
+    Snapshot,
+    /// By what changed in it.
+    Delta,
+    /// By this host's own place.
+    Place,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct Attempts {
-    r#type: String,
-    outcome: &'static str,
+/// What is counted for one type. Counting takes no lock and no memory: it happens for every connection.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeMetrics {
+    served: Counter,
+    failed: Counter,
+    unserved: Counter,
+    connected: Durations,
+    overtaken: Durations,
+    refused: Durations,
 }
 
 /// A type as a label.
@@ -62,102 +70,104 @@ pub(crate) struct OfType {
     pub(crate) r#type: String,
 }
 
-/// An error's name as a label.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfOutcome {
+    r#type: String,
+    outcome: &'static str,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OfError {
     error: &'static str,
 }
 
-/// A task's role as a label.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub(crate) struct Role {
-    pub(crate) role: &'static str,
+struct Probed {
+    outcome: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct Build {
-    version: &'static str,
+struct Renewed {
+    outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("echelon_agent"),
-            connections: Family::default(),
-            attempts: Family::default(),
-            handovers: Family::default(),
-            handover_errors: Family::default(),
-            open: Family::default(),
-            tasks: Family::default(),
-            sessions: Counter::default(),
-            session: Gauge::default(),
-            renewals: Counter::default(),
-            repairs: Gauge::default(),
-            revision: Gauge::default(),
-            view_revision: Gauge::default(),
-            replica_age: Gauge::default(),
-            certificate_left: Gauge::default(),
-            write_failures: Counter::default(),
-            dropped: Gauge::default(),
+        let mut r = Registry::with_prefix(PREFIX);
+        let connects = Family::new_with_constructor(Durations::default as fn() -> Durations);
+        r.register(
+            "connect_duration_seconds",
+            "Connects to managers for callers, by outcome, from their begin to their end",
+            connects.clone(),
+        );
+        let metrics = Self {
+            connections: add(&mut r, "connections", "Callers of forwarders, by what became of them"),
+            connects,
+            handovers: add(
+                &mut r,
+                "handovers",
+                "Connections handed over to programs that asked for them directly",
+            ),
+            handover_errors: add(
+                &mut r,
+                "handover_errors",
+                "Requests for a hand-over answered with an error, by error",
+            ),
+            probes: add(&mut r, "probes", "Background probes of managers, by outcome"),
+            renewals: add(&mut r, "certificate_renewals", "Renewals of the certificate, by outcome"),
+            replica_updates: add(&mut r, "replica_updates", "Times the replica was brought further, by what"),
+            sessions: add(&mut r, "sessions", "Sessions with registry managers begun"),
+            write_failures: add(&mut r, "replica_write_failures", "Writes of the replica that failed"),
+            dropped_probes: Counter::default(),
+            dropped_overtaken: Counter::default(),
+            registry: r,
         };
-        metrics.register();
+        metrics.begin_at_0();
         metrics
     }
 
-    fn register(&mut self) {
-        let build = Family::<Build, Gauge>::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        let r = &mut self.registry;
-        r.register("build", "The agent's build", build);
-        r.register("connections", "Callers of forwarders, by what became of them", self.connections.clone());
-        r.register("connect_attempts", "Connects to managers for callers, by outcome", self.attempts.clone());
-        let handovers = self.handovers.clone();
-        r.register(
-            "handovers",
-            "Connections handed over to programs that asked for them directly",
-            handovers,
-        );
-        let errors = self.handover_errors.clone();
-        r.register("handover_errors", "Requests for a hand-over answered with an error, by error", errors);
-        r.register("connections_open", "Connections open through forwarders", self.open.clone());
-        r.register("tasks", "Tasks running", self.tasks.clone());
-        r.register("sessions", "Sessions with registry managers begun", self.sessions.clone());
-        r.register("session_up", "Whether a session is up", self.session.clone());
-        r.register("certificate_renewals", "Certificates renewed", self.renewals.clone());
-        r.register("replica_repairs", "Snapshots asked for because of a difference", self.repairs.clone());
-        r.register("replica_revision", "Revision of the replica", self.revision.clone());
-        r.register("replica_view_revision", "Revision of its view's last change", self.view_revision.clone());
-        r.register(
-            "replica_age_milliseconds",
-            "Age of a registry manager's last word",
-            self.replica_age.clone(),
-        );
-        let left = self.certificate_left.clone();
-        r.register("certificate_left_seconds", "Time until the certificate expires", left);
-        let failures = self.write_failures.clone();
-        r.register("replica_write_failures", "Writes of the replica that failed", failures);
-        r.register(
-            "evidence_dropped",
-            "Outcomes of connects the router had no room for",
-            self.dropped.clone(),
-        );
+    /// Makes a series of each label that is known beforehand: one that begins at 1 looks as if nothing had happened.
+    fn begin_at_0(&self) {
+        for outcome in ["connected", "failed"] {
+            drop(self.probes.get_or_create(&Probed { outcome }));
+        }
+        for outcome in [true, false].map(renewal) {
+            drop(self.renewals.get_or_create(&Renewed { outcome }));
+        }
+        for kind in [Update::Snapshot, Update::Delta, Update::Place].map(Update::name) {
+            drop(self.replica_updates.get_or_create(&OfKind { kind }));
+        }
     }
 
-    pub(crate) fn count_served(&self, ty: &ManagerType, outcome: Became) {
-        self.connections.get_or_create(&Connections::of(ty, outcome)).inc();
+    /// All counters, for whoever writes them.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
-    pub(crate) fn served(&self, ty: &ManagerType, outcome: Became) -> u64 {
-        self.connections.get_or_create(&Connections::of(ty, outcome)).get()
-    }
-
-    pub(crate) fn attempt(&self, ty: &ManagerType, seen: &Seen) {
-        let outcome = match seen {
-            Seen::Connected => "connected",
-            Seen::Overtaken => "overtaken",
-            Seen::Failed(_) => "failed",
-        };
-        self.attempts.get_or_create(&Attempts { r#type: ty.to_string(), outcome }).inc();
+    /// What is counted for one type.
+    pub(crate) fn of_type(&self, ty: &ManagerType) -> TypeMetrics {
+        let label = |outcome| OfOutcome { r#type: ty.to_string(), outcome };
+        let connections = |outcome| self.connections.get_or_create_owned(&label(outcome));
+        let connects = |outcome| self.connects.get_or_create_owned(&label(outcome));
+        TypeMetrics {
+            served: connections("served"),
+            failed: connections("failed"),
+            unserved: connections("unserved"),
+            connected: connects("connected"),
+            overtaken: connects("overtaken"),
+            refused: connects("failed"),
+        }
     }
 
     pub(crate) fn count_handover(&self, ty: &ManagerType) {
@@ -168,21 +178,73 @@ impl Metrics {
         self.handover_errors.get_or_create(&OfError { error }).inc();
     }
 
-    /// Everything in the text format of OpenMetrics.
-    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub(crate) fn count_probe(&self, seen: &Seen) {
+        self.probes.get_or_create(&Probed { outcome: name(seen) }).inc();
+    }
+
+    pub(crate) fn count_renewal(&self, done: bool) {
+        self.renewals.get_or_create(&Renewed { outcome: renewal(done) }).inc();
+    }
+
+    pub(crate) fn count_update(&self, update: Update) {
+        self.replica_updates.get_or_create(&OfKind { kind: update.name() }).inc();
     }
 }
 
-impl Connections {
-    fn of(ty: &ManagerType, outcome: Became) -> Self {
-        let outcome = match outcome {
-            Became::Served => "served",
-            Became::Failed => "failed",
-            Became::Nobody => "unserved",
-        };
-        Self { r#type: ty.to_string(), outcome }
+impl TypeMetrics {
+    /// Counts a caller.
+    pub(crate) fn caller(&self, became: Became) {
+        self.callers_that(became).inc();
     }
+
+    /// How many callers became this.
+    pub(crate) fn callers(&self, became: Became) -> u64 {
+        self.callers_that(became).get()
+    }
+
+    fn callers_that(&self, became: Became) -> &Counter {
+        match became {
+            Became::Served => &self.served,
+            Became::Failed => &self.failed,
+            Became::Nobody => &self.unserved,
+        }
+    }
+
+    /// Counts an attempt to connect.
+    pub(crate) fn attempt(&self, seen: &Seen, took: Duration) {
+        let durations = match seen {
+            Seen::Connected => &self.connected,
+            Seen::Overtaken => &self.overtaken,
+            Seen::Failed(_) => &self.refused,
+        };
+        durations.observe(took);
+    }
+}
+
+impl Update {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Delta => "delta",
+            Self::Place => "place",
+        }
+    }
+}
+
+fn renewal(done: bool) -> &'static str {
+    if done { "renewed" } else { "failed" }
+}
+
+fn name(seen: &Seen) -> &'static str {
+    match seen {
+        Seen::Connected => "connected",
+        Seen::Overtaken => "overtaken",
+        Seen::Failed(_) => "failed",
+    }
+}
+
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }

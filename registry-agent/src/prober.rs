@@ -1,6 +1,7 @@
 //! Background probes: so that no caller is the one to find out that a manager is back.
 
 use crate::connect;
+use crate::metrics::Metrics;
 use crate::registry::ManagerProbe;
 use crate::routes::Routes;
 use echelon_core::evidence::Seen;
@@ -27,6 +28,7 @@ pub(crate) struct Prober(Arc<Inner>);
 struct Inner {
     routes: Routes,
     tasks: Tasks,
+    metrics: Arc<Metrics>,
     places: Semaphore,
     under_way: Mutex<BTreeSet<(ManagerType, HostId)>>,
     /// How registry managers are probed, which do not speak TCP; none for an agent without a registry.
@@ -34,9 +36,14 @@ struct Inner {
 }
 
 impl Prober {
-    pub(crate) fn new(routes: Routes, tasks: Tasks, registry: Option<ManagerProbe>) -> Self {
+    pub(crate) fn new(
+        routes: Routes,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+        registry: Option<ManagerProbe>,
+    ) -> Self {
         let places = Semaphore::new(MAX_AT_ONCE);
-        Self(Arc::new(Inner { routes, tasks, places, under_way: Mutex::default(), registry }))
+        Self(Arc::new(Inner { routes, tasks, metrics, places, under_way: Mutex::default(), registry }))
     }
 
     /// Probes a manager, unless a probe of it is under way.
@@ -49,6 +56,7 @@ impl Prober {
         self.0.tasks.spawn("probe", async move {
             let began = Instant::now();
             if let Some(seen) = inner.look(&ty, &target, timeout).await {
+                inner.metrics.count_probe(&seen);
                 inner.routes.saw(&ty, target.host, seen, began.elapsed());
             }
             inner.leave(&key);
@@ -72,7 +80,11 @@ impl Inner {
 
     fn enter(&self, key: (ManagerType, HostId)) -> bool {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.len() < MAX_WAITING && under_way.insert(key)
+        if under_way.len() >= MAX_WAITING {
+            self.metrics.dropped_probes.inc();
+            return false;
+        }
+        under_way.insert(key)
     }
 
     fn leave(&self, key: &(ManagerType, HostId)) {

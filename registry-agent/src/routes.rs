@@ -7,12 +7,12 @@ use echelon_core::id::HostId;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::{Using, ViewMark};
 use echelon_core::name::ManagerType;
-use echelon_core::route::Route;
+use echelon_core::route::{Move, Route};
 use echelon_core::router::Input;
 use echelon_core::view::{Place, View};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -68,7 +68,11 @@ struct Inner {
     changed: watch::Sender<u64>,
     inputs: mpsc::Sender<RouterInput>,
     dropped: AtomicU64,
+    moves: Mutex<Moves>,
 }
+
+/// How often routes have led elsewhere, by type and cause.
+pub(crate) type Moves = BTreeMap<(ManagerType, Move), u64>;
 
 /// Routes, and the replica that they are made from. They change together, so that no answer says another
 /// position than its route is of.
@@ -88,6 +92,7 @@ impl Routes {
             changed: watch::Sender::new(0),
             inputs,
             dropped: AtomicU64::new(0),
+            moves: Mutex::default(),
         };
         (Self(Arc::new(inner)), queue)
     }
@@ -169,6 +174,11 @@ impl Routes {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
+    /// How often routes have led elsewhere since the start.
+    pub(crate) fn moves(&self) -> Moves {
+        self.0.moves.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Hands something to the router; waits while its queue is full. Nothing happens once it has ended.
     pub(crate) async fn send(&self, input: RouterInput) {
         // The router ends only with the agent, which then has no use for it.
@@ -186,12 +196,23 @@ impl Routes {
             return;
         }
         let mut shown = Shown::clone(&self.0.shown.load());
+        self.count_moves(&shown, &routes);
         if !routes.is_empty() {
             Arc::make_mut(&mut shown.table).extend(routes.into_iter().map(|r| (r.ty.clone(), r)));
         }
         shown.replica = replica.or(shown.replica);
         self.0.shown.store(Arc::new(shown));
         self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    fn count_moves(&self, before: &Shown, routes: &[Arc<Route>]) {
+        let mut moves = self.0.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        for route in routes {
+            let Some(cause) = before.table.get(&route.ty).and_then(|old| route.moved_from(old)) else {
+                continue;
+            };
+            *moves.entry((route.ty.clone(), cause)).or_default() += 1;
+        }
     }
 }
 

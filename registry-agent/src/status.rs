@@ -5,7 +5,8 @@ use crate::check::HealthMap;
 use crate::clock::{Clock, millis};
 use crate::direct::{Direct, DirectStatus};
 use crate::forward::{Forwarder, ForwarderStatus};
-use crate::metrics::{Metrics, OfType, Role};
+use crate::metrics::Metrics;
+use crate::readings::readings;
 use crate::record::EnrolledAs;
 use crate::registry::{Identity, Link};
 use crate::routes::Routes;
@@ -15,6 +16,7 @@ use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
 use echelon_core::report::{AlarmReport, At, Basis, Outcome, RouteReport, Source};
 use echelon_core::time::Monotonic;
 use echelon_daemon::Tasks;
+use echelon_daemon::metrics::{Exposition, exposition};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -177,26 +179,8 @@ impl Subject {
         })
     }
 
-    /// Everything that can be counted, brought up to date, in the text format of OpenMetrics.
-    pub(crate) fn metrics(&self) -> Result<String, std::fmt::Error> {
-        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let m = &self.metrics;
-        if let Some(replica) = self.routes.replica() {
-            m.revision.set(signed(replica.mark.position.revision));
-            m.view_revision.set(signed(replica.mark.view_revision));
-        }
-        m.session.set(self.link.session().is_some().into());
-        m.repairs.set(signed(self.link.repairs()));
-        m.replica_age.set(self.link.age().map_or(-1, |age| signed(millis(age))));
-        m.certificate_left.set(signed(self.identity.left().as_secs()));
-        m.dropped.set(signed(self.routes.dropped()));
-        for forwarder in &self.forwarders {
-            let status = forwarder.status();
-            m.open.get_or_create(&OfType { r#type: status.ty.to_string() }).set(signed(status.open));
-        }
-        for (role, count) in self.tasks.counts() {
-            m.tasks.get_or_create(&Role { role }).set(signed(count as u64));
-        }
-        m.text()
+    /// Everything that can be counted, in the format that the header `Accept` asks for.
+    pub(crate) fn metrics(&self, accept: Option<&str>) -> Result<Exposition, std::fmt::Error> {
+        exposition(&[self.metrics.registry(), &readings(self)], accept)
     }
 }

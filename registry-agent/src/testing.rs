@@ -95,7 +95,7 @@ pub(crate) fn snapshot(revision: u64, managers: &[Manager], settings: PolicySett
 pub(crate) async fn routes(replica: Arc<Snapshot>) -> (Routes, Tasks) {
     let (clock, tasks) = (Clock::start(), Tasks::new());
     let (routes, inputs) = Routes::new(clock);
-    let prober = Prober::new(routes.clone(), tasks.clone(), None);
+    let prober = Prober::new(routes.clone(), tasks.clone(), Arc::default(), None);
     let task = RouterTask::new(clock, routes.clone(), prober);
     tasks.spawn("router", task.run(inputs, tasks.shutdown()));
     routes.send(RouterInput::Replica(replica)).await;

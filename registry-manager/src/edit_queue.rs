@@ -5,6 +5,7 @@ use crate::limits::EDIT_QUEUE;
 use echelon_core::change::ChangeSet;
 use echelon_core::edit::Context;
 use echelon_core::message::{EditAnswer, Failure};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// An edit on its way to the journal.
@@ -12,6 +13,7 @@ pub(crate) struct Edit {
     pub(crate) set: ChangeSet,
     pub(crate) context: Context,
     pub(crate) dry_run: bool,
+    pub(crate) came: Instant,
     pub(crate) answer: oneshot::Sender<Result<EditAnswer, Failure>>,
 }
 
@@ -47,7 +49,7 @@ impl Edits {
         dry_run: bool,
     ) -> Result<EditAnswer, Failure> {
         let (answer, answered) = oneshot::channel();
-        let edit = Edit { set, context, dry_run, answer };
+        let edit = Edit { set, context, dry_run, answer, came: Instant::now() };
         self.0.send(Work::Edit(edit)).await.map_err(|_| failure::stopping())?;
         answered.await.unwrap_or_else(|_| Err(failure::outcome_unknown()))
     }
@@ -59,6 +61,11 @@ impl Edits {
         if self.0.send(Work::Ask(answer)).await.is_ok() {
             let _ = answered.await;
         }
+    }
+
+    /// How many edits are waiting.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.max_capacity().saturating_sub(self.0.capacity()) as u64
     }
 
     /// Ends the queue after the edits in it: whoever still holds a clone keeps nothing going.
@@ -115,6 +122,7 @@ mod tests {
         let (edits, mut queue) = Edits::queue();
         let mut answer = std::pin::pin!(edits.answer());
         timeout(Duration::from_millis(50), answer.as_mut()).await.unwrap_err();
+        assert_eq!(edits.waiting(), 1);
         let journal = std::thread::spawn(move || queue.next_group(8).is_none());
         answer.await;
         edits.end().await;

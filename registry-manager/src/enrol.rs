@@ -27,6 +27,7 @@ pub(crate) async fn enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Res
         let _place = shared.enrolments.acquire().await.map_err(|_| failure::stopping())?;
         try_enrol(shared, wish, from).await
     };
+    shared.hub.metrics.enrolment(answer.is_ok());
     match answer {
         Ok(enrolled) => {
             info!(host = %host, enrolment = enrolled.enrolment, from = %from, "Enrolled");

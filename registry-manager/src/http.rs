@@ -1,18 +1,19 @@
 //! Metrics and health, for programs that watch the manager.
 
 use crate::limits::{HTTP_ACCEPT_PAUSE, HTTP_CONNECTIONS, HTTP_HEAD, HTTP_HEAD_DEADLINE};
+use crate::readings::readings;
 use crate::server::Shared;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use echelon_daemon::Tasks;
+use echelon_daemon::metrics::exposition;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -81,23 +82,11 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    let (hub, m) = (&shared.hub, &shared.hub.metrics);
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let mark = hub.mark();
-    m.revision.set(number(mark.position.revision));
-    m.view_revision.set(number(mark.view_revision));
-    m.hosts.set(number(hub.registry().host_count() as u64));
-    m.sessions.set(number(hub.sessions.count() as u64));
-    {
-        let board = hub.board();
-        m.silent.set(number(board.agents().filter(|(_, a)| a.is_silent()).count() as u64));
-        m.self_doubt.set(board.is_doubting().into());
+/// In the format that is asked for; see [`echelon_daemon::metrics`].
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    match exposition(&[shared.hub.metrics.metered(), &readings(&shared)], accept) {
+        Ok(all) => ([(header::CONTENT_TYPE, all.content_type)], all.text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
-    let stats = shared.endpoint.stats();
-    m.connections.set(number(stats.open as u64));
-    m.handshakes_failed.inner().store(stats.failed, Ordering::Relaxed);
-    m.socket_drops.inner().store(shared.endpoint.socket_drops().unwrap_or(0), Ordering::Relaxed);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], m.text())
 }

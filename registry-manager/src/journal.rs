@@ -4,6 +4,7 @@ use crate::edit_queue::{Edit, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::limits::MAX_GROUP;
+use crate::metrics::EditBecame;
 use echelon_core::change::ChangeSet;
 use echelon_core::edit::{Context, Edited};
 use echelon_core::message::{EditAnswer, Failure};
@@ -12,6 +13,7 @@ use echelon_core::row::Commit;
 use echelon_store::{Problem, RegistryStore, StoreError};
 use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -38,7 +40,15 @@ pub(crate) fn run(mut store: RegistryStore, mut edits: Queue, hub: &Hub) -> Resu
 struct Group {
     registry: Arc<Registry>,
     states: Vec<(Arc<Registry>, Commit)>,
-    answers: Vec<(oneshot::Sender<Result<EditAnswer, Failure>>, Answer)>,
+    asked: Vec<Asked>,
+}
+
+/// An edit that was decided on, and who waits for its answer.
+struct Asked {
+    answer: Answer,
+    became: EditBecame,
+    came: Instant,
+    to: oneshot::Sender<Result<EditAnswer, Failure>>,
 }
 
 /// What is said once the group is durable.
@@ -50,21 +60,23 @@ enum Answer {
 
 impl Group {
     fn new(hub: &Hub) -> Self {
-        Self { registry: hub.registry(), states: Vec::new(), answers: Vec::new() }
+        Self { registry: hub.registry(), states: Vec::new(), asked: Vec::new() }
     }
 
     fn carry_out(mut self, group: Vec<Edit>, store: &mut RegistryStore, hub: &Hub) -> Result<(), StoreError> {
-        for Edit { set, context, dry_run, answer } in group {
-            let decided = self.decide(&set, &context, dry_run);
-            self.answers.push((answer, decided));
+        for Edit { set, context, dry_run, came, answer: to } in group {
+            let answer = self.decide(&set, &context, dry_run);
+            let became = answer.became(dry_run);
+            self.asked.push(Asked { answer, became, came, to });
         }
-        if let Err(e) = self.persist(store) {
+        if let Err(e) = self.persist(store, hub) {
+            hub.metrics.edit(EditBecame::Failed, self.asked.len());
             error!(error = %e, edits = self.states.len(), "Edits could not be made durable");
             if matches!(e.problem, Problem::Disk(_)) {
                 return Err(e);
             }
             let failure = failure::not_stored(&e);
-            self.answers.into_iter().for_each(|(to, _)| send(to, Err(failure.clone())));
+            self.asked.into_iter().for_each(|asked| send(asked.to, Err(failure.clone())));
             return Ok(());
         }
         for (registry, commit) in self.states {
@@ -72,7 +84,11 @@ impl Group {
                 rows = commit.rows.len(), "Committed");
             hub.commit(registry, &commit);
         }
-        for (to, answer) in self.answers {
+        for Asked { answer, became, came, to } in self.asked {
+            hub.metrics.edit(became, 1);
+            if became == EditBecame::Committed {
+                hub.metrics.edit_duration.observe(came.elapsed());
+            }
             send(to, answer.or_read(store));
         }
         Ok(())
@@ -102,16 +118,29 @@ impl Group {
         }
     }
 
-    fn persist(&self, store: &mut RegistryStore) -> Result<(), StoreError> {
+    fn persist(&self, store: &mut RegistryStore, hub: &Hub) -> Result<(), StoreError> {
         if self.states.is_empty() {
             return Ok(());
         }
         let commits: Vec<_> = self.states.iter().map(|(_, commit)| commit.clone()).collect();
-        store.append(&commits)
+        let began = Instant::now();
+        store.append(&commits)?;
+        hub.metrics.journal_duration.observe(began.elapsed());
+        Ok(())
     }
 }
 
 impl Answer {
+    /// What becomes of the edit, once the group is durable.
+    fn became(&self, dry_run: bool) -> EditBecame {
+        match self {
+            Self::AsAt(_) => EditBecame::Repeated,
+            Self::This(Err(_)) => EditBecame::Refused,
+            Self::This(Ok(_)) if dry_run => EditBecame::DryRun,
+            Self::This(Ok(_)) => EditBecame::Committed,
+        }
+    }
+
     fn or_read(self, store: &RegistryStore) -> Result<EditAnswer, Failure> {
         match self {
             Self::This(answer) => answer,

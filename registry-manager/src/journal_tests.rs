@@ -53,7 +53,13 @@ async fn edits_that_build_on_one_that_fails_to_become_durable_fail_with_it() {
     let mut answers = Vec::new();
     for (id, name, dry_run) in [(HOST, "a", false), (HostId(Uuid::now_v7()), "a", false), (HOST, "b", true)] {
         let (answer, answered) = oneshot::channel();
-        group.push(Edit { set: set(add_host(id, name)), context: context(), dry_run, answer });
+        group.push(Edit {
+            set: set(add_host(id, name)),
+            context: context(),
+            dry_run,
+            came: Instant::now(),
+            answer,
+        });
         answers.push(answered);
     }
     Group::new(&hub).carry_out(group, &mut store, &hub).unwrap();
@@ -62,8 +68,13 @@ async fn edits_that_build_on_one_that_fails_to_become_durable_fail_with_it() {
     }
     assert_eq!((hub.registry().host_count(), hub.registry().position().revision), (0, 0));
     let (answer, answered) = oneshot::channel();
-    let next =
-        Edit { set: set(add_host(HostId(Uuid::now_v7()), "a")), context: context(), dry_run: false, answer };
+    let next = Edit {
+        set: set(add_host(HostId(Uuid::now_v7()), "a")),
+        context: context(),
+        dry_run: false,
+        came: Instant::now(),
+        answer,
+    };
     Group::new(&hub).carry_out(vec![next], &mut store, &hub).unwrap();
     assert_eq!(answered.await.unwrap().unwrap().position.revision, 1);
 }

@@ -19,6 +19,7 @@ mod occasion;
 pub mod paths;
 mod places;
 mod rates;
+mod readings;
 mod reports;
 mod requests;
 mod server;

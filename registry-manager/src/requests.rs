@@ -83,6 +83,7 @@ pub(crate) async fn serve(
     let Some(peer) = peer else {
         match echelon_wire::decode_anonymous(&frame) {
             Ok(wish) => {
+                shared.hub.metrics.request("enrol");
                 let answer = enrol::enrol(shared, wish, connection.remote_addr()).await;
                 respond(&mut channel, &answer.map_or_else(Response::Failed, Response::Enrolled)).await?;
             }
@@ -107,10 +108,24 @@ pub(crate) async fn serve(
         }
     };
     debug!(peer = %peer.name, access = %access, "A request came");
+    shared.hub.metrics.request(kind(&request));
     let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access };
     match (request, &peer.subject) {
         (Request::Session, Spiffe::Host(host)) => Ok(Served::Session(session(&caller, *host, channel).await)),
         (request, _) => caller.answer(request, &mut channel).await.map(|()| Served::Request),
+    }
+}
+
+/// What a request is called in metrics.
+fn kind(request: &Request) -> &'static str {
+    match request {
+        Request::Session => "session",
+        Request::Enrol(_) => "enrol",
+        Request::Renew { .. } => "renew",
+        Request::Edit { .. } => "edit",
+        Request::Read => "read",
+        Request::Query(_) => "query",
+        Request::Announce(_) => "announce",
     }
 }
 
@@ -167,6 +182,7 @@ impl Caller<'_> {
         match request {
             Request::Renew { csr } => {
                 let answer = enrol::renew(self.shared, self.registry, self.peer, &csr);
+                self.shared.hub.metrics.renewal(answer.is_ok());
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Renewed)).await
             }
             Request::Edit { set, dry_run } => {

@@ -14,11 +14,12 @@ use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{http, journal, requests};
+use crate::{http, journal, metrics, requests};
 use echelon_core::id::HostId;
 use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL};
 use echelon_core::name::HostName;
 use echelon_core::registry::{Answered, Registry, RowsError};
+use echelon_core::time::UnixMillis;
 use echelon_daemon::{DrainError, Exit, Tasks, shell_word};
 use echelon_identity::{
     Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, lifetime,
@@ -27,6 +28,7 @@ use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -99,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) edits: Edits,
     pub(crate) issuer: Issuer,
     host_certificates: Mutex<Duration>,
+    /// When the manager's own certificate expires, in milliseconds of the wall clock.
+    certificate_ends: AtomicU64,
     pub(crate) enrolments: Semaphore,
     /// For what is said of strangers with wrong tokens.
     pub(crate) strangers: Occasion,
@@ -119,6 +123,11 @@ impl Inner {
     /// How long a host's certificate that is issued now lives.
     pub(crate) fn host_certificates(&self) -> Duration {
         *self.host_certificates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the manager's own certificate expires.
+    pub(crate) fn certificate_ends(&self) -> UnixMillis {
+        UnixMillis(self.certificate_ends.load(Ordering::Relaxed))
     }
 }
 
@@ -171,6 +180,7 @@ impl Manager {
             edits,
             issuer,
             host_certificates: Mutex::new(config.host_certificates),
+            certificate_ends: AtomicU64::new(credentials.peer().map_err(identity_error)?.not_after.0),
             enrolments: Semaphore::new(ENROLMENTS),
             strangers: Occasion::every(STRANGERS_LOG),
             previews: Semaphore::new(PREVIEWS),
@@ -365,6 +375,7 @@ async fn accept(shared: Shared, tasks: Tasks) {
         };
         let Some(connection) = connection else { return };
         let Some(place) = places.take(connection.peer().and_then(requests::subject)) else {
+            shared.hub.metrics.dropped(metrics::Queue::Connections);
             if let Some(others) = full.now() {
                 let peer = connection.peer().map(|p| tracing::field::display(&p.name));
                 warn!(from = %connection.remote_addr(), peer, others, "Too many connections: one was closed");
@@ -472,5 +483,7 @@ fn renew_now(
     let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
     directory.save_credentials(&renewed).map_err(identity_error)?;
     shared.endpoint.set_identity(&renewed).map_err(identity_error)?;
+    let ends = renewed.peer().map_err(identity_error)?.not_after;
+    shared.certificate_ends.store(ends.0, Ordering::Relaxed);
     Ok(renewed)
 }

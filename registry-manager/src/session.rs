@@ -3,6 +3,7 @@
 use crate::fanout::Push;
 use crate::hub::Hub;
 use crate::limits::{PUSHES_AT_ONCE, REPAIR_INTERVAL, REQUEST_DEADLINE, SEND_DEADLINE};
+use crate::metrics::{CaughtUp, Queue};
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
 use echelon_core::id::HostId;
@@ -71,6 +72,7 @@ pub(crate) async fn serve(
         return SessionEnd::Protocol(hello.protocol.0, hello.protocol.1);
     }
     info!(build = %hello.build, incarnation = hello.incarnation, "An agent's session began");
+    hub.metrics.sessions.inc();
     let seat = hub.sessions.take_seat(host);
     let session = Session {
         hub,
@@ -220,7 +222,7 @@ impl Session<'_> {
                 },
                 Err(RingError::Lagged(missed)) => {
                     debug!(missed, "The session was too slow for the pushes and is brought level");
-                    self.hub.metrics.lagged.inc();
+                    self.hub.metrics.dropped(Queue::Pushes);
                     self.send_all(&std::mem::take(&mut frames)).await?;
                     self.catch_up().await?;
                     // News of liveness are among what was missed.
@@ -254,6 +256,12 @@ impl Session<'_> {
     /// Brings the agent level, from where it is.
     async fn catch_up(&mut self) -> Result<(), SessionEnd> {
         let (catch_up, view, mark) = self.hub.catch_up(self.level.as_ref());
+        self.hub.metrics.caught_up(match &catch_up {
+            CatchUp::Level => CaughtUp::Level,
+            CatchUp::Ahead => CaughtUp::Ahead,
+            CatchUp::Deltas(_) => CaughtUp::Deltas,
+            CatchUp::Snapshot => CaughtUp::Snapshot,
+        });
         match catch_up {
             CatchUp::Level => {}
             CatchUp::Ahead => return Ok(()),

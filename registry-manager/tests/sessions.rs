@@ -525,7 +525,7 @@ async fn a_session_that_lags_is_told_what_it_missed_of_liveness() {
         }
     };
     tokio::time::timeout(DEADLINE, heard).await.expect("the listener hears of it");
-    assert!(site.metrics().await.contains("sessions_lagged_total 1\n"), "no session lagged");
+    assert!(site.metrics().await.contains("queue_drops_total{queue=\"pushes\"} 1\n"), "no session lagged");
     let status: Vec<StatusReport> = site.console.query(Query::Status).await.unwrap();
     listener.take_revision(status[0].at.revision).await;
 }

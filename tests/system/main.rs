@@ -12,6 +12,7 @@ mod enrolment;
 mod examples;
 mod failover;
 mod garbage;
+mod metrics;
 mod outside;
 mod registry_down;
 mod renewal;

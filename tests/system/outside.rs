@@ -109,9 +109,8 @@ fn curl_reads_the_interfaces() {
     assert_metrics(&manager_says("/metrics"));
 }
 
-/// The text format of OpenMetrics: named samples with numbers, described, ended.
+/// Prometheus's text format: named samples with numbers.
 fn assert_metrics(text: &str) {
-    assert!(text.ends_with("# EOF\n"), "{text}");
     let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(samples.len() > 5, "{text}");
     for sample in samples {

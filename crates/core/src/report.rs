@@ -159,6 +159,18 @@ impl CandidateState {
     pub fn may_serve(self) -> bool {
         !matches!(self, Self::Withdrawn | Self::Excluded)
     }
+
+    /// Its name, as in documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Unknown => "unknown",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Withdrawn => "withdrawn",
+            Self::Excluded => "excluded",
+        }
+    }
 }
 
 /// A manager that a question takes as down: `HOST`, or `HOST:TYPE`.

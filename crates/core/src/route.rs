@@ -58,6 +58,55 @@ pub struct Target {
     pub endpoint: Endpoint,
 }
 
+/// Why connections go to another manager than before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Move {
+    /// The one in use failed.
+    Down,
+    /// The one in use was overtaken, or its host's agent is silent.
+    Suspect,
+    /// The one in use is wanted to serve nothing.
+    Withdrawn,
+    /// The one in use is outside a boundary, or denied.
+    Excluded,
+    /// The one in use is in the registry no more.
+    Removed,
+    /// Back home.
+    Home,
+    /// A better one came up that is not home.
+    Nearer,
+    /// There was nobody usable, and now there is.
+    Served,
+}
+
+impl Move {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Down,
+        Self::Suspect,
+        Self::Withdrawn,
+        Self::Excluded,
+        Self::Removed,
+        Self::Home,
+        Self::Nearer,
+        Self::Served,
+    ];
+
+    /// Its name, for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Suspect => "suspect",
+            Self::Withdrawn => "withdrawn",
+            Self::Excluded => "excluded",
+            Self::Removed => "removed",
+            Self::Home => "home",
+            Self::Nearer => "nearer",
+            Self::Served => "served",
+        }
+    }
+}
+
 impl Target {
     /// Where `candidate` listens.
     pub fn of(candidate: &Candidate) -> Self {
@@ -88,6 +137,38 @@ impl Route {
     /// The chosen one.
     pub fn chosen(&self) -> Option<&Entry> {
         self.chosen.and_then(|i| self.entries.get(i))
+    }
+
+    /// Why this route leads to another manager than `before`, the route it follows; none where it does not.
+    pub fn moved_from(&self, before: &Self) -> Option<Move> {
+        let host = |route: &Self| route.chosen().map(|entry| entry.candidate.manager.host);
+        let (from, to) = (host(before), host(self));
+        if from == to {
+            return None;
+        }
+        let usable = |outcome| matches!(outcome, Outcome::Home | Outcome::Failover);
+        let Some(from) = from.filter(|_| usable(before.outcome) || !usable(self.outcome)) else {
+            return Some(Move::Served);
+        };
+        let left = self.entries.iter().find(|entry| entry.candidate.manager.host == from);
+        Some(match left.map(|entry| entry.state) {
+            None => Move::Removed,
+            Some(CandidateState::Down) => Move::Down,
+            Some(CandidateState::Suspect) => Move::Suspect,
+            Some(CandidateState::Withdrawn) => Move::Withdrawn,
+            Some(CandidateState::Excluded) => Move::Excluded,
+            Some(CandidateState::Live | CandidateState::Unknown) if self.outcome == Outcome::Home => {
+                Move::Home
+            }
+            Some(CandidateState::Live | CandidateState::Unknown) => Move::Nearer,
+        })
+    }
+
+    /// The candidates that come before the chosen one, or all where there is none: by why each is passed over.
+    /// `live` means that it is held back.
+    pub fn passed_over(&self) -> impl Iterator<Item = CandidateState> {
+        let before = self.chosen.unwrap_or(self.entries.len());
+        self.entries.iter().take(before).map(|entry| entry.state)
     }
 
     /// What an agent reports of this route; none where it is at home.

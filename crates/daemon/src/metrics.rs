@@ -1,6 +1,6 @@
 //! Metrics as those who scrape them read them: the text format that they ask for, and a histogram for hot paths.
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
@@ -29,13 +29,14 @@ pub struct Exposition {
     pub text: String,
 }
 
-/// Everything in `registry`, in OpenMetrics where the header `Accept` names it, else in the classic format.
+/// Everything in `registries`, whose names must differ, in OpenMetrics where the header `Accept` names it, else in the classic format.
 ///
 /// # Errors
 /// A metric could not be written.
-pub fn exposition(registry: &Registry, accept: Option<&str>) -> Result<Exposition, fmt::Error> {
+pub fn exposition(registries: &[&Registry], accept: Option<&str>) -> Result<Exposition, fmt::Error> {
     let mut text = String::new();
-    encode(&mut text, registry)?;
+    registries.iter().try_for_each(|registry| encode_registry(&mut text, registry))?;
+    encode_eof(&mut text)?;
     Ok(match accept.is_some_and(takes_openmetrics) {
         true => {
             Exposition { content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8", text }
@@ -150,7 +151,7 @@ mod tests {
         let (registry, took) = registry();
         took.observe(Duration::from_millis(2));
         took.observe(Duration::from_secs(100));
-        let Exposition { content_type, text } = exposition(&registry, Some("*/*")).unwrap();
+        let Exposition { content_type, text } = exposition(&[&registry], Some("*/*")).unwrap();
         assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
         assert!(
             text.starts_with(
@@ -177,10 +178,10 @@ mod tests {
     fn whoever_asks_for_openmetrics_gets_it() {
         let (registry, _) = registry();
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5";
-        let Exposition { content_type, text } = exposition(&registry, Some(prometheus)).unwrap();
+        let Exposition { content_type, text } = exposition(&[&registry], Some(prometheus)).unwrap();
         assert!(content_type.starts_with(OPENMETRICS), "{content_type}");
         assert!(text.starts_with("# HELP x_calls Calls.\n") && text.ends_with("# EOF\n"), "{text}");
-        assert_eq!(exposition(&registry, None).unwrap().content_type, CLASSIC);
+        assert_eq!(exposition(&[&registry], None).unwrap().content_type, CLASSIC);
     }
 
     #[test]

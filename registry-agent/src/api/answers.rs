@@ -3,7 +3,7 @@
 use crate::routes::WantError;
 use crate::status::Subject;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -11,9 +11,6 @@ use echelon_core::name::{ManagerType, quoted};
 use echelon_core::report::Outcome;
 use serde::Serialize;
 use std::sync::Arc;
-
-/// The media type of OpenMetrics.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The API over an agent.
 pub(crate) fn router(agent: Arc<Subject>) -> Router {
@@ -73,9 +70,10 @@ async fn status(State(agent): State<Arc<Subject>>) -> Response {
     Json(agent.status()).into_response()
 }
 
-async fn metrics(State(agent): State<Arc<Subject>>) -> Response {
-    match agent.metrics() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+async fn metrics(State(agent): State<Arc<Subject>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    match agent.metrics(accept) {
+        Ok(all) => ([(header::CONTENT_TYPE, all.content_type)], all.text).into_response(),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
     }
 }

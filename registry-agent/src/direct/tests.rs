@@ -10,6 +10,7 @@ use echelon_core::policy::PolicySettings;
 use echelon_core::report::CandidateState;
 use echelon_core::view::Manager;
 use echelon_daemon::Tasks;
+use echelon_daemon::metrics::exposition;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::Value;
 use std::io::{self, IoSliceMut};
@@ -114,7 +115,8 @@ async fn a_program_is_handed_a_connection_again_and_again_over_one_socket() {
     }
     let status = setup.direct.status();
     assert_eq!((status.open, status.served, status.failed), (1, 3, 0));
-    assert!(setup.metrics.text().unwrap().contains("handovers_total{type=\"command-control\"} 3"));
+    let text = exposition(&[setup.metrics.registry()], None).unwrap().text;
+    assert!(text.contains("handovers_total{type=\"command-control\"} 3"), "{text}");
     drop(stream);
     setup.open_is(0).await;
 }

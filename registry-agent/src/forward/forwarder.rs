@@ -4,7 +4,7 @@ use crate::dialer::{Dialer, Parts};
 use crate::forward::backends::Backends;
 use crate::forward::throttle::Throttle;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
-use crate::metrics::Became;
+use crate::metrics::{Became, TypeMetrics};
 use echelon_core::id::HostId;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::route::Target;
@@ -31,6 +31,7 @@ struct Inner {
     at: Listen,
     parts: Parts,
     dialer: Dialer,
+    metrics: TypeMetrics,
     backends: Backends,
     complaints: Throttle,
 }
@@ -66,6 +67,7 @@ impl Forwarder {
         let inner = Inner {
             at: listener.at().clone(),
             dialer: Dialer::new(ty.clone(), parts.clone()),
+            metrics: parts.metrics.of_type(&ty),
             backends: Backends::default(),
             complaints: Throttle::default(),
             ty,
@@ -99,7 +101,7 @@ impl Forwarder {
     /// How it is.
     pub(crate) fn status(&self) -> ForwarderStatus {
         let counts = self.0.backends.counts();
-        let served = |outcome| self.0.parts.metrics.served(&self.0.ty, outcome);
+        let served = |became| self.0.metrics.callers(became);
         ForwarderStatus {
             ty: self.0.ty.clone(),
             listen: self.0.at.to_string(),
@@ -160,7 +162,7 @@ impl Inner {
     }
 
     fn count(&self, outcome: Became) {
-        self.parts.metrics.count_served(&self.ty, outcome);
+        self.metrics.caller(outcome);
     }
 
     fn complain(&self, why: &str) {

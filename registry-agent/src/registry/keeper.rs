@@ -2,7 +2,7 @@
 
 use crate::alarms::Alarms;
 use crate::clock::{Clock, unix_now};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Update};
 use crate::routes::{RouterInput, Routes, Snapshot};
 use echelon_core::alarm::Notice;
 use echelon_core::message::{Holding, ToAgent, ViewMark};
@@ -132,9 +132,18 @@ impl Keeper {
         let moved = self.replica.mark().filter(|mark| Some(*mark) != before);
         match step {
             Step::AskRepair => return Ok(true),
-            Step::Replace { mark, rows } => self.write(Write::Replace(mark, rows)).await,
-            Step::Apply { mark, changes } => self.write(Write::Apply(mark, changes)).await,
-            Step::Place(place) => self.write(Write::Place(place)).await,
+            Step::Replace { mark, rows } => {
+                self.metrics.count_update(Update::Snapshot);
+                self.write(Write::Replace(mark, rows)).await;
+            }
+            Step::Apply { mark, changes } => {
+                self.metrics.count_update(Update::Delta);
+                self.write(Write::Apply(mark, changes)).await;
+            }
+            Step::Place(place) => {
+                self.metrics.count_update(Update::Place);
+                self.write(Write::Place(place)).await;
+            }
             Step::Nothing => match (self.behind, moved) {
                 (Some(failed), _) if self.has_passed(failed, REPAIR_PAUSE) => {
                     self.write_all().await;

@@ -5,8 +5,8 @@ use arc_swap::ArcSwapOption;
 use echelon_core::name::HostName;
 use echelon_core::time::{Monotonic, UnixMillis};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The state of the session with a registry manager. Reading never waits.
@@ -19,6 +19,14 @@ pub(crate) struct Link {
     /// When the replica that the agent started from was written last.
     written: Option<UnixMillis>,
     repairs: AtomicU64,
+    lag: Mutex<Option<Lag>>,
+}
+
+/// What the replica lacks of what the session's manager has.
+#[derive(Clone, Copy, Debug)]
+struct Lag {
+    revisions: u64,
+    since: Monotonic,
 }
 
 /// A session that is up.
@@ -37,8 +45,8 @@ pub(crate) struct SessionInfo {
 impl Link {
     /// No session yet, and a replica that was written last at `written`.
     pub(crate) fn new(clock: Clock, written: Option<UnixMillis>) -> Self {
-        let (session, heard, repairs) = Default::default();
-        Self { clock, session, heard, written, repairs }
+        let (session, heard, repairs, lag) = Default::default();
+        Self { clock, session, heard, written, repairs, lag }
     }
 
     /// A manager was heard.
@@ -65,6 +73,20 @@ impl Link {
         }
     }
 
+    /// The manager's view is of revision `theirs`, the replica's of `ours`.
+    pub(crate) fn compare(&self, theirs: u64, ours: u64) {
+        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = lag.map_or_else(|| self.clock.now(), |lag| lag.since);
+        let revisions = theirs.saturating_sub(ours);
+        *lag = (revisions > 0).then_some(Lag { revisions, since });
+    }
+
+    /// How many revisions of the view the replica lacks, and since how long it has lacked any.
+    pub(crate) fn lag(&self) -> (u64, Duration) {
+        let lag = *self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        lag.map_or_else(Default::default, |lag| (lag.revisions, self.clock.now().since(lag.since)))
+    }
+
     /// Sets how often the replica had to be repaired.
     pub(crate) fn set_repairs(&self, repairs: u64) {
         self.repairs.store(repairs, Ordering::Relaxed);
@@ -89,5 +111,20 @@ mod tests {
         assert!(link.age().unwrap() >= hour);
         link.heard();
         assert!(link.age().unwrap() < hour);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_lags_from_when_it_first_lacks_something_until_it_lacks_nothing() {
+        let link = Link::new(Clock::start(), None);
+        link.compare(5, 5);
+        assert_eq!(link.lag(), (0, Duration::ZERO));
+        let second = Duration::from_secs(1);
+        for theirs in [7, 9] {
+            link.compare(theirs, 5);
+            tokio::time::advance(second).await;
+        }
+        assert_eq!(link.lag(), (4, second * 2));
+        link.compare(9, 9);
+        assert_eq!(link.lag(), (0, Duration::ZERO));
     }
 }

@@ -91,9 +91,13 @@ pub(crate) async fn renew(
     connection: &Connection,
     metrics: &Metrics,
 ) -> Result<(), RenewError> {
-    let chain = timeout(DEADLINE, ask(identity, connection)).await.map_err(|_| RenewError::Timeout)??;
-    identity.renew(chain).await?;
-    metrics.renewals.inc();
+    let renewed = async {
+        let chain = timeout(DEADLINE, ask(identity, connection)).await.map_err(|_| RenewError::Timeout)??;
+        Ok::<_, RenewError>(identity.renew(chain).await?)
+    };
+    let renewed = renewed.await;
+    metrics.count_renewal(renewed.is_ok());
+    renewed?;
     info!(certificate.left = ?identity.left(), "The certificate was renewed");
     Ok(())
 }

@@ -219,7 +219,12 @@ impl Session<'_> {
                 return Ok(false);
             }
             message => {
-                if keeper.receive(message).await? {
+                let theirs = revision(&message);
+                let repair = keeper.receive(message).await?;
+                if let Some(theirs) = theirs {
+                    self.parts.link.compare(theirs, keeper.held().map_or(0, |held| held.view_revision));
+                }
+                if repair {
                     self.parts.link.set_repairs(keeper.repairs());
                     return Ok(true);
                 }
@@ -285,6 +290,17 @@ impl Session<'_> {
         let wait = own.min(theirs).mul_f64(0.8 + 0.1 * self.share.clamp(0.0, 1.0));
         sleep(wait.max(Duration::from_secs(1))).await;
     }
+}
+
+/// The revision of the manager's view, where a message tells it.
+fn revision(message: &ToAgent) -> Option<u64> {
+    let mark = match message {
+        ToAgent::Heartbeat(heartbeat) => heartbeat.mark,
+        ToAgent::Delta(delta) => delta.mark,
+        ToAgent::Snapshot(part) => part.last?,
+        ToAgent::Welcome(_) | ToAgent::Place(_) | ToAgent::Liveness(_) => return None,
+    };
+    Some(mark.view_revision)
 }
 
 /// The manager's answer to a hello, or its refusal, which comes as the answer to any request does.

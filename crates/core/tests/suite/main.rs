@@ -8,6 +8,7 @@ mod edits;
 mod enrolment;
 mod failback;
 mod hearsay;
+mod moves;
 mod names;
 mod order_reference;
 mod order_rules;

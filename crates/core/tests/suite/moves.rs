@@ -1,0 +1,56 @@
+//! Why a route leads elsewhere than before, as metrics count it.
+
+use crate::rig::*;
+use crate::support::*;
+use echelon_core::message::Health;
+use echelon_core::report::CandidateState;
+use echelon_core::route::Move;
+
+/// The moves so far, in their order.
+fn moves(rig: &Rig) -> Vec<Move> {
+    let routes: Vec<_> = rig.published.iter().map(|(_, route)| route).collect();
+    routes.windows(2).filter_map(|pair| pair[1].moved_from(pair[0])).collect()
+}
+
+#[test]
+fn every_kind_of_move_is_told_by_its_cause() {
+    let mut rig = Rig::new(reference_case(), "agent4");
+    assert_eq!(rig.chosen(), "agent3");
+    rig.fail("agent3");
+    assert_eq!((rig.chosen(), moves(&rig)), ("agent1", vec![Move::Down]));
+    assert!(rig.route().passed_over().eq([CandidateState::Down]));
+
+    rig.revive("agent3");
+    rig.report("agent3", Health::Passing);
+    assert!(rig.route().passed_over().eq([CandidateState::Live]), "it is held back");
+    rig.until_it_changes();
+    assert_eq!((rig.chosen(), moves(&rig).last()), ("agent3", Some(&Move::Home)));
+    assert_eq!(rig.route().passed_over().count(), 0);
+
+    rig.report("agent3", Health::Passing);
+    rig.pass(HOLD);
+    rig.silence("agent3", Health::Passing);
+    assert_eq!((rig.chosen(), moves(&rig).last()), ("agent1", Some(&Move::Suspect)));
+
+    rig.edit([withdraw("agent1", CC)]);
+    assert_eq!((rig.chosen(), moves(&rig).last()), ("framework-manager", Some(&Move::Withdrawn)));
+
+    rig.edit([withdraw("agent3", CC), withdraw("framework-manager", CC)]);
+    assert_eq!((rig.chosen(), moves(&rig).last()), ("none", Some(&Move::Withdrawn)));
+    let count = moves(&rig).len();
+    rig.edit([restore("agent1", CC)]);
+    assert_eq!((rig.chosen(), moves(&rig)[count..].to_vec()), ("agent1", vec![Move::Served]));
+}
+
+/// Where only failed ones were left, the first that is usable again is no return home and nothing failed.
+#[test]
+fn the_end_of_a_last_resort_is_told_as_such() {
+    let mut rig = Rig::new(reference_case(), "agent4");
+    for host in ["agent3", "agent1", "framework-manager"] {
+        rig.fail(host);
+    }
+    let count = moves(&rig).len();
+    rig.revive("agent1");
+    rig.report("agent1", Health::Passing);
+    assert_eq!((rig.chosen(), moves(&rig)[count..].to_vec()), ("agent1", vec![Move::Served]));
+}
