@@ -1,14 +1,18 @@
 //! The agent on this machine, over its unix socket.
 
+use crate::handover::Handover;
+use crate::watch::Watch;
 use bytes::Bytes;
 use echelon_core::name::ManagerType;
-use echelon_core::report::RouteReport;
+use echelon_core::report::{Chosen, RouteReport};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -18,9 +22,13 @@ const MAX_ANSWER: usize = 8 << 20;
 
 /// How long the whole call may take. The agent answers from memory; a second already means a stuck machine,
 /// and a caller that waits longer would rather have an error.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the agent gave no answer. Nothing was changed by asking; a retry is safe.
+/// Names the agent's socket for programs that are not told it otherwise.
+const SOCKET_VARIABLE: &str = "ECHELON_AGENT_SOCKET";
+
+/// Why the agent gave no answer, or not the one that was wanted. Nothing was changed by asking;
+/// [`Self::is_retriable`] says whether asking again can help.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Nobody listens at the socket, or this user may not connect.
@@ -38,14 +46,25 @@ pub enum AgentError {
     /// The connection broke in the middle.
     #[error("the agent broke off its answer; it may be restarting, ask again")]
     Broken(#[source] hyper::Error),
+    /// The connection ended before an answer.
+    #[error("the agent ended the connection without an answer; it may be restarting, ask again")]
+    Ended,
     /// No answer in time.
-    #[error("the agent gave no answer within {} s; ask again, and look at its log", CALL_TIMEOUT.as_secs())]
+    #[error("the agent gave no answer in time; ask again, and look at its log")]
     Timeout,
     /// The agent knows no manager of the type.
     #[error("the agent knows no manager of type {ty}; check the name, or add one: echelon package add")]
     UnknownType {
         /// The type.
         ty: ManagerType,
+    },
+    /// The agent has nobody to name.
+    #[error("nobody serves {ty} here: {cause}")]
+    Unserved {
+        /// The type.
+        ty: ManagerType,
+        /// Why.
+        cause: String,
     },
     /// The agent cannot say now.
     #[error("the agent cannot answer ({status}): {message}")]
@@ -62,10 +81,40 @@ pub enum AgentError {
     Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The agent on this machine. Holds no connection: every call makes one of its own.
+impl AgentError {
+    /// Whether the same call can succeed later without anybody changing the call.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
+            Self::Broken(_) | Self::Ended | Self::Timeout | Self::Unserved { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            Self::UnknownType { .. } | Self::Malformed(_) => false,
+        }
+    }
+}
+
+/// The agent on this machine. Cheap to clone; clones share the connections that they keep.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use echelon_client::LocalAgent;
+///
+/// let agent = LocalAgent::from_env();
+/// let ty = "command-control".parse()?;
+/// println!("nearest: {}", agent.nearest(&ty).await?.endpoint);
+/// let connection = agent.connect(&ty).await?;
+/// println!("connected to {}", connection.host);
+/// let mut watch = agent.watch(ty);
+/// while let Ok(route) = watch.next().await {
+///     println!("now: {:?}", route.chosen);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LocalAgent {
     socket: PathBuf,
+    pub(crate) handover: Arc<Handover>,
 }
 
 impl LocalAgent {
@@ -74,7 +123,15 @@ impl LocalAgent {
 
     /// The agent that listens at this unix socket. Nothing is opened yet.
     pub fn at(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        let socket = socket.into();
+        let handover = Arc::new(Handover::beside(&socket));
+        Self { socket, handover }
+    }
+
+    /// The agent at the socket that the environment variable `ECHELON_AGENT_SOCKET` names, or else at
+    /// [`Self::DEFAULT_SOCKET`].
+    pub fn from_env() -> Self {
+        Self::at(usual_socket())
     }
 
     /// The socket.
@@ -88,10 +145,34 @@ impl LocalAgent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn route(&self, ty: &ManagerType) -> Result<RouteReport, AgentError> {
-        let (status, body) = self.get(&format!("/v1/routes/{ty}")).await?;
-        let report = serde_json::from_slice(&body);
-        match (status, report) {
-            (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, Ok(report)) => Ok(report),
+        self.read_route(ty, &format!("/v1/routes/{ty}"), CALL_TIMEOUT).await
+    }
+
+    /// The manager of a type that this host uses now.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn nearest(&self, ty: &ManagerType) -> Result<Chosen, AgentError> {
+        let RouteReport { chosen, cause, .. } = self.route(ty).await?;
+        chosen.ok_or_else(|| AgentError::Unserved { ty: ty.clone(), cause })
+    }
+
+    /// Follows the route for a type: the present one, and then each that differs.
+    pub fn watch(&self, ty: ManagerType) -> Watch {
+        Watch::new(self.clone(), ty)
+    }
+
+    /// Reads a route, or what is read along with one, from a path of the API.
+    pub(crate) async fn read_route<T: DeserializeOwned>(
+        &self,
+        ty: &ManagerType,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, AgentError> {
+        let (status, body) = self.get(path, limit).await?;
+        let route = serde_json::from_slice(&body);
+        match (status, route) {
+            (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, Ok(route)) => Ok(route),
             (StatusCode::OK, Err(source)) => Err(AgentError::Malformed(source.into())),
             (StatusCode::NOT_FOUND, _) => Err(AgentError::UnknownType { ty: ty.clone() }),
             (status, _) => Err(refused(status, &body)),
@@ -103,7 +184,7 @@ impl LocalAgent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn status(&self) -> Result<serde_json::Value, AgentError> {
-        match self.get("/v1/status").await? {
+        match self.get("/v1/status", CALL_TIMEOUT).await? {
             (StatusCode::OK, body) => {
                 serde_json::from_slice(&body).map_err(|source| AgentError::Malformed(source.into()))
             }
@@ -111,8 +192,8 @@ impl LocalAgent {
         }
     }
 
-    async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), AgentError> {
-        timeout(CALL_TIMEOUT, self.exchange(path)).await.map_err(|_| AgentError::Timeout)?
+    async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), AgentError> {
+        timeout(limit, self.exchange(path)).await.map_err(|_| AgentError::Timeout)?
     }
 
     async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), AgentError> {
@@ -137,6 +218,12 @@ async fn ask(
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     Ok((status, body.map_err(AgentError::Malformed)?.to_bytes()))
+}
+
+/// The socket that the environment names, or else the default.
+pub(crate) fn usual_socket() -> PathBuf {
+    let named = std::env::var_os(SOCKET_VARIABLE).filter(|named| !named.is_empty());
+    named.unwrap_or_else(|| LocalAgent::DEFAULT_SOCKET.into()).into()
 }
 
 /// What the agent says about a refusal: the `message` of its JSON, else the first line of its text.
