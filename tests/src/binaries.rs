@@ -63,6 +63,13 @@ impl Binaries {
     }
 }
 
+/// The executable of an example, which is built with the binaries.
+pub fn example(name: &str) -> PathBuf {
+    let path = binaries().directory().join("examples").join(name);
+    assert!(path.exists(), "there is no {}; build it with: cargo build --examples", path.display());
+    path
+}
+
 /// The workspace's directory.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -88,7 +95,7 @@ fn target_directory() -> PathBuf {
 
 fn build() -> Result<BTreeMap<String, PathBuf>, String> {
     let mut cargo = cargo("build");
-    cargo.args(["--bins", "--message-format=json", "--target-dir"]).arg(target_directory());
+    cargo.args(["--bins", "--examples", "--message-format=json", "--target-dir"]).arg(target_directory());
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

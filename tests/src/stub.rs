@@ -1,5 +1,6 @@
 //! A manager's service, as far as callers see it: it answers every line with its own name.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ struct Shared {
     name: String,
     stopped: AtomicBool,
     calls: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 impl Stub {
@@ -51,7 +52,7 @@ impl Stub {
         // Wakes the thread that waits for callers; refused where it is gone.
         let _ = TcpStream::connect(self.at);
         thread.join().unwrap();
-        for stream in self.shared.open.lock().unwrap().drain(..) {
+        for stream in std::mem::take(&mut *self.shared.open.lock().unwrap()).values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -70,16 +71,20 @@ impl Drop for Stub {
 }
 
 fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
+    for (id, stream) in (0..).zip(listener.incoming()) {
         if shared.stopped.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = stream else { continue };
         if let Ok(copy) = stream.try_clone() {
-            shared.open.lock().unwrap().push(copy);
+            shared.open.lock().unwrap().insert(id, copy);
         }
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || answer(&stream, &shared));
+        std::thread::spawn(move || {
+            answer(&stream, &shared);
+            // The copy that `kill` would cut keeps the connection open otherwise.
+            shared.open.lock().unwrap().remove(&id);
+        });
     }
 }
 
@@ -93,6 +98,4 @@ fn answer(stream: &TcpStream, shared: &Shared) {
         }
         line.clear();
     }
-    // The copy that `kill` would cut keeps the connection open otherwise.
-    let _ = stream.shutdown(Shutdown::Both);
 }

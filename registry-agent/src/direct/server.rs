@@ -25,6 +25,10 @@ const FILE_NAME: &str = "direct.sock";
 /// they wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
 
+/// Reads of up to 4 KiB after which a program that goes on sending gets a reset: as much as fits in its socket's
+/// buffer.
+const MAX_DISCARDED: usize = 64;
+
 /// Hands connections over to programs.
 pub(crate) struct Direct {
     at: PathBuf,
@@ -165,11 +169,25 @@ impl Direct {
         }
         self.count_failed(error.name());
         answer::reject(stream, error).await?;
-        Ok(if matches!(error, RequestError::NoType(_)) { Next::Request } else { Next::End })
+        if matches!(error, RequestError::NoType(_)) {
+            return Ok(Next::Request);
+        }
+        discard(stream);
+        Ok(Next::End)
     }
 
     fn count_failed(&self, error: &'static str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.metrics.count_handover_error(error);
+    }
+}
+
+/// Reads away what has come, within reason: unread, it would make of the end a reset.
+fn discard(stream: &UnixStream) {
+    let mut bytes = [0; 4096];
+    for _ in 0..MAX_DISCARDED {
+        if !stream.try_read(&mut bytes).is_ok_and(|read| read > 0) {
+            return;
+        }
     }
 }
