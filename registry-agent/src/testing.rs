@@ -50,6 +50,7 @@ pub(crate) fn manager(n: u8, levels: u64, addr: SocketAddr) -> Manager {
         role: Role::Backup,
         withdrawn: false,
         withdrawn_by_host: false,
+        drained: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn place(packages: Vec<Package>) -> Place {
         address: Address::Ip([127, 0, 0, 1].into()),
         denial: None,
         allow_types: Default::default(),
+        drained: None,
     }
 }
 

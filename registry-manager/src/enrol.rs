@@ -77,7 +77,8 @@ async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enr
         address: None,
         key_hash,
     };
-    let mut set = ChangeSet { request: wish.request, if_revision: None, changes: vec![change] };
+    let mut set =
+        ChangeSet { request: wish.request, if_revision: None, allow_shrink: false, changes: vec![change] };
     // Where the host connects from does not make a second try another wish.
     let content = content_hash(&set);
     if let Some(Change::Enrol { address, .. }) = set.changes.first_mut() {

@@ -14,13 +14,23 @@ use std::time::Duration;
 use uuid::Uuid;
 
 fn hub() -> Hub {
-    let meta = Meta { framework: "test".parse().unwrap(), next_domain: DomainId(1), trust: Vec::new() };
+    let meta = Meta {
+        framework: "test".parse().unwrap(),
+        next_domain: DomainId(1),
+        trust: Vec::new(),
+        emptied: None,
+    };
     let position = Position { lineage: Lineage(Uuid::from_u128(1)), epoch: 1, revision: 0 };
     Hub::new(Registry::new(position, meta))
 }
 
 fn carry_out(hub: &Hub, change: Change) {
-    let set = ChangeSet { request: RequestId(Uuid::now_v7()), if_revision: None, changes: vec![change] };
+    let set = ChangeSet {
+        request: RequestId(Uuid::now_v7()),
+        if_revision: None,
+        allow_shrink: false,
+        changes: vec![change],
+    };
     let actor = Actor::Console("admin".parse().unwrap());
     let context = Context { now: unix_now(), actor, from: None, content: [0; 32] };
     let Edited::Done(after, commit) = hub.registry().edit(&set, &context).unwrap() else {

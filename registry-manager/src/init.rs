@@ -208,12 +208,12 @@ fn make_console(
 
 fn first_rows(init: &Init, authority: &Authority, id: HostId, console: Identity) -> Vec<Row> {
     let trust = authority.trust().roots().to_vec();
-    let meta = Meta { framework: init.framework.clone(), next_domain: DomainId(1), trust };
+    let meta = Meta { framework: init.framework.clone(), next_domain: DomainId(1), trust, emptied: None };
     let address = match &init.advertise.address {
         Address::Name(name) if name == &init.host => None,
         address => Some(address.clone()),
     };
-    let host = Host { id, name: init.host.clone(), domain: DomainId::ROOT, address };
+    let host = Host { id, name: init.host.clone(), domain: DomainId::ROOT, address, drained: None };
     let package = Package {
         host: id,
         ty: ManagerType::registry(),

@@ -81,7 +81,7 @@ impl Group {
         }
         for (registry, commit) in self.states {
             info!(revision = commit.position.revision, actor = %commit.actor, request = %commit.request,
-                rows = commit.rows.len(), "Committed");
+                rows = commit.rows.len(), shrinks = commit.shrinks, "Committed");
             hub.commit(registry, &commit);
         }
         for Asked { answer, became, came, to } in self.asked {

@@ -16,7 +16,12 @@ fn position() -> Position {
 }
 
 fn rows() -> Vec<Row> {
-    let meta = Meta { framework: "test".parse().unwrap(), next_domain: DomainId(1), trust: Vec::new() };
+    let meta = Meta {
+        framework: "test".parse().unwrap(),
+        next_domain: DomainId(1),
+        trust: Vec::new(),
+        emptied: None,
+    };
     vec![Row::Meta(meta), Row::Domain(Domain { id: DomainId::ROOT, place: None })]
 }
 
@@ -30,13 +35,24 @@ fn context() -> Context {
 }
 
 fn set(change: Change) -> ChangeSet {
-    ChangeSet { request: RequestId(Uuid::now_v7()), if_revision: None, changes: vec![change] }
+    ChangeSet {
+        request: RequestId(Uuid::now_v7()),
+        if_revision: None,
+        allow_shrink: false,
+        changes: vec![change],
+    }
 }
 
 /// A journal whose file holds a host that its memory does not know: it refuses to add that host, and
 /// everything else in the same transaction.
 fn journal(dir: &std::path::Path) -> (RegistryStore, Arc<Hub>) {
-    let stray = Host { id: HOST, name: "stray".parse().unwrap(), domain: DomainId::ROOT, address: None };
+    let stray = Host {
+        id: HOST,
+        name: "stray".parse().unwrap(),
+        domain: DomainId::ROOT,
+        address: None,
+        drained: None,
+    };
     let mut on_disk = rows();
     on_disk.push(Row::Host(stray));
     let store = RegistryStore::create(&dir.join("registry.db"), position(), &on_disk).unwrap();

@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod config;
+mod drains;
 mod edit_queue;
 mod enrol;
 mod failure;

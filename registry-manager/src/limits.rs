@@ -85,6 +85,13 @@ pub(crate) const LIVENESS_STORM: Duration = Duration::from_millis(200);
 /// How often silence is judged.
 pub(crate) const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often the manager looks which drains are over. It would notice an end by a timer alone, but not an edit that
+/// brings one nearer, nor a clock that is set.
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_secs(1);
+
+/// Pause after drains could not be ended, as on a full disk.
+pub(crate) const DRAIN_RETRY: Duration = Duration::from_secs(5);
+
 /// How long the end of all sessions may take at a shutdown.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 

@@ -251,7 +251,8 @@ impl Caller<'_> {
         if !self.shared.announcements.admit(host.id) {
             return Err(failure::too_often());
         }
-        let set = ChangeSet { request: number, if_revision: None, changes: vec![change] };
+        let set =
+            ChangeSet { request: number, if_revision: None, allow_shrink: false, changes: vec![change] };
         let (actor, content) = (Actor::Agent(host.name.clone()), content_hash(&set));
         self.shared
             .edits

@@ -14,9 +14,9 @@ use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{http, journal, metrics, requests};
+use crate::{drains, http, journal, metrics, requests};
 use echelon_core::id::HostId;
-use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL};
+use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL, SHRINK_WINDOW};
 use echelon_core::name::HostName;
 use echelon_core::registry::{Answered, Registry, RowsError};
 use echelon_core::time::UnixMillis;
@@ -257,6 +257,7 @@ impl Manager {
         tasks.spawn("accept", accept(Arc::clone(shared), tasks.clone()));
         tasks.spawn("liveness", liveness(Arc::clone(shared)));
         tasks.spawn("silence", silence(Arc::clone(shared)));
+        tasks.spawn("drains", drains::end(Arc::clone(shared)));
         tasks.spawn("renewal", renewal(Arc::clone(shared), credentials, paths, host));
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
@@ -301,6 +302,9 @@ fn load(store: &RegistryStore) -> Result<Registry, StartError> {
     let mut registry = Registry::from_rows(loaded.position, loaded.rows)?;
     for Remembered { request, content, position } in loaded.requests {
         registry.remember(request, Answered { content, position });
+    }
+    for (at, served) in store.served(unix_now() - SHRINK_WINDOW)? {
+        registry.recall(at, served);
     }
     Ok(registry)
 }

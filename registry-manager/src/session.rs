@@ -289,10 +289,12 @@ impl Session<'_> {
         self.hub.metrics.snapshots.inc();
         let mut first = true;
         for rows in echelon_wire::parts(view.rows(), MAX_PART) {
-            self.send(&ToAgent::Snapshot(SnapshotPart { first, rows, last: None })).await?;
+            self.send(&ToAgent::Snapshot(SnapshotPart { first, rows, last: None, emptied: None })).await?;
             first = false;
         }
-        self.send(&ToAgent::Snapshot(SnapshotPart { first, rows: Vec::new(), last: Some(mark) })).await
+        let emptied = self.hub.registry().meta().emptied;
+        let last = SnapshotPart { first, rows: Vec::new(), last: Some(mark), emptied };
+        self.send(&ToAgent::Snapshot(last)).await
     }
 
     fn set_level(&mut self, mark: ViewMark) {

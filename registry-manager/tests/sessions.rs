@@ -218,7 +218,7 @@ fn new_request() -> RequestId {
 }
 
 fn set(changes: Vec<Change>) -> ChangeSet {
-    ChangeSet { request: new_request(), if_revision: None, changes }
+    ChangeSet { request: new_request(), if_revision: None, allow_shrink: false, changes }
 }
 
 fn add_host(name: &str, domain: &str) -> Change {

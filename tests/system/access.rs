@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 fn domain(path: &str) -> ChangeSet {
     let changes = vec![Change::AddDomain { path: path.parse().unwrap() }];
-    ChangeSet { request: new_request_id(), if_revision: None, changes }
+    ChangeSet { request: new_request_id(), if_revision: None, allow_shrink: false, changes }
 }
 
 fn now() -> UnixMillis {

@@ -45,7 +45,12 @@ fn pair(name: &str) -> ChangeSet {
         domain: format!("/{name}").parse().unwrap(),
         address: None,
     };
-    ChangeSet { request: new_request_id(), if_revision: None, changes: vec![domain, host] }
+    ChangeSet {
+        request: new_request_id(),
+        if_revision: None,
+        allow_shrink: false,
+        changes: vec![domain, host],
+    }
 }
 
 /// Which half of a pair is there.

@@ -39,7 +39,12 @@ fn weights(weight: u32) -> ChangeSet {
         ty: TYPE.parse().unwrap(),
         spec: spec.clone(),
     };
-    ChangeSet { request: new_request_id(), if_revision: None, changes: MANAGERS.iter().map(set).collect() }
+    ChangeSet {
+        request: new_request_id(),
+        if_revision: None,
+        allow_shrink: false,
+        changes: MANAGERS.iter().map(set).collect(),
+    }
 }
 
 /// Edits without a pause until it is told to stop. Each weight is its edit's revision.

@@ -148,7 +148,12 @@ mod tests {
     }
 
     fn meta() -> Row {
-        Row::Meta(Meta { framework: "acme".parse().unwrap(), next_domain: DomainId(1), trust: vec![vec![1]] })
+        Row::Meta(Meta {
+            framework: "acme".parse().unwrap(),
+            next_domain: DomainId(1),
+            trust: vec![vec![1]],
+            emptied: None,
+        })
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn position(revision: u64) -> Position {
 
 fn edit() -> ChangeSet {
     let changes = vec![Change::AddDomain { path: "/sub1".parse().unwrap() }];
-    ChangeSet { request: new_request_id(), if_revision: None, changes }
+    ChangeSet { request: new_request_id(), if_revision: None, allow_shrink: false, changes }
 }
 
 fn answer(set: &ChangeSet) -> EditAnswer {
@@ -187,8 +187,12 @@ async fn an_edit_on_a_connection_that_is_gone_was_never_sent() {
 async fn a_registry_comes_in_parts() {
     let framework = Framework::new("acme");
     let manager = framework.manager(|_| {
-        let meta =
-            Meta { framework: "acme".parse().unwrap(), next_domain: DomainId(2), trust: vec![vec![1]] };
+        let meta = Meta {
+            framework: "acme".parse().unwrap(),
+            next_domain: DomainId(2),
+            trust: vec![vec![1]],
+            emptied: None,
+        };
         let root = Row::Domain(Domain { id: DomainId::ROOT, place: None });
         let sub =
             Row::Domain(Domain { id: DomainId(1), place: Some((DomainId::ROOT, "sub1".parse().unwrap())) });

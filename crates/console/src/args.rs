@@ -69,7 +69,8 @@ pub(crate) fn refuse_tokens(typed: &[OsString]) -> Result<(), Problem> {
         None => Ok(()),
         Some(_) => Err(failed("token-in-arguments", "a join token was given as an argument, where every user of this machine can read it; nothing was done")
             .remedy("revoke it (echelon token revoke ID) and make another; hand that over in ECHELON_TOKEN or with --token-file FILE")
-            .pointless()),
+            .pointless()
+            .usage()),
     }
 }
 
@@ -123,6 +124,8 @@ mod tests {
             "echelon host move a b --domain /x",
             "echelon host rename a b",
             "echelon host remove a b --with-packages",
+            "echelon host drain a - --for 2h --reason disk",
+            "echelon host resume - --dry-run",
             "echelon host show a",
             "echelon host list --domain /a --type audit --file t.toml",
             "echelon host list --without-type audit",
@@ -132,6 +135,12 @@ mod tests {
             "echelon package restore a audit",
             "echelon package remove a audit --successor b",
             "echelon package list --type audit --state down",
+            "echelon package withdraw - audit --allow-shrink",
+            "echelon policy set / walk=hops failback_hold=5s --request-id 017f22e2-79b0-7cc3-98c4-dc0c0c07398f",
+            "echelon policy set /a --type audit boundary=true --if-revision 7",
+            "echelon policy unset /a --type audit walk boundary",
+            "echelon policy list",
+            "echelon policy list /a --file t.toml",
             "echelon route --host a --type audit --down b --down c:audit --explain",
             "echelon route --all --type audit --candidates 2 --file t.toml",
             "echelon apply t.toml --dry-run --prune",
@@ -159,6 +168,17 @@ mod tests {
             "echelon host add a",
             "echelon host add A --domain /",
             "echelon host list --type a --without-type b",
+            "echelon host drain a --for 31d",
+            "echelon host drain a --for 0s",
+            "echelon host drain a --for ever",
+            "echelon host rename - b",
+            "echelon policy set /a",
+            "echelon policy set /a walk",
+            "echelon policy set /a wlak=hops",
+            "echelon policy set /a walk=up",
+            "echelon policy set /a evidence_ttl=2h",
+            "echelon policy unset /a",
+            "echelon policy unset /a wlak",
             "echelon domain add a",
             "echelon package add a audit --port 0",
             "echelon package add a audit --port 1 --endpoint a:1",

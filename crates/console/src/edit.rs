@@ -24,13 +24,16 @@ pub(crate) struct EditArgs {
     /// UUIDv7 under which a repetition has no second effect [default: a new one]
     #[arg(long, value_name = "ID", help_heading = "Edit options")]
     pub(crate) request_id: Option<RequestId>,
+    /// Do it though it takes the last serving manager of a type, or leaves less than half of them all
+    #[arg(long, help_heading = "Edit options")]
+    pub(crate) allow_shrink: bool,
 }
 
 impl EditArgs {
     /// The change set for these changes.
     pub(crate) fn set(&self, changes: Vec<Change>) -> ChangeSet {
         let request = self.request_id.unwrap_or_else(echelon_client::new_request_id);
-        ChangeSet { request, if_revision: self.if_revision, changes }
+        ChangeSet { request, if_revision: self.if_revision, allow_shrink: self.allow_shrink, changes }
     }
 }
 

@@ -110,7 +110,7 @@ impl Inventory {
 
     /// A package of this host, for people and programs.
     pub(crate) fn entry(&self, host: &Host, package: &Package) -> PackageEntry {
-        let (state, reason) = self.state(package);
+        let (state, reason) = self.state(host, package);
         PackageEntry {
             host: host.name.clone(),
             domain: self.registry.path(host.domain),
@@ -126,7 +126,10 @@ impl Inventory {
         }
     }
 
-    fn state(&self, package: &Package) -> (Option<CandidateState>, String) {
+    fn state(&self, host: &Host, package: &Package) -> (Option<CandidateState>, String) {
+        if let Some(drain) = host.drain_of(package) {
+            return (Some(CandidateState::Withdrawn), drain.withdrawal().of_host());
+        }
         if let Some(withdrawal) = &package.withdrawn {
             let reason = withdrawal.reason.as_ref().map(ToString::to_string).unwrap_or_default();
             return (Some(CandidateState::Withdrawn), reason);

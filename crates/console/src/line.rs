@@ -44,6 +44,8 @@ fn difference(was: &Map<String, Value>, is: &Map<String, Value>) -> String {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
+        // Of a drain.
+        Value::Object(object) => listed(object),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

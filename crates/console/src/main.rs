@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod console;
 mod edit;
+mod hosts;
 mod inventory;
 mod line;
 mod out;

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 pub(crate) enum Problem {
     /// It failed.
     Failed(Box<Failure>),
+    /// The command line is at fault.
+    Usage(Box<Failure>),
     /// Whoever read the output has gone away, as `head` does. No fault of anybody.
     ReaderGone,
 }
@@ -37,7 +39,7 @@ pub(crate) fn with_sources(error: &dyn Error) -> String {
 
 impl Problem {
     fn change(mut self, change: impl FnOnce(&mut Failure)) -> Self {
-        if let Self::Failed(failure) = &mut self {
+        if let Self::Failed(failure) | Self::Usage(failure) = &mut self {
             change(failure);
         }
         self
@@ -66,19 +68,32 @@ impl Problem {
     /// The stable name of the failure; empty where it is none.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Failed(failure) => &failure.error,
+            Self::Failed(failure) | Self::Usage(failure) => &failure.error,
             Self::ReaderGone => "",
         }
     }
 
     /// Tells the user on standard error, and the shell by the exit code.
     pub(crate) fn report(self, json: bool) -> ExitCode {
-        let Self::Failed(failure) = self else {
-            return Exit::Done.into();
+        let (failure, exit) = match self {
+            Self::Failed(failure) => {
+                let exit = exit(failure.class);
+                (failure, exit)
+            }
+            Self::Usage(failure) => (failure, Exit::Usage),
+            Self::ReaderGone => return Exit::Done.into(),
         };
         // Where not even standard error takes it, the exit code still tells.
-        let _ = write_failure(&failure, json, &mut anstream::stderr().lock());
-        exit(failure.class).into()
+        let _ = write_failure(&failure, exit, json, &mut anstream::stderr().lock());
+        exit.into()
+    }
+
+    /// The command line is at fault, not what it asks for.
+    pub(crate) fn usage(self) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Usage(failure),
+            other => other,
+        }
     }
 }
 
@@ -125,11 +140,11 @@ struct Document<'a> {
     retry: Retry,
 }
 
-fn write_failure(failure: &Failure, json: bool, to: &mut dyn Write) -> io::Result<()> {
+fn write_failure(failure: &Failure, exit: Exit, json: bool, to: &mut dyn Write) -> io::Result<()> {
     if json {
         let document = Document {
             error: &failure.error,
-            exit: exit(failure.class).code(),
+            exit: exit.code(),
             message: &failure.message,
             r#where: &failure.place,
             remedy: &failure.remedy,
@@ -198,7 +213,7 @@ mod tests {
     fn shown(problem: Problem, json: bool) -> String {
         let Problem::Failed(failure) = problem else { panic!("no failure") };
         let mut shown = Vec::new();
-        write_failure(&failure, json, &mut shown).unwrap();
+        write_failure(&failure, exit(failure.class), json, &mut shown).unwrap();
         String::from_utf8(shown).unwrap()
     }
 

@@ -300,7 +300,7 @@ fn a_token_among_the_arguments_is_refused() {
     let token = format!("ech1.{}.{}.{}", "a".repeat(32), "b".repeat(64), "c".repeat(64));
     let output = echelon(words(&format!("token revoke {token}")));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("ECHELON_TOKEN") && !text.contains(&"b".repeat(8)), "{text}");
 }
 

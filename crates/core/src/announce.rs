@@ -96,7 +96,8 @@ pub fn overlay(view: &View, place: &Place, said: impl IntoIterator<Item = Announ
     let (mut view, mut place) = (view.clone(), place.clone());
     for Announcement { number, ty, word } in said {
         let Some(package) = taken_in(&view, &place, number, &ty, &word) else { continue };
-        if let Some(row) = Manager::of(&package, &place.name, place.domain(), &place.address) {
+        let (name, domain, address) = (&place.name, place.domain(), &place.address);
+        if let Some(row) = Manager::of(&package, name, domain, address, place.drained.as_ref()) {
             let rows = missing_domains(&view, &place).chain([ViewRow::Manager(row)]);
             let changes = rows.map(|row| ViewChange { key: row.key(), row: Some(row) });
             // Own domains always fit, unless the view contradicts the place; it is then left alone.

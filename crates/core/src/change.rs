@@ -8,7 +8,10 @@ use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
 use crate::package::Listens;
 use crate::policy::{PolicySettings, TypeSelector};
+use crate::setting::Setting;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// One edit: all of it or nothing, one revision.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -17,6 +20,8 @@ pub struct ChangeSet {
     pub request: RequestId,
     /// Refuse unless the registry is at exactly this revision.
     pub if_revision: Option<u64>,
+    /// Carry it out though it leaves few managers; see [`crate::serving`].
+    pub allow_shrink: bool,
     /// The changes, carried out in this order; at least one.
     pub changes: Vec<Change>,
 }
@@ -90,6 +95,26 @@ pub enum Change {
         /// Its packages too; without this a host with packages stays.
         with_packages: bool,
     },
+    /// Takes everything on a host but its `registry` package out of service, for a while. A host that is drained
+    /// already gets the new time; its reason stays where none is given.
+    DrainHost {
+        /// Which.
+        host: HostName,
+        /// For how long, from [`crate::limits::MIN_DRAIN`] to [`crate::limits::MAX_DRAIN`]; none for "until it is
+        /// resumed".
+        lasting: Option<Duration>,
+        /// Why.
+        reason: Option<Text>,
+    },
+    /// Ends the draining of a host. No effect where it is not drained. What the operator has withdrawn there
+    /// stays so.
+    ResumeHost {
+        /// Which.
+        host: HostName,
+    },
+    /// Resumes the hosts whose time is over, at most [`crate::limits::MAX_DRAINS_ENDED`] of them. Only managers
+    /// make this change.
+    EndDrains,
     /// Records a package on a host.
     AddPackage {
         /// On which host.
@@ -151,6 +176,15 @@ pub enum Change {
         ty: TypeSelector,
         /// What is set; at least one setting.
         settings: PolicySettings,
+    },
+    /// Takes settings of a domain away; those not named stay. No effect on those that are not set.
+    UnsetPolicy {
+        /// Of which domain.
+        domain: DomainPath,
+        /// For which types.
+        ty: TypeSelector,
+        /// Which; at least one.
+        keys: BTreeSet<Setting>,
     },
     /// Replaces all settings of a domain for a type; with none set, removes the policy.
     ReplacePolicy {
@@ -222,7 +256,7 @@ impl Change {
     /// The access level that may ask for this change; none where no peer may, only the manager itself.
     pub fn needs(&self) -> Option<Access> {
         match self {
-            Self::Enrol { .. } => None,
+            Self::Enrol { .. } | Self::EndDrains => None,
             Self::Announce { .. } => Some(Access::Agent),
             Self::CreateToken { token, .. } if token.access != Access::Agent || token.replace => {
                 Some(Access::Admin)

@@ -2,11 +2,12 @@
 
 use crate::access::Subject;
 use crate::check::{Check, CheckForm};
-use crate::duration::print;
+use crate::name::Text;
 use crate::names::{Known, Names, Side};
 use crate::package::Package;
-use crate::policy::Policy;
-use crate::row::{Row, RowChange};
+use crate::policy::{Policy, PolicySettings};
+use crate::row::{Drain, Row, RowChange};
+use crate::setting::Setting;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -89,7 +90,10 @@ fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
     let value = match row {
         Row::Meta(m) => json!({"framework": m.framework, "roots": m.trust.len()}),
         Row::Domain(d) => json!({"path": names.path(d.id)}),
-        Row::Host(h) => json!({"name": h.name, "domain": names.path(h.domain), "address": h.address}),
+        Row::Host(h) => json!({
+            "name": h.name, "domain": names.path(h.domain), "address": h.address,
+            "drained": h.drained.as_ref().map(DrainReport::from),
+        }),
         Row::Package(p) => package(p, names),
         Row::Policy(p) => policy(p, names),
         Row::Identity(i) => json!({
@@ -128,23 +132,44 @@ fn check(check: &Check) -> Value {
 }
 
 fn policy(p: &Policy, names: &Names<'_>) -> Value {
-    let s = &p.settings;
-    let mut object = Map::new();
+    let mut object = settings(&p.settings);
     object.insert("domain".into(), names.path(p.domain).into());
     object.insert("type".into(), p.ty.to_string().into());
-    let words = [
-        ("walk", s.walk.map(|v| json!(v))),
-        ("boundary", s.boundary.map(|v| json!(v))),
-        ("failback", s.failback.map(|v| json!(v))),
-        ("failback_hold", s.failback_hold.map(|v| print(v).into())),
-        ("failback_jitter", s.failback_jitter.map(|v| print(v).into())),
-        ("connect_hedge", s.connect_hedge.map(|v| print(v).into())),
-        ("connect_timeout", s.connect_timeout.map(|v| print(v).into())),
-        ("drain_timeout", s.drain_timeout.map(|v| print(v).into())),
-        ("evidence_ttl", s.evidence_ttl.map(|v| print(v).into())),
-    ];
-    object.extend(words.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     Value::Object(object)
+}
+
+/// The settings of a policy as JSON, by their names.
+pub fn settings(settings: &PolicySettings) -> Map<String, Value> {
+    let values = settings.texts().map(|(setting, text)| match setting {
+        Setting::Boundary => (setting.to_string(), Value::Bool(text == "true")),
+        _ => (setting.to_string(), Value::String(text)),
+    });
+    values.collect()
+}
+
+/// How a host is drained; its JSON is what scripts rely on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// When it ends by itself, RFC 3339; none where it does not.
+    pub until: Option<String>,
+    /// Why.
+    pub reason: Option<Text>,
+}
+
+impl From<&Drain> for DrainReport {
+    fn from(drain: &Drain) -> Self {
+        Self { until: drain.until.map(|until| until.to_string()), reason: drain.reason.clone() }
+    }
+}
+
+impl std::fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.until {
+            Some(until) => write!(f, "until {until}")?,
+            None => f.write_str("until resumed")?,
+        }
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +181,13 @@ mod tests {
 
     fn host(name: &str, domain: u64) -> Row {
         let id = HostId(uuid::Uuid::from_u128(7));
-        Row::Host(Host { id, name: name.parse().unwrap(), domain: DomainId(domain), address: None })
+        Row::Host(Host {
+            id,
+            name: name.parse().unwrap(),
+            domain: DomainId(domain),
+            address: None,
+            drained: None,
+        })
     }
 
     fn domain(id: u64, parent: u64, name: &str) -> Row {
@@ -182,7 +213,7 @@ mod tests {
                 {"kind": "domain", "name": "/sub1", "before": null, "after": {"path": "/sub1"}},
                 {"kind": "domain", "name": "/sub1/sub1a", "before": null, "after": {"path": "/sub1/sub1a"}},
                 {"kind": "host", "name": "agent3", "before": null,
-                 "after": {"name": "agent3", "domain": "/sub1/sub1a", "address": null}},
+                 "after": {"name": "agent3", "domain": "/sub1/sub1a", "address": null, "drained": null}},
             ])
         );
     }

@@ -38,6 +38,8 @@ pub mod report;
 pub mod route;
 pub mod router;
 pub mod row;
+pub mod serving;
+pub mod setting;
 pub mod settled;
 pub mod time;
 pub mod view;

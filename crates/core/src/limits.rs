@@ -52,6 +52,18 @@ pub const MAX_TOKEN_USES: u32 = 100_000;
 /// Longest life of a join token: a week covers a roll-out; longer ones are forgotten and leak.
 pub const MAX_TOKEN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Shortest draining of a host: an operator's wish takes a moment to reach every agent.
+pub const MIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Longest draining of a host that ends by itself: what lasts longer is no maintenance.
+pub const MAX_DRAIN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Most drains that end in one edit; more end in the next. Keeps the edit, which names every host, small.
+pub const MAX_DRAINS_ENDED: usize = 10_000;
+
+/// How far back the state lies with which the number of managers is compared before an edit may shrink it.
+pub const SHRINK_WINDOW: Duration = Duration::from_secs(10 * 60);
+
 /// Interval of heartbeats, both ways.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 

@@ -146,6 +146,8 @@ pub struct SnapshotPart {
     pub rows: Vec<ViewRow>,
     /// With the last part: what the whole is.
     pub last: Option<ViewMark>,
+    /// With the last part: see [`crate::row::Meta::emptied`].
+    pub emptied: Option<u64>,
 }
 
 /// Identifies a state of the view.

@@ -187,7 +187,13 @@ mod tests {
 
     fn host(name: &str, domain: u64) -> Row {
         let id = HostId(Uuid::from_u128(7));
-        Row::Host(Host { id, name: name.parse().unwrap(), domain: DomainId(domain), address: None })
+        Row::Host(Host {
+            id,
+            name: name.parse().unwrap(),
+            domain: DomainId(domain),
+            address: None,
+            drained: None,
+        })
     }
 
     fn domain(id: u64, name: &str) -> Row {
@@ -202,7 +208,8 @@ mod tests {
     #[test]
     fn what_was_renamed_or_removed_since_has_its_name_of_then() {
         let framework = "acme".parse().unwrap();
-        let meta = Row::Meta(Meta { framework, next_domain: DomainId(2), trust: vec![vec![1]] });
+        let meta =
+            Row::Meta(Meta { framework, next_domain: DomainId(2), trust: vec![vec![1]], emptied: None });
         let root = Row::Domain(Domain { id: DomainId::ROOT, place: None });
         let position = Position { lineage: Lineage(Uuid::nil()), epoch: 1, revision: 3 };
         let now = Registry::from_rows(position, vec![meta, root, domain(1, "new")]).unwrap();

@@ -90,6 +90,16 @@ pub struct Withdrawal {
     pub reason: Option<Text>,
 }
 
+impl Withdrawal {
+    /// In words, where it is all of the host that is drained.
+    pub fn of_host(&self) -> String {
+        match &self.reason {
+            None => "host drained".into(),
+            Some(reason) => format!("host drained: {reason}"),
+        }
+    }
+}
+
 impl Package {
     /// Whether it listens somewhere, and so can be routed to.
     pub fn is_manager(&self) -> bool {

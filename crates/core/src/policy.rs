@@ -3,6 +3,7 @@
 use crate::id::DomainId;
 use crate::name::{ManagerType, NameError};
 use crate::package::NumberError;
+use crate::setting::Setting;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -60,6 +61,20 @@ pub enum Walk {
     Hops,
 }
 
+impl Walk {
+    /// All walks.
+    pub const ALL: [Self; 3] = [Self::Chain, Self::Subtree, Self::Hops];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Subtree => "subtree",
+            Self::Hops => "hops",
+        }
+    }
+}
+
 /// When new connections return to a better candidate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,6 +86,20 @@ pub enum Failback {
     Dormant,
     /// When the current one fails, or an operator asks.
     Off,
+}
+
+impl Failback {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Dormant, Self::Off];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Dormant => "dormant",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// One policy: what a domain sets for a type or for all. What is none is inherited.
@@ -116,20 +145,20 @@ impl PolicySettings {
     /// # Errors
     /// Names the first setting that is out of range, in milliseconds.
     pub fn validate(&self) -> Result<(), NumberError> {
-        const HOUR: u64 = 3_600_000;
-        let ranges = [
-            ("failback_hold in ms", self.failback_hold, 0, HOUR),
-            ("failback_jitter in ms", self.failback_jitter, 0, HOUR),
-            ("connect_hedge in ms", self.connect_hedge, 1, 10_000),
-            ("connect_timeout in ms", self.connect_timeout, 10, 60_000),
-            ("drain_timeout in ms", self.drain_timeout, 0, HOUR),
-            ("evidence_ttl in ms", self.evidence_ttl, 1_000, HOUR),
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let times = [
+            ("failback_hold in ms", self.failback_hold, Setting::FailbackHold),
+            ("failback_jitter in ms", self.failback_jitter, Setting::FailbackJitter),
+            ("connect_hedge in ms", self.connect_hedge, Setting::ConnectHedge),
+            ("connect_timeout in ms", self.connect_timeout, Setting::ConnectTimeout),
+            ("drain_timeout in ms", self.drain_timeout, Setting::DrainTimeout),
+            ("evidence_ttl in ms", self.evidence_ttl, Setting::EvidenceTtl),
         ];
-        ranges.into_iter().try_for_each(|(what, value, least, most)| match value {
-            Some(d) => {
-                NumberError::check(what, u64::try_from(d.as_millis()).unwrap_or(u64::MAX), least, most)
+        times.into_iter().try_for_each(|(what, value, setting)| match (value, setting.range()) {
+            (Some(d), Some((least, most))) => {
+                NumberError::check(what, millis(d), millis(least), millis(most))
             }
-            None => Ok(()),
+            _ => Ok(()),
         })
     }
 

@@ -5,7 +5,7 @@ use crate::id::{DomainId, HostId};
 use crate::package::Package;
 use crate::policy::Policy;
 use crate::registry::Registry;
-use crate::row::{Commit, RowKey};
+use crate::row::{Commit, Drain, RowKey};
 use crate::view::{Manager, Place, View, ViewChange, ViewKey, ViewRow};
 use std::collections::BTreeSet;
 
@@ -70,6 +70,7 @@ pub fn place(registry: &Registry, host: HostId) -> Option<Place> {
         address: row.reached_at(),
         denial: registry.denial_in_force(&Subject::Host(host)).map(|d| (**d).clone()),
         allow_types: registry.allowed_types(host),
+        drained: row.drained.as_ref().map(Drain::withdrawal),
     })
 }
 
@@ -88,7 +89,9 @@ fn view_row(registry: &Registry, key: &ViewKey) -> Option<ViewRow> {
         }
         ViewKey::Manager(ty, host) => {
             let (host, package) = (registry.host(*host)?, registry.package(*host, ty)?);
-            Manager::of(package, &host.name, host.domain, &host.reached_at()).map(ViewRow::Manager)
+            let drained = host.drained.as_ref().map(Drain::withdrawal);
+            Manager::of(package, &host.name, host.domain, &host.reached_at(), drained.as_ref())
+                .map(ViewRow::Manager)
         }
         ViewKey::Policy(domain, ty) => {
             registry.policy(*domain, ty).map(|p| ViewRow::Policy(Policy::clone(p)))

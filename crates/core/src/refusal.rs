@@ -161,6 +161,20 @@ pub enum Refusal {
         /// The type.
         ty: ManagerType,
     },
+    /// No manager of these types would serve any more.
+    #[error("no manager of type {} would serve any more", list(types))]
+    LastManager {
+        /// The types.
+        types: Vec<ManagerType>,
+    },
+    /// Less than half of the managers of ten minutes ago would serve.
+    #[error("only {left} managers would serve, and {before} did ten minutes ago")]
+    TooFewManagers {
+        /// How many would.
+        left: u64,
+        /// How many did.
+        before: u64,
+    },
     /// The registry has moved on.
     #[error("the registry is at revision {actual}, not at {expected}")]
     RevisionMoved {
@@ -297,6 +311,8 @@ impl Refusal {
             Self::PrimaryHasBackups { .. } => "primary-has-backups",
             Self::NoBackup { .. } => "no-backup",
             Self::NotPrimary { .. } => "not-primary",
+            Self::LastManager { .. } => "last-manager",
+            Self::TooFewManagers { .. } => "too-few-managers",
             Self::RevisionMoved { .. } => "revision-moved",
             Self::RequestReused { .. } => "request-reused",
             Self::RequestNotTimed { .. } => "request-not-timed",
@@ -329,6 +345,8 @@ impl Refusal {
             | Self::PrimaryHasBackups { .. }
             | Self::NoBackup { .. }
             | Self::NotPrimary { .. }
+            | Self::LastManager { .. }
+            | Self::TooFewManagers { .. }
             | Self::RevisionMoved { .. }
             | Self::RequestReused { .. }
             | Self::Superseded { .. }
@@ -358,6 +376,9 @@ impl Refusal {
             Self::PrimaryHasBackups { host, ty, backup } => format!("echelon package remove {host} {ty} --successor {backup}"),
             Self::NoBackup { ty, .. } => format!("choose one of: echelon package list --type {ty}"),
             Self::NotPrimary { .. } => "leave out --successor".into(),
+            Self::LastManager { .. } | Self::TooFewManagers { .. } => {
+                "if that is meant, repeat with --allow-shrink; else leave more managers in service".into()
+            }
             Self::RevisionMoved { actual, .. } => format!("look at what changed, then repeat with --if-revision {actual}"),
             Self::RequestReused { .. } => "leave out --request-id, or give a new one".into(),
             Self::RequestNotTimed { .. } | Self::RequestTooOld { .. } => "look at the registry, then repeat without --request-id".into(),

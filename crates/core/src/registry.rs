@@ -12,6 +12,8 @@ use crate::package::{Package, Role};
 use crate::policy::{Policy, TypeSelector};
 use crate::position::Position;
 use crate::row::{Commit, Domain, Host, Meta, Row, RowChange, RowKey};
+use crate::serving::Serving;
+use crate::time::UnixMillis;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,6 +40,9 @@ pub struct Registry {
     packages_of: RedBlackTreeSetSync<(ManagerType, HostId)>,
     managers_in: RedBlackTreeSetSync<(DomainId, HostId, ManagerType)>,
     primaries: RedBlackTreeMapSync<ManagerType, HostId>,
+    serving: Serving,
+    /// The hosts whose draining ends by itself, by when.
+    drains: RedBlackTreeSetSync<(UnixMillis, HostId)>,
     policies: RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<Policy>>,
     identities: RedBlackTreeMapSync<Subject, Arc<Identity>>,
     denials: RedBlackTreeMapSync<Subject, Arc<Denial>>,
@@ -76,6 +81,8 @@ impl Registry {
             packages_of: Default::default(),
             managers_in: Default::default(),
             primaries: Default::default(),
+            serving: Serving::default(),
+            drains: Default::default(),
             policies: Default::default(),
             identities: Default::default(),
             denials: Default::default(),
@@ -214,6 +221,28 @@ impl Registry {
         self.package(*self.primaries.get(ty)?, ty)
     }
 
+    /// How many managers serve, and did lately.
+    pub fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// Whether there is a manager of any type but `registry`, whether it serves or not.
+    pub fn has_managers(&self) -> bool {
+        let of_registry = self.packages_of(&ManagerType::registry()).filter(|p| p.is_manager()).count();
+        self.manager_count() > of_registry
+    }
+
+    /// When the next draining ends by itself.
+    pub fn next_drain_end(&self) -> Option<UnixMillis> {
+        self.drains.first().map(|(until, _)| *until)
+    }
+
+    /// The hosts whose draining is over at `now`, in the order in which it ended.
+    pub fn drains_over(&self, now: UnixMillis) -> impl Iterator<Item = &Arc<Host>> {
+        let over = self.drains.iter().take_while(move |(until, _)| *until <= now);
+        over.filter_map(|(_, host)| self.hosts.get(host))
+    }
+
     /// Whether a manager or a policy is right in this domain, not in its subdomains.
     pub fn is_used(&self, domain: DomainId) -> bool {
         let least_type: ManagerType = "0".parse().expect("a digit is the least name there is");
@@ -341,8 +370,9 @@ impl Registry {
         if let Some(old) = self.hosts.get(&host.id).cloned() {
             self.unlist_host(&old, &packages);
         }
-        for p in packages.iter().filter(|p| p.is_manager()) {
-            self.managers_in.insert_mut((host.domain, host.id, p.ty.clone()));
+        packages.iter().for_each(|p| self.list_manager(&host, p));
+        if let Some(until) = host.drained.as_ref().and_then(|d| d.until) {
+            self.drains.insert_mut((until, host.id));
         }
         self.host_names.insert_mut(host.name.clone(), host.id);
         self.hosts_in.insert_mut((host.domain, host.id));
@@ -356,16 +386,34 @@ impl Registry {
             self.host_names.remove_mut(&host.name);
         }
         self.hosts_in.remove_mut(&(host.domain, host.id));
-        for p in packages.iter().filter(|p| p.is_manager()) {
-            self.managers_in.remove_mut(&(host.domain, host.id, p.ty.clone()));
+        if let Some(until) = host.drained.as_ref().and_then(|d| d.until) {
+            self.drains.remove_mut(&(until, host.id));
+        }
+        packages.iter().for_each(|p| self.unlist_manager(host, p));
+    }
+
+    fn list_manager(&mut self, host: &Host, package: &Package) {
+        if package.is_manager() {
+            self.managers_in.insert_mut((host.domain, host.id, package.ty.clone()));
+        }
+        if host.serves(package) && !package.ty.is_registry() {
+            self.serving.add(&package.ty);
+        }
+    }
+
+    fn unlist_manager(&mut self, host: &Host, package: &Package) {
+        if package.is_manager() {
+            self.managers_in.remove_mut(&(host.domain, host.id, package.ty.clone()));
+        }
+        if host.serves(package) && !package.ty.is_registry() {
+            self.serving.take(&package.ty);
         }
     }
 
     fn set_package(&mut self, package: Package) {
         self.unset_package(package.host, &package.ty);
-        if let (true, Some(host)) = (package.is_manager(), self.hosts.get(&package.host)) {
-            let entry = (host.domain, host.id, package.ty.clone());
-            self.managers_in.insert_mut(entry);
+        if let Some(host) = self.hosts.get(&package.host).cloned() {
+            self.list_manager(&host, &package);
         }
         if package.role == Some(Role::Primary) {
             self.primaries.insert_mut(package.ty.clone(), package.host);
@@ -375,9 +423,9 @@ impl Registry {
     }
 
     fn unset_package(&mut self, host: HostId, ty: &ManagerType) {
-        if let Some(h) = self.hosts.get(&host) {
-            let entry = (h.domain, host, ty.clone());
-            self.managers_in.remove_mut(&entry);
+        // A host that is gone has taken its managers along.
+        if let (Some(h), Some(old)) = (self.hosts.get(&host).cloned(), self.package(host, ty).cloned()) {
+            self.unlist_manager(&h, &old);
         }
         if self.primaries.get(ty) == Some(&host) {
             self.primaries.remove_mut(ty);
@@ -424,9 +472,16 @@ impl Registry {
         self.requests.insert_mut(request, answered);
     }
 
+    /// Remembers that so many managers served before a commit of the last ten minutes, as when a journal is
+    /// read back.
+    pub fn recall(&mut self, at: UnixMillis, served: u64) {
+        self.serving.note(at, served);
+    }
+
     /// Remembers a commit that this state contains, and forgets those too old to be repeated.
     pub(crate) fn note(&mut self, commit: &Commit) {
         self.remember(commit.request, Answered { content: commit.content, position: commit.position });
+        self.recall(commit.at, commit.served);
         let forgotten = Some(commit.at - REQUEST_TTL);
         let old: Vec<_> = self.requests.keys().take_while(|id| id.made_at() < forgotten).copied().collect();
         old.iter().for_each(|id| {

@@ -181,6 +181,11 @@ pub enum ReplicaError {
         /// What came.
         found: Digest,
     },
+    /// The snapshot has no managers, which no edit brought about.
+    #[error(
+        "the snapshot has no managers, this replica has some, and the registry knows of no edit that took them"
+    )]
+    Emptied,
     /// The domains of the snapshot are no tree.
     #[error("the domains of the snapshot are no tree: {0}")]
     Tree(#[from] crate::hierarchy::TreeError),
@@ -275,9 +280,17 @@ impl Replica {
         }
         let view = View::from_rows(rows.iter().cloned())?;
         check_digest(&view, &mark)?;
+        if self.view.has_managers() && !view.has_managers() && !self.is_later(part.emptied, &mark) {
+            return Err(ReplicaError::Emptied);
+        }
         self.view = view;
         self.mark = Some(mark);
         Ok(Step::Replace { mark, rows })
+    }
+
+    /// Whether the managers held here were there before the edit that took the last one.
+    fn is_later(&self, emptied: Option<u64>, theirs: &ViewMark) -> bool {
+        emptied.is_some_and(|at| self.mark_in(theirs).is_none_or(|mine| at > mine.view_revision))
     }
 
     /// The digest alone says whether a delta fits: after a restart a manager may count revisions of the view

@@ -6,8 +6,8 @@
 use crate::access::{Denial, Identity, Subject, Token};
 use crate::endpoint::{Address, Endpoint};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
-use crate::name::{ConsoleName, DomainName, FrameworkName, HostName, ManagerType};
-use crate::package::Package;
+use crate::name::{ConsoleName, DomainName, FrameworkName, HostName, ManagerType, Text};
+use crate::package::{Package, Withdrawal};
 use crate::policy::{Policy, TypeSelector};
 use crate::position::Position;
 use crate::time::UnixMillis;
@@ -23,6 +23,9 @@ pub struct Meta {
     pub next_domain: DomainId,
     /// Root certificates (DER) that agents and consoles trust, at least one.
     pub trust: Vec<Vec<u8>>,
+    /// The revision that took away the last manager there was, those of type `registry` apart; none where
+    /// that never happened. An agent that holds managers believes a view without any only where this is set.
+    pub emptied: Option<u64>,
 }
 
 /// A domain. The root has neither parent nor name.
@@ -45,6 +48,24 @@ pub struct Host {
     pub domain: DomainId,
     /// Where others reach it; its name, to be resolved, where there is none.
     pub address: Option<Address>,
+    /// The operator wants nothing on it to serve for a while; its `registry` package apart.
+    pub drained: Option<Drain>,
+}
+
+/// An operator's wish that nothing on a host serves for a while.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Drain {
+    /// When the manager ends it, by its own clock; none where the operator does.
+    pub until: Option<UnixMillis>,
+    /// Why, for people.
+    pub reason: Option<Text>,
+}
+
+impl Drain {
+    /// What it comes to for each package of the host.
+    pub fn withdrawal(&self) -> Withdrawal {
+        Withdrawal { reason: self.reason.clone() }
+    }
 }
 
 impl Host {
@@ -55,6 +76,16 @@ impl Host {
             Err(_) => Address::Name(self.name.clone()),
         };
         self.address.clone().unwrap_or_else(by_name)
+    }
+
+    /// The drain that keeps a package of this host out of service, where there is one.
+    pub fn drain_of(&self, package: &Package) -> Option<&Drain> {
+        self.drained.as_ref().filter(|_| !package.ty.is_registry())
+    }
+
+    /// Whether a package of this host is a manager that serves, as far as configuration says.
+    pub fn serves(&self, package: &Package) -> bool {
+        package.is_manager() && !package.is_withdrawn() && self.drain_of(package).is_none()
     }
 }
 
@@ -180,4 +211,8 @@ pub struct Commit {
     pub content: [u8; 32],
     /// What it changed, in the order of the keys; each key once.
     pub rows: Vec<RowChange>,
+    /// How many managers served before it; see [`crate::serving`].
+    pub served: u64,
+    /// Whether it left so few managers that it was refused, had its sender not said that this is meant.
+    pub shrinks: bool,
 }

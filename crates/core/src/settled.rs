@@ -73,11 +73,18 @@ impl Settled<'_> {
 /// The state of a manager that configuration takes out of use; none for the others.
 pub(crate) fn standing(manager: &Manager, excluded: Option<Exclusion>) -> Option<Verdict> {
     let (state, reason) = match excluded {
-        Some(Exclusion::Boundary) => (CandidateState::Excluded, "outside this host's boundary"),
-        Some(Exclusion::Denied) => (CandidateState::Excluded, "its host's identity is denied"),
-        None if manager.withdrawn => (CandidateState::Withdrawn, "withdrawn by the operator"),
-        None if manager.withdrawn_by_host => (CandidateState::Withdrawn, WITHDRAWN_BY_HOST),
-        None => return None,
+        Some(Exclusion::Boundary) => (CandidateState::Excluded, "outside this host's boundary".into()),
+        Some(Exclusion::Denied) => (CandidateState::Excluded, "its host's identity is denied".into()),
+        None => (CandidateState::Withdrawn, withdrawal(manager)?),
     };
     Some(Verdict::new(state, reason))
+}
+
+/// Who wants a manager to serve nothing; none where nobody does.
+fn withdrawal(manager: &Manager) -> Option<String> {
+    match &manager.drained {
+        Some(drained) => Some(drained.of_host()),
+        None if manager.withdrawn => Some("withdrawn by the operator".into()),
+        None => manager.withdrawn_by_host.then(|| WITHDRAWN_BY_HOST.into()),
+    }
 }

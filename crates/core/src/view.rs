@@ -7,7 +7,7 @@ use crate::endpoint::{Address, Endpoint};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
 use crate::name::{DomainPath, HostName, ManagerType};
-use crate::package::{Listens, Package, Role};
+use crate::package::{Listens, Package, Role, Withdrawal};
 use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
@@ -38,11 +38,20 @@ pub struct Manager {
     pub withdrawn: bool,
     /// Its host wants it to serve nothing.
     pub withdrawn_by_host: bool,
+    /// The operator wants nothing on its host to serve: why.
+    pub drained: Option<Withdrawal>,
 }
 
 impl Manager {
-    /// The manager that a package is, on a host of this name, domain and address; none for inventory.
-    pub fn of(package: &Package, name: &HostName, domain: DomainId, address: &Address) -> Option<Self> {
+    /// The manager that a package is, on a host of this name, domain and address that is drained or not; none for
+    /// inventory.
+    pub fn of(
+        package: &Package,
+        name: &HostName,
+        domain: DomainId,
+        address: &Address,
+        drained: Option<&Withdrawal>,
+    ) -> Option<Self> {
         Some(Self {
             host: package.host,
             ty: package.ty.clone(),
@@ -54,12 +63,13 @@ impl Manager {
             role: package.role.unwrap_or(Role::Backup),
             withdrawn: package.withdrawn.is_some(),
             withdrawn_by_host: package.is_withdrawn_by_host(),
+            drained: drained.filter(|_| !package.ty.is_registry()).cloned(),
         })
     }
 
     /// Whether either side, operator or host, wants it to serve nothing.
     pub fn is_withdrawn(&self) -> bool {
-        self.withdrawn || self.withdrawn_by_host
+        self.withdrawn || self.withdrawn_by_host || self.drained.is_some()
     }
 }
 
@@ -134,6 +144,8 @@ pub struct Place {
     pub denial: Option<Denial>,
     /// The types that it may announce.
     pub allow_types: BTreeSet<ManagerType>,
+    /// The operator wants nothing on it to serve, its `registry` package apart: why.
+    pub drained: Option<Withdrawal>,
 }
 
 impl Place {
@@ -163,6 +175,7 @@ impl Place {
         self.allow_types.iter().for_each(|ty| {
             h.text(ty.as_str());
         });
+        hash_withdrawal(&mut h, self.drained.as_ref());
         Digest::of(h.finish())
     }
 }
@@ -277,6 +290,11 @@ impl View {
         self.managers.size()
     }
 
+    /// Whether there is a manager of any type but `registry`.
+    pub fn has_managers(&self) -> bool {
+        self.managers.values().any(|m| !m.ty.is_registry())
+    }
+
     /// Whether packages of this host are denied.
     pub fn is_denied(&self, host: HostId) -> bool {
         self.denials.contains_key(&Subject::Host(host))
@@ -369,6 +387,7 @@ impl ViewRow {
                 h.number(m.priority.into()).number(m.weight.into());
                 h.number(u64::from(m.role == Role::Primary))
                     .number(u64::from(m.withdrawn) + 2 * u64::from(m.withdrawn_by_host));
+                hash_withdrawal(&mut h, m.drained.as_ref());
             }
             Self::Policy(p) => {
                 h.number(4).number(p.domain.0).text(&p.ty.to_string());
@@ -400,6 +419,11 @@ fn optional_text(h: &mut RowHasher, text: Option<&(impl AsRef<str> + ?Sized)>) {
     h.text(text.unwrap_or_default());
 }
 
+fn hash_withdrawal(h: &mut RowHasher, withdrawal: Option<&Withdrawal>) {
+    h.number(u64::from(withdrawal.is_some()));
+    optional_text(h, withdrawal.and_then(|w| w.reason.as_ref()));
+}
+
 fn hash_settings(h: &mut RowHasher, s: &PolicySettings) {
     let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     optional(h, s.walk.map(|w| w as u64));
@@ -424,8 +448,7 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
         Listens::Port(port) => h.number(1).number(port.get().into()),
         Listens::At(endpoint) => h.number(2).text(&endpoint.to_string()),
     };
-    h.number(u64::from(p.withdrawn.is_some()));
-    optional_text(h, p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()));
+    hash_withdrawal(h, p.withdrawn.as_ref());
     optional(h, p.role.map(|r| r as u64));
     optional_text(h, p.version.as_ref());
     match &p.check.kind {

@@ -296,7 +296,7 @@ impl Registry {
 }
 
 fn change_set(changes: Vec<Change>) -> ChangeSet {
-    ChangeSet { request: echelon_client::new_request_id(), if_revision: None, changes }
+    ChangeSet { request: echelon_client::new_request_id(), if_revision: None, allow_shrink: true, changes }
 }
 
 fn create_token(token: &JoinToken, hosts: usize) -> Result<Change, FillError> {

@@ -153,6 +153,20 @@ impl RegistryStore {
         })
     }
 
+    /// When the commits at or after `since` were made, and how many managers served before each; by revision.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn served(&self, since: UnixMillis) -> Result<Vec<(UnixMillis, u64)>, StoreError> {
+        let since = i64::try_from(since.0).unwrap_or(i64::MAX);
+        self.database.read("read the journal", |connection| {
+            connection
+                .prepare("SELECT entry FROM journal WHERE at >= ?1 ORDER BY revision")?
+                .query_and_then([since], |r| commit_in(r).map(|commit| (commit.at, commit.served)))?
+                .collect()
+        })
+    }
+
     /// Commits change sets, all of them or none, in one transaction. Safe from a power loss when it returns.
     ///
     /// # Errors
@@ -192,12 +206,15 @@ impl RegistryStore {
         self.database.read("read the journal", |connection| {
             connection
                 .prepare_cached("SELECT entry FROM journal WHERE revision >= ?1 ORDER BY revision LIMIT ?2")?
-                .query_and_then([from, limit], |r| {
-                    decode::<Commit>("an entry of the journal", r.get_ref(0)?.as_blob().map_err(not_a_blob)?)
-                })?
+                .query_and_then([from, limit], commit_in)?
                 .collect()
         })
     }
+}
+
+/// The commit in a row that begins with an entry.
+fn commit_in(row: &rusqlite::Row<'_>) -> Result<Commit, Problem> {
+    decode("an entry of the journal", row.get_ref(0)?.as_blob().map_err(not_a_blob)?)
 }
 
 /// The one row of the table `meta`.

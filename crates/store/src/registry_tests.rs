@@ -15,7 +15,13 @@ fn at(revision: u64) -> Position {
 
 fn host(id: u128, name: &str) -> Row {
     let name = name.parse().unwrap();
-    Row::Host(Host { id: HostId(Uuid::from_u128(id)), name, domain: DomainId::ROOT, address: None })
+    Row::Host(Host {
+        id: HostId(Uuid::from_u128(id)),
+        name,
+        domain: DomainId::ROOT,
+        address: None,
+        drained: None,
+    })
 }
 
 fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
@@ -27,7 +33,18 @@ fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
         request: RequestId(Uuid::from_u128(revision.into())),
         content: [revision as u8; 32],
         rows,
+        served: 0,
+        shrinks: false,
     }
+}
+
+#[test]
+fn how_many_managers_served_is_read_back_for_the_last_minutes() {
+    let (_dir, _, mut store) = fresh();
+    let commits = (2..=4).map(|n| Commit { served: n * 10, ..commit(n, vec![]) });
+    store.append(&commits.collect::<Vec<_>>()).unwrap();
+    assert_eq!(store.served(UnixMillis(3000)).unwrap(), [(UnixMillis(3000), 30), (UnixMillis(4000), 40)]);
+    assert_eq!(store.served(UnixMillis(u64::MAX)).unwrap(), []);
 }
 
 fn change(before: Option<Row>, after: Option<Row>) -> RowChange {

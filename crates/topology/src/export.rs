@@ -5,9 +5,10 @@ use echelon_core::duration;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::name::{DomainPath, ManagerType};
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
-use echelon_core::policy::{Failback, PolicySettings, TypeSelector, Walk};
+use echelon_core::policy::{PolicySettings, TypeSelector};
 use echelon_core::registry::Registry;
 use echelon_core::row::Host;
+use echelon_core::setting::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -189,35 +190,11 @@ pub(crate) fn check_text(check: &Check) -> String {
 
 /// The settings of a policy, one line each, without line ends.
 pub(crate) fn settings_text(settings: &PolicySettings) -> Vec<String> {
-    let time = |d: Option<std::time::Duration>| d.map(|d| format!("\"{}\"", duration::print(d)));
-    let lines = [
-        ("walk", settings.walk.map(|w| quote(walk_word(w)))),
-        ("boundary", settings.boundary.map(|b| b.to_string())),
-        ("failback", settings.failback.map(|f| quote(failback_word(f)))),
-        ("failback_hold", time(settings.failback_hold)),
-        ("failback_jitter", time(settings.failback_jitter)),
-        ("connect_hedge", time(settings.connect_hedge)),
-        ("connect_timeout", time(settings.connect_timeout)),
-        ("drain_timeout", time(settings.drain_timeout)),
-        ("evidence_ttl", time(settings.evidence_ttl)),
-    ];
-    lines.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?))).collect()
-}
-
-fn walk_word(walk: Walk) -> &'static str {
-    match walk {
-        Walk::Chain => "chain",
-        Walk::Subtree => "subtree",
-        Walk::Hops => "hops",
-    }
-}
-
-fn failback_word(failback: Failback) -> &'static str {
-    match failback {
-        Failback::Auto => "auto",
-        Failback::Dormant => "dormant",
-        Failback::Off => "off",
-    }
+    let lines = settings.texts().map(|(setting, text)| match setting {
+        Setting::Boundary => format!("{setting} = {text}"),
+        _ => format!("{setting} = {}", quote(&text)),
+    });
+    lines.collect()
 }
 
 /// A TOML basic string. Beyond what TOML asks for, characters that would change what a terminal shows

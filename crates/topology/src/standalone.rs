@@ -18,7 +18,7 @@ use uuid::{Builder, Uuid};
 pub fn to_registry(topology: &Topology) -> Registry {
     let domains = domains(topology);
     let next_domain = DomainId(domains.len() as u64);
-    let meta = Meta { framework: topology.framework.clone(), next_domain, trust: Vec::new() };
+    let meta = Meta { framework: topology.framework.clone(), next_domain, trust: Vec::new(), emptied: None };
     let rows = std::iter::once(Row::Meta(meta))
         .chain(domain_rows(&domains))
         .chain(host_rows(topology, &domains))
@@ -59,7 +59,7 @@ fn host_rows(topology: &Topology, domains: &BTreeMap<DomainPath, DomainId>) -> i
         let HostEntry { name, address, packages, .. } = host;
         let id = id_of(name);
         let domain = domain.unwrap_or(DomainId::ROOT);
-        let row = Row::Host(Host { id, name: name.clone(), domain, address: address.clone() });
+        let row = Row::Host(Host { id, name: name.clone(), domain, address: address.clone(), drained: None });
         let packages = packages.iter().map(|p| {
             let primary = managers.get(&p.ty).and_then(Managers::heir) == Some(name);
             Row::Package(package(id, p, if primary { Role::Primary } else { Role::Backup }))

@@ -27,7 +27,12 @@ pub(crate) fn registry(text: &str) -> Registry {
 /// A registry as it is before anything is applied to it.
 pub(crate) fn fresh() -> Registry {
     let position = Position { lineage: Lineage(Uuid::from_u128(7)), epoch: 1, revision: 0 };
-    let meta = Meta { framework: "acme".parse().unwrap(), next_domain: DomainId(1), trust: vec![vec![1]] };
+    let meta = Meta {
+        framework: "acme".parse().unwrap(),
+        next_domain: DomainId(1),
+        trust: vec![vec![1]],
+        emptied: None,
+    };
     Registry::new(position, meta)
 }
 
@@ -58,7 +63,8 @@ pub(crate) fn apply(registry: &Registry, plan: &Plan) -> Result<Registry, Refusa
 
 pub(crate) fn edit(registry: &Registry, changes: Vec<Change>) -> Result<Registry, Refusal> {
     let id = (u128::from(NOW) << 80) | (0x7 << 76) | u128::from(registry.position().revision + 1);
-    let set = ChangeSet { request: RequestId(Uuid::from_u128(id)), if_revision: None, changes };
+    let set =
+        ChangeSet { request: RequestId(Uuid::from_u128(id)), if_revision: None, allow_shrink: true, changes };
     let context = Context {
         now: UnixMillis(NOW),
         actor: Actor::Console("test".parse().unwrap()),

@@ -15,6 +15,7 @@ message! { change::ChangeSet => ChangeSet {
     #[prost(bytes = "vec", tag = "1")] request: Vec<u8>,
     #[prost(uint64, optional, tag = "2")] if_revision: Option<u64>,
     #[prost(message, repeated, tag = "3")] changes: Vec<Change>,
+    #[prost(bool, tag = "4")] allow_shrink: bool,
 } }
 
 /// Refuses too many changes before any is decoded: empty ones take two bytes each on the wire, but many
@@ -24,8 +25,8 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 choice! { change::Change => Change,
-    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")
-    unit {}
+    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")
+    unit { "23" EndDrains }
     value {}
     record {
         "1" AddDomain {
@@ -118,6 +119,19 @@ choice! { change::Change => Change,
             #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
             #[prost(string, tag = "2")] ty: String,
             #[prost(message, optional, tag = "3")] word: Option<HostWord>,
+        },
+        "21" DrainHost {
+            #[prost(string, tag = "1")] host: String,
+            #[prost(uint64, optional, tag = "2")] lasting: Option<u64>,
+            #[prost(string, optional, tag = "3")] reason: Option<String>,
+        },
+        "22" ResumeHost {
+            #[prost(string, tag = "1")] host: String,
+        },
+        "24" UnsetPolicy {
+            #[prost(string, tag = "1")] domain: String,
+            #[prost(string, tag = "2")] ty: String,
+            #[prost(int32, repeated, tag = "3")] keys: Vec<i32>,
         },
     }
 }

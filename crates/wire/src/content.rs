@@ -65,6 +65,7 @@ mod tests {
         let add = |id, name: &str| ChangeSet {
             request: echelon_core::id::RequestId(Uuid::nil()),
             if_revision: None,
+            allow_shrink: false,
             changes: vec![Change::AddHost {
                 id: HostId(Uuid::from_u128(id)),
                 name: name.parse().unwrap(),
@@ -81,6 +82,7 @@ mod tests {
         let set = ChangeSet {
             request: echelon_core::id::RequestId(Uuid::nil()),
             if_revision: Some(7),
+            allow_shrink: false,
             changes: vec![Change::AddDomain { path: "/emea/de".parse().unwrap() }],
         };
         // Encoded: length 12, field 1 (AddDomain) of 10 bytes, field 1 (path) of 8 bytes.

@@ -2,9 +2,15 @@
 
 use crate::error::DecodeError;
 use echelon_core::policy;
+use echelon_core::setting::Setting;
 
 words! { policy::Walk { 1 Chain, 2 Subtree, 3 Hops } }
 words! { policy::Failback { 1 Auto, 2 Dormant, 3 Off } }
+
+words! { Setting {
+    1 Walk, 2 Boundary, 3 Failback, 4 FailbackHold, 5 FailbackJitter, 6 ConnectHedge, 7 ConnectTimeout,
+    8 DrainTimeout, 9 EvidenceTtl,
+} }
 
 message! { policy::PolicySettings => Settings {
     #[prost(int32, optional, tag = "1")] walk: Option<i32>,

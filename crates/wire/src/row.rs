@@ -19,6 +19,7 @@ message! { row::Meta => Meta {
     #[prost(string, tag = "1")] framework: String,
     #[prost(uint64, tag = "2")] next_domain: u64,
     #[prost(bytes = "vec", repeated, tag = "3")] trust: Vec<Vec<u8>>,
+    #[prost(uint64, optional, tag = "4")] emptied: Option<u64>,
 } }
 
 message! { row::Domain => Domain {
@@ -50,6 +51,12 @@ message! { row::Host => Host {
     #[prost(string, tag = "2")] name: String,
     #[prost(uint64, tag = "3")] domain: u64,
     #[prost(string, optional, tag = "4")] address: Option<String>,
+    #[prost(message, optional, tag = "5")] drained: Option<Drain>,
+} }
+
+message! { row::Drain => Drain {
+    #[prost(uint64, optional, tag = "1")] until: Option<u64>,
+    #[prost(string, optional, tag = "2")] reason: Option<String>,
 } }
 
 choice! { row::Row => Row, RowKind ("RowKind", "1, 2, 3, 4, 5, 6, 7, 8")
@@ -179,5 +186,7 @@ message! { row::Commit => Commit {
     #[prost(bytes = "vec", tag = "4")] request: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")] content: Vec<u8>,
     #[prost(message, repeated, tag = "6")] rows: Vec<RowChange>,
+    #[prost(uint64, tag = "7")] served: u64,
+    #[prost(bool, tag = "8")] shrinks: bool,
     #[prost(string, optional, tag = "9")] from: Option<String>,
 } }

@@ -122,6 +122,7 @@ message! { message::SnapshotPart => SnapshotPart {
     #[prost(bool, tag = "1")] first: bool,
     #[prost(message, repeated, tag = "2")] rows: Vec<ViewRow>,
     #[prost(message, optional, tag = "3")] last: Option<ViewMark>,
+    #[prost(uint64, optional, tag = "4")] emptied: Option<u64>,
 } }
 
 message! { message::Delta => Delta {

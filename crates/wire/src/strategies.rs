@@ -14,7 +14,8 @@ use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
-use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::setting::Setting;
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -208,9 +209,13 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Primary), Just(Role::Backup)]
 }
 
+fn withdrawal() -> impl Strategy<Value = Withdrawal> {
+    option::of(text()).prop_map(|reason| Withdrawal { reason })
+}
+
 /// A package on any host.
 pub fn package() -> impl Strategy<Value = Package> {
-    let withdrawn = option::of(option::of(text()).prop_map(|reason| Withdrawal { reason }));
+    let withdrawn = option::of(withdrawal());
     (host_id(), manager_type(), spec(), withdrawn, option::of(role()), option::of(host_side())).prop_map(
         |(host, ty, spec, withdrawn, role, host_side)| Package {
             host,
@@ -259,13 +264,16 @@ fn domain() -> impl Strategy<Value = Domain> {
 
 /// A host.
 pub fn host() -> impl Strategy<Value = Host> {
-    (host_id(), host_name(), domain_id(), option::of(address()))
-        .prop_map(|(id, name, domain, address)| Host { id, name, domain, address })
+    let drain =
+        (option::of(unix_millis()), option::of(text())).prop_map(|(until, reason)| Drain { until, reason });
+    (host_id(), host_name(), domain_id(), option::of(address()), option::of(drain))
+        .prop_map(|(id, name, domain, address, drained)| Host { id, name, domain, address, drained })
 }
 
 fn meta() -> impl Strategy<Value = Meta> {
-    (parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}"), domain_id(), certificates())
-        .prop_map(|(framework, next_domain, trust)| Meta { framework, next_domain, trust })
+    let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
+    (framework, domain_id(), certificates(), option::of(any::<u64>()))
+        .prop_map(|(framework, next_domain, trust, emptied)| Meta { framework, next_domain, trust, emptied })
 }
 
 /// A row of any kind.
@@ -307,9 +315,9 @@ fn actor() -> impl Strategy<Value = Actor> {
 
 /// An entry of the journal.
 pub fn commit() -> impl Strategy<Value = Commit> {
-    let by = (actor(), option::of(endpoint()));
-    (position(), unix_millis(), by, request_id(), any::<[u8; 32]>(), vec(row_change(), LIST)).prop_map(
-        |(position, at, (actor, from), request, content, rows)| Commit {
+    let asked = (actor(), option::of(endpoint()), request_id(), any::<[u8; 32]>());
+    (position(), unix_millis(), asked, vec(row_change(), LIST), any::<u64>(), any::<bool>()).prop_map(
+        |(position, at, (actor, from, request, content), rows, served, shrinks)| Commit {
             position,
             at,
             actor,
@@ -317,6 +325,8 @@ pub fn commit() -> impl Strategy<Value = Commit> {
             request,
             content,
             rows,
+            served,
+            shrinks,
         },
     )
 }
@@ -333,6 +343,8 @@ fn change_of_domain() -> impl Strategy<Value = Change> {
             ty,
             settings
         }),
+        (domain_path(), selector(), btree_set(prop::sample::select(Setting::ALL.to_vec()), LIST))
+            .prop_map(|(domain, ty, keys)| Change::UnsetPolicy { domain, ty, keys }),
         (domain_path(), selector(), settings()).prop_map(|(domain, ty, settings)| Change::ReplacePolicy {
             domain,
             ty,
@@ -350,6 +362,10 @@ fn change_of_host() -> impl Strategy<Value = Change> {
         (host_name(), option::of(address())).prop_map(|(host, address)| Change::SetAddress { host, address }),
         (host_name(), any::<bool>())
             .prop_map(|(host, with_packages)| Change::RemoveHost { host, with_packages }),
+        (host_name(), option::of(age()), option::of(text()))
+            .prop_map(|(host, lasting, reason)| Change::DrainHost { host, lasting, reason }),
+        host_name().prop_map(|host| Change::ResumeHost { host }),
+        Just(Change::EndDrains),
     ]
 }
 
@@ -433,13 +449,19 @@ pub fn change() -> impl Strategy<Value = Change> {
 
 /// An edit.
 pub fn change_set() -> impl Strategy<Value = ChangeSet> {
-    (request_id(), option::of(any::<u64>()), vec(change(), LIST))
-        .prop_map(|(request, if_revision, changes)| ChangeSet { request, if_revision, changes })
+    (request_id(), option::of(any::<u64>()), any::<bool>(), vec(change(), LIST)).prop_map(
+        |(request, if_revision, allow_shrink, changes)| ChangeSet {
+            request,
+            if_revision,
+            allow_shrink,
+            changes,
+        },
+    )
 }
 
 fn manager() -> impl Strategy<Value = Manager> {
-    (package(), host_name(), domain_id(), endpoint(), role()).prop_map(|(p, name, domain, endpoint, role)| {
-        Manager {
+    (package(), host_name(), domain_id(), endpoint(), role(), option::of(withdrawal())).prop_map(
+        |(p, name, domain, endpoint, role, drained)| Manager {
             withdrawn_by_host: p.is_withdrawn_by_host(),
             host: p.host,
             ty: p.ty,
@@ -450,8 +472,9 @@ fn manager() -> impl Strategy<Value = Manager> {
             weight: p.weight,
             role,
             withdrawn: p.withdrawn.is_some(),
-        }
-    })
+            drained,
+        },
+    )
 }
 
 /// A row of the view of any kind.
@@ -486,9 +509,10 @@ pub fn view_mark() -> impl Strategy<Value = ViewMark> {
 
 /// A host's place.
 pub fn place() -> impl Strategy<Value = Place> {
-    let own = (vec(package(), LIST), address(), option::of(denial()), btree_set(manager_type(), LIST));
+    let types = btree_set(manager_type(), LIST);
+    let own = (vec(package(), LIST), address(), option::of(denial()), types, option::of(withdrawal()));
     (host_id(), host_name(), domain_path(), vec(domain_id(), LIST), own).prop_map(
-        |(host, name, path, domains, (packages, address, denial, allow_types))| Place {
+        |(host, name, path, domains, (packages, address, denial, allow_types, drained))| Place {
             host,
             name,
             path,
@@ -497,6 +521,7 @@ pub fn place() -> impl Strategy<Value = Place> {
             address,
             denial,
             allow_types,
+            drained,
         },
     )
 }
@@ -573,8 +598,8 @@ pub fn liveness_entry() -> impl Strategy<Value = LivenessEntry> {
 pub fn to_agent() -> impl Strategy<Value = ToAgent> {
     let welcome = (any::<u32>(), text(), host_name(), age())
         .prop_map(|(protocol, build, manager, heartbeat)| Welcome { protocol, build, manager, heartbeat });
-    let snapshot = (any::<bool>(), vec(view_row(), LIST), option::of(view_mark()))
-        .prop_map(|(first, rows, last)| SnapshotPart { first, rows, last });
+    let snapshot = (any::<bool>(), vec(view_row(), LIST), option::of(view_mark()), option::of(any::<u64>()))
+        .prop_map(|(first, rows, last, emptied)| SnapshotPart { first, rows, last, emptied });
     let delta = (any::<u64>(), view_mark(), vec(view_change(), LIST))
         .prop_map(|(from_view_revision, mark, changes)| Delta { from_view_revision, mark, changes });
     let heartbeat = (view_mark(), digest()).prop_map(|(mark, place)| ManagerHeartbeat { mark, place });

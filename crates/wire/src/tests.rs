@@ -211,6 +211,7 @@ fn lists_are_bounded() {
         address: "127.0.0.1".parse().unwrap(),
         denial: None,
         allow_types: Default::default(),
+        drained: None,
     };
     assert!(Place::decode(&place(MAX_PACKAGES_PER_HOST).encode()).is_ok());
     assert!(error::<Place>(&place(MAX_PACKAGES_PER_HOST + 1).encode()).contains("has 65 entries"));

@@ -3,7 +3,7 @@
 use crate::access::{Denial, Subject};
 use crate::error::DecodeError;
 use crate::field::Field;
-use crate::package::{Package, check_rank};
+use crate::package::{Package, Withdrawal, check_rank};
 use crate::policy::Policy;
 use crate::row::{Domain, PackageKey, PolicyKey, Position};
 use echelon_core::id::DomainId;
@@ -21,6 +21,7 @@ message! { view::Manager => Manager {
     #[prost(int32, tag = "8")] role: i32,
     #[prost(bool, tag = "9")] withdrawn: bool,
     #[prost(bool, tag = "10")] withdrawn_by_host: bool,
+    #[prost(message, optional, tag = "11")] drained: Option<Withdrawal>,
 } check |manager| check_rank("Manager", manager.priority, manager.weight) }
 
 /// Root certificates, in DER.
@@ -127,6 +128,7 @@ message! { view::Place => Place {
     #[prost(string, tag = "6")] address: String,
     #[prost(message, optional, tag = "7")] denial: Option<Denial>,
     #[prost(string, repeated, tag = "8")] allow_types: Vec<String>,
+    #[prost(message, optional, tag = "9")] drained: Option<Withdrawal>,
 } check |place| {
     DecodeError::check_count("Place.domains", place.domains.len(), MAX_DEPTH + 1)?;
     DecodeError::check_count("Place.packages", place.packages.len(), MAX_PACKAGES_PER_HOST)

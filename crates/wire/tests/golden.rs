@@ -16,7 +16,8 @@ use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
-use echelon_core::row::{Actor, Commit, Domain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
+use echelon_core::setting::Setting;
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
 use echelon_wire::Wire;
@@ -133,8 +134,8 @@ kinds! {
     ViewKey { Trust, Domain, Manager, Policy, Denial }
     Change {
         AddDomain, RenameDomain, MoveDomain, RemoveDomain, AddHost, MoveHost, RenameHost, SetAddress,
-        RemoveHost, AddPackage, SetPackage, WithdrawPackage, RestorePackage, RemovePackage, SetPolicy,
-        ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce,
+        RemoveHost, DrainHost, ResumeHost, EndDrains, AddPackage, SetPackage, WithdrawPackage, RestorePackage,
+        RemovePackage, SetPolicy, UnsetPolicy, ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce,
     }
 }
 
@@ -273,7 +274,8 @@ fn domain() -> Domain {
 }
 
 fn host() -> Host {
-    Host { id: host_id(), name: to("agent1"), domain: DomainId(8), address: Some(to("10.0.0.1")) }
+    let address = Some(to("10.0.0.1"));
+    Host { id: host_id(), name: to("agent1"), domain: DomainId(8), address, drained: None }
 }
 
 fn manager() -> Manager {
@@ -288,6 +290,7 @@ fn manager() -> Manager {
         role: Role::Primary,
         withdrawn: true,
         withdrawn_by_host: false,
+        drained: None,
     }
 }
 
@@ -301,6 +304,7 @@ fn place() -> Place {
         address: to("agent1.example"),
         denial: Some(denial()),
         allow_types: BTreeSet::new(),
+        drained: None,
     }
 }
 
@@ -310,6 +314,7 @@ fn rows() -> Vec<Row> {
             framework: to("acme"),
             next_domain: DomainId(10),
             trust: vec![vec![1, 2], vec![3]],
+            emptied: None,
         }),
         Row::Domain(domain()),
         Row::Host(host()),
@@ -350,12 +355,20 @@ fn changes() -> Vec<Change> {
         Change::RenameHost { host: host(), name: to("agent2") },
         Change::SetAddress { host: host(), address: None },
         Change::RemoveHost { host: host(), with_packages: true },
+        Change::DrainHost {
+            host: host(),
+            lasting: Some(Duration::from_secs(7200)),
+            reason: Some(to("kernel update")),
+        },
+        Change::ResumeHost { host: host() },
+        Change::EndDrains,
         Change::AddPackage { host: host(), ty: ty(), spec: spec() },
         Change::SetPackage { host: host(), ty: ty(), spec: spec() },
         Change::WithdrawPackage { host: host(), ty: ty(), reason: Some(to("moved")) },
         Change::RestorePackage { host: host(), ty: ty() },
         Change::RemovePackage { host: host(), ty: ty(), successor: Some(to("agent2")) },
         Change::SetPolicy { domain: path(), ty: one(), settings: settings(Walk::Chain, Failback::Auto) },
+        Change::UnsetPolicy { domain: path(), ty: one(), keys: Setting::ALL.into() },
         Change::ReplacePolicy { domain: path(), ty: one(), settings: PolicySettings::default() },
         Change::CreateToken { token: token(), domain: path() },
         Change::RevokeToken { id: token_id() },
@@ -384,16 +397,29 @@ fn added() -> Vec<Example> {
     let side = HostSide { number: request_id(), announced: true, withdrawn: true };
     let package = Package { host_side: Some(side), ..plain_package() };
     let manager = Manager { withdrawn_by_host: true, ..manager() };
-    let place = Place { allow_types: BTreeSet::from([to("audit"), to("command-control")]), ..place() };
+    let allowed = Place { allow_types: BTreeSet::from([to("audit"), to("command-control")]), ..place() };
+    let reason = || Some(to("kernel update"));
+    let drained = || Some(Withdrawal { reason: reason() });
+    let drain = Drain { until: Some(UnixMillis(1_700_000_000_004)), reason: reason() };
+    let meta = Meta { framework: to("acme"), next_domain: DomainId(10), trust: vec![], emptied: Some(298) };
+    let part = SnapshotPart { first: false, rows: vec![], last: Some(mark()), emptied: Some(298) };
+    let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
         example("Package.host_side", Row::Package(package)),
         example("Manager.withdrawn_by_host", ViewRow::Manager(manager)),
-        example("Place.allow_types", place),
+        example("Place.allow_types", allowed),
+        example("Place.drained", Place { drained: drained(), ..place() }),
+        example("Manager.drained", ViewRow::Manager(Manager { drained: drained(), ..self::manager() })),
+        example("Host.drained", Row::Host(Host { drained: Some(drain), ..host() })),
+        example("Meta.emptied", Row::Meta(meta)),
+        example("SnapshotPart.emptied", ToAgent::Snapshot(part)),
+        example("Commit.shrinks", shrinking),
+        example("ChangeSet.allow_shrink", ChangeSet { allow_shrink: true, ..change_set(vec![]) }),
     ]
 }
 
 fn change_set(changes: Vec<Change>) -> ChangeSet {
-    ChangeSet { request: request_id(), if_revision: Some(299), changes }
+    ChangeSet { request: request_id(), if_revision: Some(299), allow_shrink: false, changes }
 }
 
 fn commit(actor: Actor) -> Commit {
@@ -405,6 +431,8 @@ fn commit(actor: Actor) -> Commit {
         request: request_id(),
         content: [12; 32],
         rows: vec![row_change()],
+        served: 0,
+        shrinks: false,
     }
 }
 
@@ -462,7 +490,7 @@ fn to_agent() -> Vec<ToAgent> {
             manager: to("framework-manager"),
             heartbeat: Duration::from_secs(2),
         }),
-        ToAgent::Snapshot(SnapshotPart { first: true, rows: view_rows(), last: Some(mark()) }),
+        ToAgent::Snapshot(SnapshotPart { first: true, rows: view_rows(), last: Some(mark()), emptied: None }),
         ToAgent::Delta(Delta { from_view_revision: 290, mark: mark(), changes: vec![gone, set] }),
         ToAgent::Place(place()),
         ToAgent::Heartbeat(ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]) }),

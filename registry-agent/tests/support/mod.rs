@@ -259,7 +259,8 @@ impl Seat {
 
     /// Sends the whole view once more.
     pub(crate) async fn give_again(&mut self, world: &World) {
-        let part = SnapshotPart { first: true, rows: world.rows.clone(), last: Some(world.mark()) };
+        let part =
+            SnapshotPart { first: true, rows: world.rows.clone(), last: Some(world.mark()), emptied: None };
         self.send(&ToAgent::Snapshot(part)).await;
     }
 
@@ -326,6 +327,7 @@ impl World {
             address: Address::Ip([127, 0, 0, 1].into()),
             denial: None,
             allow_types: Default::default(),
+            drained: None,
         };
         Self { rows: [manager.trust()].into_iter().chain(rows).collect(), place, revision: 1 }
     }
@@ -357,6 +359,7 @@ pub(crate) fn view_manager(n: u8, addr: SocketAddr) -> ViewManager {
         role: Role::Backup,
         withdrawn: false,
         withdrawn_by_host: false,
+        drained: None,
     }
 }
 

@@ -3,14 +3,16 @@
 use crate::console::Console;
 use crate::edit::{EditArgs, explain, show_applied, submit};
 use crate::inventory::read_topology;
-use crate::problem::Problem;
+use crate::problem::{Problem, failed};
 use crate::style;
 use echelon_client::{ManagerClient, Reading};
-use echelon_core::change::ChangeSet;
+use echelon_core::change::{Change, ChangeSet};
 use echelon_core::id::HostId;
-use echelon_core::message::{EditAnswer, Failure};
+use echelon_core::message::{EditAnswer, Failure, FailureClass};
+use echelon_core::name::HostName;
 use echelon_topology::{DiffLine, Options, Plan, Sign, Topology};
 use indicatif::ProgressBar;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
@@ -70,6 +72,7 @@ async fn apply(
         if plan.is_empty() {
             return show_nothing(&set, &reading, &plan, console);
         }
+        check_live(&plan, &reading, args.edit.allow_shrink)?;
         let if_revision = set.if_revision.or(Some(reading.registry.position().revision));
         let attempt = ChangeSet { if_revision, changes: plan.changes.clone(), ..set.clone() };
         match send(manager, attempt, args.edit.dry_run).await {
@@ -94,6 +97,30 @@ fn plan(topology: &Topology, reading: &Reading, prune: bool) -> Result<Plan, Pro
     let mut new_id = || HostId(Uuid::now_v7());
     let plan = echelon_topology::diff(topology, &reading.registry, Options { prune }, &mut new_id);
     plan.map_err(|error| Failure::from(&error).into())
+}
+
+/// Refuses to remove hosts whose agents are connected: they are forgotten in the file more often than meant to go.
+fn check_live(plan: &Plan, reading: &Reading, meant: bool) -> Result<(), Problem> {
+    let heard: BTreeSet<_> = reading.liveness.iter().filter(|e| !e.silent).map(|e| e.host).collect();
+    let is_live = |name: &&HostName| reading.registry.host_named(name).is_some_and(|h| heard.contains(&h.id));
+    let removed = plan.changes.iter().filter_map(|change| match change {
+        Change::RemoveHost { host, .. } => Some(host),
+        _ => None,
+    });
+    let live: Vec<_> = removed.filter(is_live).collect();
+    match live.first() {
+        Some(first) if !meant => Err(failed(
+            "hosts-in-use",
+            format!(
+                "{} host(s) that are not in the file have agents that are connected, such as {first}",
+                live.len()
+            ),
+        )
+        .class(FailureClass::Forbidden)
+        .remedy("if they are meant to go, repeat with --allow-shrink; else name them in the file")
+        .pointless()),
+        _ => Ok(()),
+    }
 }
 
 async fn send(manager: &ManagerClient, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, Problem> {

@@ -2,15 +2,20 @@
 
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
+use crate::hosts::{HostArg, names};
 use crate::inventory::{From, Inventory, PackageEntry};
 use crate::problem::Problem;
 use crate::table::{NOTHING, Table, cell, maybe};
 use echelon_core::change::Change;
+use echelon_core::describe::DrainReport;
+use echelon_core::duration;
 use echelon_core::endpoint::Address;
 use echelon_core::id::HostId;
-use echelon_core::name::{DomainPath, HostName, ManagerType};
+use echelon_core::limits::{MAX_DRAIN, MIN_DRAIN};
+use echelon_core::name::{DomainPath, HostName, ManagerType, Text};
 use echelon_core::row::Host as HostRow;
 use serde::Serialize;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What to do with hosts.
@@ -19,9 +24,9 @@ pub(crate) enum Host {
     /// Add hosts to a domain
     #[command(after_help = "Example:\n  echelon host add agent5 agent6 --domain /sub1")]
     Add {
-        /// Names of the hosts
+        /// Names of the hosts; - reads them from standard input, one a line
         #[arg(required = true, value_name = "NAME")]
-        names: Vec<HostName>,
+        names: Vec<HostArg>,
         /// The domain they are in
         #[arg(long, value_name = "PATH")]
         domain: DomainPath,
@@ -34,9 +39,9 @@ pub(crate) enum Host {
     /// Move hosts to another domain
     #[command(after_help = "Example:\n  echelon host move agent5 agent6 --domain /sub2")]
     Move {
-        /// Names of the hosts
+        /// Names of the hosts; - reads them from standard input, one a line
         #[arg(required = true, value_name = "NAME")]
-        names: Vec<HostName>,
+        names: Vec<HostArg>,
         /// The domain they are in from now on
         #[arg(long, value_name = "PATH")]
         domain: DomainPath,
@@ -56,12 +61,38 @@ pub(crate) enum Host {
     /// Remove hosts and deny their identities
     #[command(after_help = "Example:\n  echelon host remove agent5 --with-packages")]
     Remove {
-        /// Names of the hosts
+        /// Names of the hosts; - reads them from standard input, one a line
         #[arg(required = true, value_name = "NAME")]
-        names: Vec<HostName>,
+        names: Vec<HostArg>,
         /// Remove their packages too; without this, hosts with packages stay
         #[arg(long)]
         with_packages: bool,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Take everything on hosts out of service for a while, registry managers apart
+    #[command(after_help = "Examples:
+  echelon host drain agent5 --for 2h --reason 'kernel update'
+  echelon host drain - < hosts.txt")]
+    Drain {
+        /// Names of the hosts; - reads them from standard input, one a line
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<HostArg>,
+        /// Resume them after this time, 1s to 30d [default: not before echelon host resume]
+        #[arg(long = "for", value_name = "DURATION", value_parser = lasting)]
+        lasting: Option<Duration>,
+        /// Why, for whoever looks at it later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<Text>,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Put drained hosts back into service; packages that were withdrawn by themselves stay so
+    #[command(after_help = "Example:\n  echelon host resume agent5")]
+    Resume {
+        /// Names of the hosts; - reads them from standard input, one a line
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<HostArg>,
         #[command(flatten)]
         edit: EditArgs,
     },
@@ -100,6 +131,7 @@ struct HostEntry {
     name: HostName,
     domain: DomainPath,
     address: Option<Address>,
+    drained: Option<DrainReport>,
     packages: Vec<PackageEntry>,
 }
 
@@ -129,27 +161,45 @@ pub(crate) async fn run(command: Host, console: &mut Console) -> Result<(), Prob
     let (changes, args) = match command {
         Host::Show { name } => return show(&name, console).await,
         Host::List(args) => return list(&args, console).await,
-        Host::Add { names, domain, address, edit } => (add(names, &domain, address.as_ref()), edit),
+        Host::Add { names, domain, address, edit } => {
+            let added = |name| Change::AddHost {
+                id: HostId(Uuid::now_v7()),
+                name,
+                domain: domain.clone(),
+                address: address.clone(),
+            };
+            (for_each(names, added)?, edit)
+        }
         Host::Move { names, domain, edit } => {
-            let moved = |host| Change::MoveHost { host, domain: domain.clone() };
-            (names.into_iter().map(moved).collect(), edit)
+            (for_each(names, |host| Change::MoveHost { host, domain: domain.clone() })?, edit)
         }
         Host::Rename { name, new, edit } => (vec![Change::RenameHost { host: name, name: new }], edit),
         Host::Remove { names, with_packages, edit } => {
-            (names.into_iter().map(|host| Change::RemoveHost { host, with_packages }).collect(), edit)
+            (for_each(names, |host| Change::RemoveHost { host, with_packages })?, edit)
         }
+        Host::Drain { names, lasting, reason, edit } => {
+            (for_each(names, |host| Change::DrainHost { host, lasting, reason: reason.clone() })?, edit)
+        }
+        Host::Resume { names, edit } => (for_each(names, |host| Change::ResumeHost { host })?, edit),
     };
     edit(console, &args, changes).await
 }
 
-fn add(names: Vec<HostName>, domain: &DomainPath, address: Option<&Address>) -> Vec<Change> {
-    let added = |name| Change::AddHost {
-        id: HostId(Uuid::now_v7()),
-        name,
-        domain: domain.clone(),
-        address: address.cloned(),
-    };
-    names.into_iter().map(added).collect()
+fn for_each(hosts: Vec<HostArg>, change: impl FnMut(HostName) -> Change) -> Result<Vec<Change>, Problem> {
+    Ok(names(hosts)?.into_iter().map(change).collect())
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    let lasting = duration::parse(text).map_err(|error| format!("{text:?} {error}"))?;
+    match (MIN_DRAIN..=MAX_DRAIN).contains(&lasting) {
+        true => Ok(lasting),
+        false => Err(format!(
+            "{} is out of range: a drain lasts {} to {}, or without --for until the host is resumed",
+            duration::print(lasting),
+            duration::print(MIN_DRAIN),
+            duration::print(MAX_DRAIN)
+        )),
+    }
 }
 
 async fn show(name: &HostName, console: &mut Console) -> Result<(), Problem> {
@@ -180,6 +230,9 @@ fn print(document: &HostDocument, console: &mut Console) -> Result<(), Problem> 
     let address = host.address.as_ref().map_or_else(|| NOTHING.to_owned(), ToString::to_string);
     console.out.line(format!("address  {address}"))?;
     console.out.line(format!("agent    {agent}"))?;
+    if let Some(drained) = &host.drained {
+        console.out.line(format!("drained  {drained}"))?;
+    }
     if host.packages.is_empty() {
         return console.out.line("packages none");
     }
@@ -204,11 +257,12 @@ async fn list(args: &List, console: &mut Console) -> Result<(), Problem> {
     if console.out.is_json() {
         return entries.into_iter().try_for_each(|entry| console.out.object(&entry));
     }
-    let mut table = Table::new(["HOST", "DOMAIN", "ADDRESS", "PACKAGES"]);
+    let mut table = Table::new(["HOST", "DOMAIN", "ADDRESS", "PACKAGES", "DRAINED"]);
     for entry in entries {
         let packages = entry.packages.iter().map(in_short).collect::<Vec<_>>().join(" ");
         let packages = if packages.is_empty() { NOTHING.to_owned() } else { packages };
-        table.row([cell(entry.name), cell(entry.domain), maybe(entry.address), cell(packages)]);
+        let place = [cell(entry.name), cell(entry.domain), maybe(entry.address)];
+        table.row(place.into_iter().chain([cell(packages), maybe(entry.drained)]));
     }
     console.out.table(&table)
 }
@@ -218,6 +272,7 @@ fn entry(inventory: &Inventory, host: &HostRow) -> HostEntry {
         name: host.name.clone(),
         domain: inventory.registry.path(host.domain),
         address: host.address.clone(),
+        drained: host.drained.as_ref().map(DrainReport::from),
         packages: inventory.entries(host).collect(),
     }
 }

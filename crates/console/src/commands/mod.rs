@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod host;
 pub(crate) mod man;
 pub(crate) mod package;
+pub(crate) mod policy;
 pub(crate) mod route;
 pub(crate) mod status;
 pub(crate) mod token;
@@ -27,12 +28,15 @@ pub(crate) enum Command {
     /// Add, rename, move and remove domains
     #[command(subcommand, after_help = "Example:\n  echelon domain add /emea /emea/de")]
     Domain(domain::Domain),
-    /// Add, move, rename, remove, show and list hosts
+    /// Add, move, rename, drain, resume, remove, show and list hosts
     #[command(subcommand, after_help = "Example:\n  echelon host add agent5 agent6 --domain /sub1")]
     Host(host::Host),
     /// Add, withdraw, restore, remove and list packages
     #[command(subcommand, after_help = "Example:\n  echelon package add agent5 command-control --port 7000")]
     Package(package::Package),
+    /// Set, unset and list the settings of domains
+    #[command(subcommand, after_help = "Example:\n  echelon policy set /emea boundary=true")]
+    Policy(policy::Policy),
     /// Who serves a host, and who would if others failed
     #[command(after_help = route::EXAMPLES)]
     Route(route::Route),
@@ -66,6 +70,7 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::Domain(args) => domain::run(args, console).await,
         Command::Host(args) => host::run(args, console).await,
         Command::Package(args) => package::run(args, console).await,
+        Command::Policy(args) => policy::run(args, console).await,
         Command::Route(args) => route::run(args, console).await,
         Command::Apply(args) => apply::run(args, console).await,
         Command::Export => export::run(console).await,

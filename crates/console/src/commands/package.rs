@@ -2,6 +2,7 @@
 
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
+use crate::hosts::{HostArg, names};
 use crate::inventory::{From, Inventory, PackageEntry};
 use crate::problem::Problem;
 use crate::table::{self, Table, cell, maybe};
@@ -23,9 +24,9 @@ pub(crate) enum Package {
   echelon package add agent5 command-control --port 7000
   echelon package add agent5 agent6 audit --endpoint audit.example:7001 --priority 50")]
     Add {
-        /// Hosts it is on
+        /// Hosts it is on; - reads them from standard input, one a line
         #[arg(required = true, value_name = "HOST")]
-        hosts: Vec<HostName>,
+        hosts: Vec<HostArg>,
         /// Its type
         #[arg(value_name = "TYPE")]
         ty: ManagerType,
@@ -39,9 +40,9 @@ pub(crate) enum Package {
         after_help = "Example:\n  echelon package withdraw agent3 command-control --reason 'disk full'"
     )]
     Withdraw {
-        /// Hosts it is on
+        /// Hosts it is on; - reads them from standard input, one a line
         #[arg(required = true, value_name = "HOST")]
-        hosts: Vec<HostName>,
+        hosts: Vec<HostArg>,
         /// Its type
         #[arg(value_name = "TYPE")]
         ty: ManagerType,
@@ -54,9 +55,9 @@ pub(crate) enum Package {
     /// Put withdrawn packages back into service
     #[command(after_help = "Example:\n  echelon package restore agent3 command-control")]
     Restore {
-        /// Hosts it is on
+        /// Hosts it is on; - reads them from standard input, one a line
         #[arg(required = true, value_name = "HOST")]
-        hosts: Vec<HostName>,
+        hosts: Vec<HostArg>,
         /// Its type
         #[arg(value_name = "TYPE")]
         ty: ManagerType,
@@ -66,9 +67,9 @@ pub(crate) enum Package {
     /// Remove packages from the registry
     #[command(after_help = "Example:\n  echelon package remove agent3 command-control --successor agent1")]
     Remove {
-        /// Hosts it is on
+        /// Hosts it is on; - reads them from standard input, one a line
         #[arg(required = true, value_name = "HOST")]
-        hosts: Vec<HostName>,
+        hosts: Vec<HostArg>,
         /// Its type
         #[arg(value_name = "TYPE")]
         ty: ManagerType,
@@ -161,7 +162,7 @@ pub(crate) async fn run(command: Package, console: &mut Console) -> Result<(), P
             }),
         ),
     };
-    edit(console, &args, hosts.into_iter().map(change).collect()).await
+    edit(console, &args, names(hosts)?.into_iter().map(change).collect()).await
 }
 
 impl Spec {

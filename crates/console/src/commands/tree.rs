@@ -4,6 +4,7 @@ use crate::console::Console;
 use crate::inventory::{From, Inventory, PackageEntry};
 use crate::problem::Problem;
 use crate::style;
+use echelon_core::describe::DrainReport;
 use echelon_core::endpoint::Address;
 use echelon_core::id::DomainId;
 use echelon_core::name::{DomainPath, HostName};
@@ -24,8 +25,16 @@ pub(crate) struct Tree {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Entry {
-    Domain { path: DomainPath },
-    Host { name: HostName, domain: DomainPath, address: Option<Address>, packages: Vec<PackageEntry> },
+    Domain {
+        path: DomainPath,
+    },
+    Host {
+        name: HostName,
+        domain: DomainPath,
+        address: Option<Address>,
+        drained: Option<DrainReport>,
+        packages: Vec<PackageEntry>,
+    },
 }
 
 /// Shows it.
@@ -47,6 +56,7 @@ fn entries(inventory: &Inventory, top: DomainId) -> impl Iterator<Item = Entry> 
             name: host.name.clone(),
             domain: registry.path(domain),
             address: host.address.clone(),
+            drained: host.drained.as_ref().map(DrainReport::from),
             packages: inventory.entries(host).collect(),
         });
         std::iter::once(Entry::Domain { path: registry.path(domain) }).chain(hosts)
@@ -75,7 +85,9 @@ fn draw(
         if left == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") }
     };
     for host in hosts {
-        let packages = inventory.entries(host).map(|entry| label(&entry)).collect::<Vec<_>>().join("  ");
+        let drained = host.drained.as_ref().map(|drain| drain_label(&DrainReport::from(drain)));
+        let packages = inventory.entries(host).map(|entry| label(&entry));
+        let packages = packages.chain(drained).collect::<Vec<_>>().join("  ");
         let gap = if packages.is_empty() { 0 } else { width };
         line(format!("{indent}{}{:gap$}  {packages}", branch().0, host.name).trim_end().to_owned())?;
     }
@@ -85,6 +97,11 @@ fn draw(
         draw(inventory, subdomain, &format!("{indent}{below}"), line)?;
     }
     Ok(())
+}
+
+fn drain_label(drain: &DrainReport) -> String {
+    let odd = style::ODD;
+    format!("{odd}drained {drain}{odd:#}")
 }
 
 fn label(entry: &PackageEntry) -> String {

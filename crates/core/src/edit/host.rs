@@ -1,12 +1,14 @@
 //! Changes of hosts.
 
 use super::Draft;
-use crate::access::{Denial, Subject};
+use crate::access::{Denial, Subject, Token};
 use crate::endpoint::Address;
 use crate::id::{DomainId, HostId};
-use crate::name::{HostName, ManagerType};
+use crate::limits::{MAX_DRAIN, MAX_DRAINS_ENDED, MIN_DRAIN};
+use crate::name::{HostName, ManagerType, Text};
+use crate::package::NumberError;
 use crate::refusal::Refusal;
-use crate::row::{Host, Row, RowKey};
+use crate::row::{Drain, Host, Row, RowKey};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,14 +39,51 @@ impl Draft {
         if self.next.host(id).is_some() || self.next.denial(&Subject::Host(id)).is_some() {
             return Err(Refusal::HostIdUsed { id });
         }
-        Ok(self.set(Row::Host(Host { id, name: name.clone(), domain, address }))?)
+        let name = name.clone();
+        Ok(self.set(Row::Host(Host { id, name, domain, address, drained: None }))?)
     }
 
     pub(super) fn rename_host(&mut self, host: &HostName, name: &HostName) -> Result<(), Refusal> {
         if host != name {
             self.check_name_free(name)?;
         }
-        self.change_host(host, |h| h.name = name.clone())
+        self.change_host(host, |h| h.name = name.clone())?;
+        // Join tokens are bound to the host, not to what it was called when they were made.
+        let bound: Vec<_> = self.next.tokens().filter(|t| t.host.as_ref() == Some(host)).cloned().collect();
+        bound.into_iter().try_for_each(|token| {
+            let token = Token { host: Some(name.clone()), ..Token::clone(&token) };
+            self.set(Row::Token(token)).map_err(Refusal::from)
+        })
+    }
+
+    pub(super) fn drain_host(
+        &mut self,
+        host: &HostName,
+        lasting: Option<Duration>,
+        reason: Option<&Text>,
+    ) -> Result<(), Refusal> {
+        if let Some(lasting) = lasting {
+            NumberError::check(
+                "drain in seconds",
+                lasting.as_secs(),
+                MIN_DRAIN.as_secs(),
+                MAX_DRAIN.as_secs(),
+            )?;
+        }
+        let until = lasting.map(|lasting| self.now + lasting);
+        self.change_host(host, |h| {
+            let known = h.drained.take().and_then(|drain| drain.reason);
+            h.drained = Some(Drain { until, reason: reason.cloned().or(known) });
+        })
+    }
+
+    /// Resumes the hosts whose time is over. What they are is looked at here, where nobody can lengthen a drain
+    /// meanwhile.
+    pub(super) fn end_drains(&mut self) -> Result<(), Refusal> {
+        let over: Vec<_> = self.next.drains_over(self.now).take(MAX_DRAINS_ENDED).cloned().collect();
+        over.into_iter().try_for_each(|host| {
+            self.set(Row::Host(Host { drained: None, ..Host::clone(&host) })).map_err(Refusal::from)
+        })
     }
 
     pub(super) fn change_host(

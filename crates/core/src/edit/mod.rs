@@ -5,6 +5,7 @@ mod enrol;
 mod host;
 mod package;
 mod policy;
+mod roles;
 
 use crate::access::Token;
 use crate::change::{Change, ChangeSet};
@@ -12,9 +13,10 @@ use crate::endpoint::Endpoint;
 use crate::hierarchy::TreeError;
 use crate::id::RequestId;
 use crate::limits::{MAX_CHANGES, MAX_TOKENS, REQUEST_CLOCK_SKEW, REQUEST_TTL};
+use crate::name::{HostName, ManagerType};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
-use crate::row::{Actor, Commit, Row, RowChange, RowKey};
+use crate::row::{Actor, Commit, Meta, Row, RowChange, RowKey};
 use crate::time::UnixMillis;
 use enrol::Wish;
 use std::collections::BTreeMap;
@@ -74,11 +76,26 @@ impl Registry {
             1..=MAX_CHANGES => {}
             changes => return Err(Refusal::TooManyChanges { changes }),
         }
-        let mut draft =
-            Draft { next: self.clone(), before: BTreeMap::new(), now: context.now, request: set.request };
+        let mut draft = Draft::new(self, context.now, set.request);
         set.changes.iter().try_for_each(|change| draft.carry_out(change))?;
+        draft.check_roles()?;
         draft.clear_away()?;
-        Ok(draft.finish(set.request, context))
+        draft.note_emptied(self)?;
+        let shrinks = self.guard(&draft.next, set.allow_shrink, context)?;
+        Ok(draft.finish(set.request, context, self.serving().total(), shrinks))
+    }
+
+    /// Whether the edit that leads to `next` leaves so few managers that its sender has to mean it. What a host
+    /// wants for itself is not held against it: it may know that its managers are broken.
+    fn guard(&self, next: &Self, meant: bool, context: &Context) -> Result<bool, Refusal> {
+        let check = match context.actor {
+            Actor::Agent(_) => Ok(()),
+            _ => self.serving().check_shrink(next.serving(), context.now),
+        };
+        match check {
+            Err(refusal) if !meant => Err(refusal),
+            check => Ok(check.is_err()),
+        }
     }
 }
 
@@ -99,9 +116,16 @@ struct Draft {
     before: BTreeMap<RowKey, Option<Row>>,
     now: UnixMillis,
     request: RequestId,
+    /// The types whose primary went without a successor, and the host it was on.
+    orphaned: BTreeMap<ManagerType, HostName>,
 }
 
 impl Draft {
+    fn new(registry: &Registry, now: UnixMillis, request: RequestId) -> Self {
+        let (next, before, orphaned) = (registry.clone(), BTreeMap::new(), BTreeMap::new());
+        Self { next, before, now, request, orphaned }
+    }
+
     fn set(&mut self, row: Row) -> Result<(), TreeError> {
         let key = row.key();
         let old = self.next.row(&key);
@@ -117,7 +141,16 @@ impl Draft {
         Ok(())
     }
 
-    fn finish(self, request: RequestId, context: &Context) -> Edited {
+    /// Notes in the registry that its last manager went.
+    fn note_emptied(&mut self, before: &Registry) -> Result<(), Refusal> {
+        if before.has_managers() && !self.next.has_managers() {
+            let emptied = Some(before.position.next().revision);
+            self.set(Row::Meta(Meta { emptied, ..self.next.meta().clone() }))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, request: RequestId, context: &Context, served: u64, shrinks: bool) -> Edited {
         let mut next = self.next;
         let rows = self.before.into_iter().map(|(key, before)| {
             let after = next.row(&key);
@@ -126,7 +159,8 @@ impl Draft {
         let rows = rows.filter(|change| change.before != change.after).collect();
         next.position = next.position.next();
         let Context { now: at, actor, from, content } = context.clone();
-        let commit = Commit { position: next.position, at, actor, from, request, content, rows };
+        let position = next.position;
+        let commit = Commit { position, at, actor, from, request, content, rows, served, shrinks };
         next.note(&commit);
         Edited::Done(Box::new(next), commit)
     }
@@ -162,6 +196,9 @@ impl Draft {
             Change::RenameHost { host, name } => self.rename_host(host, name),
             Change::SetAddress { host, address } => self.change_host(host, |h| h.address = address.clone()),
             Change::RemoveHost { host, with_packages } => self.remove_host(host, *with_packages),
+            Change::DrainHost { host, lasting, reason } => self.drain_host(host, *lasting, reason.as_ref()),
+            Change::ResumeHost { host } => self.change_host(host, |h| h.drained = None),
+            Change::EndDrains => self.end_drains(),
             Change::AddPackage { host, ty, spec } => self.add_package(host, ty, spec),
             Change::SetPackage { host, ty, spec } => self.set_package(host, ty, spec),
             Change::WithdrawPackage { host, ty, reason } => self.withdraw_package(host, ty, reason.as_ref()),
@@ -171,6 +208,7 @@ impl Draft {
             }
             Change::Announce { host, ty, word } => self.announce(*host, ty, word),
             Change::SetPolicy { domain, ty, settings } => self.set_policy(domain, ty, settings),
+            Change::UnsetPolicy { domain, ty, keys } => self.unset_policy(domain, ty, keys),
             Change::ReplacePolicy { domain, ty, settings } => self.replace_policy(domain, ty, settings),
             Change::CreateToken { token, domain } => self.create_token(token, domain),
             Change::RevokeToken { id } => self.revoke_token(*id),

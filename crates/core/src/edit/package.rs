@@ -12,7 +12,7 @@ use crate::row::{Row, RowKey};
 use std::sync::Arc;
 
 impl Draft {
-    fn package(&self, host: &HostName, ty: &ManagerType) -> Result<Arc<Package>, Refusal> {
+    pub(super) fn package(&self, host: &HostName, ty: &ManagerType) -> Result<Arc<Package>, Refusal> {
         let id = self.host(host)?.id;
         let package = self.next.package(id, ty).cloned();
         package.ok_or_else(|| Refusal::UnknownPackage { host: host.clone(), ty: ty.clone() })
@@ -48,7 +48,7 @@ impl Draft {
             return Err(Refusal::RegistryPackage { host: host.clone() });
         }
         if old.role == Some(Role::Primary) && spec.listens == Listens::Nowhere {
-            self.check_no_backups(host, ty)?;
+            self.orphan(host, ty);
         }
         self.write_package(Package::clone(&old), spec)
     }
@@ -64,7 +64,7 @@ impl Draft {
             ..old
         };
         package.check.validate()?;
-        package.settle_role(self.next.primary_of(&package.ty).is_some());
+        package.settle_role(self.is_led(&package.ty));
         Ok(self.set(Row::Package(package))?)
     }
 
@@ -95,7 +95,7 @@ impl Draft {
         let mut package = old.unwrap_or_else(|| Package::bare(host, ty.clone()));
         word.apply(&mut package, self.request);
         package.check.validate()?;
-        package.settle_role(self.next.primary_of(ty).is_some());
+        package.settle_role(self.is_led(ty));
         Ok(self.set(Row::Package(package))?)
     }
 
@@ -116,7 +116,7 @@ impl Draft {
         self.change_package(host, ty, |p| p.withdrawn = None)
     }
 
-    fn change_package(
+    pub(super) fn change_package(
         &mut self,
         host: &HostName,
         ty: &ManagerType,
@@ -125,16 +125,6 @@ impl Draft {
         let mut row = Package::clone(&*self.package(host, ty)?);
         change(&mut row);
         Ok(self.set(Row::Package(row))?)
-    }
-
-    fn check_no_backups(&self, host: &HostName, ty: &ManagerType) -> Result<(), Refusal> {
-        let backup = self.next.packages_of(ty).find(|p| p.role == Some(Role::Backup));
-        match backup.and_then(|p| self.next.host(p.host)) {
-            Some(b) => {
-                Err(Refusal::PrimaryHasBackups { host: host.clone(), ty: ty.clone(), backup: b.name.clone() })
-            }
-            None => Ok(()),
-        }
     }
 
     pub(super) fn remove_package(
@@ -149,14 +139,11 @@ impl Draft {
         }
         self.unset(RowKey::Package(old.host, ty.clone()))?;
         match (old.role, successor) {
-            (Some(Role::Primary), Some(next)) => {
-                let backup = self.package(next, ty)?;
-                if backup.role != Some(Role::Backup) {
-                    return Err(Refusal::NoBackup { host: next.clone(), ty: ty.clone() });
-                }
-                self.change_package(next, ty, |p| p.role = Some(Role::Primary))
+            (Some(Role::Primary), Some(next)) => self.succeed(next, ty),
+            (Some(Role::Primary), None) => {
+                self.orphan(host, ty);
+                Ok(())
             }
-            (Some(Role::Primary), None) => self.check_no_backups(host, ty),
             (_, Some(_)) => Err(Refusal::NotPrimary { host: host.clone(), ty: ty.clone() }),
             (_, None) => Ok(()),
         }

@@ -12,6 +12,7 @@ use echelon_core::package::{Listens, Role};
 use echelon_core::policy::PolicySettings;
 use echelon_core::refusal::Refusal;
 use echelon_core::row::{Row, RowKey};
+use echelon_core::setting::Setting;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ fn refused() -> Vec<(&'static str, Vec<Change>)> {
         ("unknown-host", vec![remove_host("nobody")]),
         ("unknown-host", vec![add_manager("nobody", CC)]),
         ("unknown-host", succeed("framework-manager", "nobody")),
+        ("unknown-host", vec![drain("nobody", None)]),
+        ("unknown-host", vec![resume("nobody")]),
+        ("unknown-domain", vec![unset("/nowhere", [Setting::Walk])]),
         ("unknown-package", vec![withdraw("plain", CC)]),
         ("unknown-package", vec![restore("plain", CC)]),
         ("unknown-package", vec![remove_package("plain", CC)]),
@@ -82,6 +86,8 @@ fn refused() -> Vec<(&'static str, Vec<Change>)> {
             policy(PolicySettings { connect_hedge: Some(Duration::from_micros(999)), ..settings() }),
         ),
         ("out-of-range", policy(PolicySettings { failback_hold: Some(secs(3601)), ..settings() })),
+        ("out-of-range", vec![drain("plain", Some(secs(0)))]),
+        ("out-of-range", vec![drain("plain", Some(secs(31 * 24 * 3600)))]),
     ]
 }
 
@@ -91,9 +97,11 @@ fn fixture() -> World {
     world
 }
 
-/// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of tokens,
-/// requests and announcements are provoked in enrolment.rs, requests.rs and announcing.rs.
-const ELSEWHERE: [&str; 14] = [
+/// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of the guard, of
+/// tokens, requests and announcements are provoked in drains.rs, enrolment.rs, requests.rs and announcing.rs.
+const ELSEWHERE: [&str; 16] = [
+    "last-manager",
+    "too-few-managers",
     "token-exists",
     "too-many-tokens",
     "replace-needs-host",
@@ -160,6 +168,8 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::PrimaryHasBackups { .. }
         | Refusal::NoBackup { .. }
         | Refusal::NotPrimary { .. }
+        | Refusal::LastManager { .. }
+        | Refusal::TooFewManagers { .. }
         | Refusal::RevisionMoved { .. }
         | Refusal::RequestReused { .. }
         | Refusal::RequestNotTimed { .. }
@@ -173,13 +183,13 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::Number(_)
         | Refusal::HostElsewhere { .. }
         | Refusal::Enrol(_)
-        | Refusal::Fault(_) => 35,
+        | Refusal::Fault(_) => 37,
     };
-    // 34 variants have a name; `Tree` has three of its own and shares one with DomainExists.
-    assert_eq!(all(&Refusal::Empty), 35);
+    // 36 variants have a name; `Tree` has three of its own and shares one with DomainExists.
+    assert_eq!(all(&Refusal::Empty), 37);
     let mut names: BTreeSet<_> = refused().into_iter().map(|(name, _)| name).chain(ELSEWHERE).collect();
     names.insert("too-many-changes");
-    assert_eq!(names.len(), 35 - 2 + 3, "{names:?}");
+    assert_eq!(names.len(), 37 - 2 + 3, "{names:?}");
     names
 }
 
@@ -303,6 +313,52 @@ fn policies_are_merged_when_set_and_go_when_nothing_is_left() {
     assert_eq!(world.registry.policies().next().unwrap().settings, hold(6));
     world.edit([replace(PolicySettings::default())]);
     assert_eq!(world.registry.policies().count(), 0);
+}
+
+#[test]
+fn settings_are_taken_away_by_name_and_the_policy_goes_with_the_last() {
+    let mut world = World::new();
+    let settings = ["walk=hops", "failback_hold=5s"].map(parse::<PolicySettings>);
+    world.edit(settings.map(|one| set_policy("/", "*", one)));
+    world.edit([unset("/", [Setting::Walk, Setting::Boundary])]);
+    let left: Vec<_> = world.registry.policies().flat_map(|p| p.settings.texts()).collect();
+    assert_eq!(left, [(Setting::FailbackHold, "5s".to_owned())]);
+    assert!(world.edit([unset("/", [Setting::Walk])]).rows.is_empty(), "nothing to take away");
+    world.edit([unset("/", [Setting::FailbackHold])]);
+    assert_eq!(world.registry.policies().count(), 0);
+}
+
+#[test]
+fn the_rule_of_roles_holds_for_the_whole_edit_in_whatever_order_it_is_written() {
+    let remove = |hosts: [&str; 3]| hosts.map(remove_host);
+    for order in [["framework-manager", "agent1", "agent3"], ["agent1", "framework-manager", "agent3"]] {
+        let mut world = fixture();
+        world.edit(remove(order));
+        assert_eq!(world.registry.packages_of(&ty(CC)).count(), 0);
+    }
+    let mut world = fixture();
+    let kept = [remove_host("framework-manager"), remove_host("agent1")];
+    let Refusal::PrimaryHasBackups { host, backup, .. } = world.refuse(kept) else { panic!() };
+    assert_eq!([host, backup], ["framework-manager", "agent3"].map(name));
+    // One that is added takes no turn before the backups there are.
+    let added = [remove_package("framework-manager", CC), add_manager("plain", CC)];
+    assert_eq!(world.refuse(added).name(), "primary-has-backups");
+    let all = [remove(["framework-manager", "agent1", "agent3"]).to_vec(), vec![add_manager("plain", CC)]];
+    world.edit(all.concat());
+    assert_eq!(role(&world, "plain"), Some(Role::Primary));
+}
+
+#[test]
+fn a_token_for_a_host_goes_on_being_for_it_under_its_new_name() {
+    use crate::enrolment::{create, token};
+    let mut world = World::with([add_host("old", "/"), add_host("other", "/")]);
+    let mut bound = [token(10), token(11), token(12)];
+    bound[0].host = Some(name("old"));
+    bound[1].host = Some(name("other"));
+    world.edit(bound.map(create));
+    world.edit([rename_host("old", "new")]);
+    let hosts: Vec<_> = world.registry.tokens().map(|t| t.host.clone()).collect();
+    assert_eq!(hosts, [Some(name("new")), Some(name("other")), None]);
 }
 
 #[test]

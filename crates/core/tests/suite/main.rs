@@ -4,6 +4,7 @@
 mod announcing;
 mod board;
 mod commits;
+mod drains;
 mod edits;
 mod enrolment;
 mod failback;

@@ -83,10 +83,19 @@ impl Pair {
     /// The snapshot in parts of two rows, the last one empty.
     fn parts(&self) -> Vec<SnapshotPart> {
         let rows: Vec<_> = self.log.view().rows().collect();
-        let part =
-            |(i, rows): (usize, &[ViewRow])| SnapshotPart { first: i == 0, rows: rows.to_vec(), last: None };
+        let part = |(i, rows): (usize, &[ViewRow])| SnapshotPart {
+            first: i == 0,
+            rows: rows.to_vec(),
+            last: None,
+            emptied: None,
+        };
         let mut parts: Vec<_> = rows.chunks(2).enumerate().map(part).collect();
-        parts.push(SnapshotPart { first: false, rows: Vec::new(), last: Some(self.log.mark()) });
+        parts.push(SnapshotPart {
+            first: false,
+            rows: Vec::new(),
+            last: Some(self.log.mark()),
+            emptied: self.world.registry.meta().emptied,
+        });
         parts
     }
 
@@ -368,10 +377,33 @@ fn parts_out_of_order_or_with_another_digest_end_the_session_and_leave_the_repli
 fn a_snapshot_beyond_the_limit_is_refused_before_it_is_kept() {
     let mut replica = Replica::default();
     let row = ViewRow::Trust(Vec::new());
-    let part = |first, rows| SnapshotPart { first, rows: vec![row.clone(); rows], last: None };
+    let part = |first, rows| SnapshotPart { first, rows: vec![row.clone(); rows], last: None, emptied: None };
     replica.receive(NOW, ToAgent::Snapshot(part(true, MAX_SNAPSHOT_ROWS))).unwrap();
     let one_more = replica.receive(NOW, ToAgent::Snapshot(part(false, 1)));
     assert_eq!(one_more, Err(ReplicaError::TooLarge));
+}
+
+#[test]
+fn a_snapshot_without_managers_is_believed_only_where_an_edit_took_them() {
+    let mut pair = Pair::level();
+    let held = pair.replica.view().digest();
+    let hosts = ["agent1", "agent3", "framework-manager"];
+    pair.world.edit(hosts.map(remove_host));
+    pair.restart_manager();
+    let named = pair.world.registry.meta().emptied;
+    assert!(named.is_some());
+    let before = pair.replica.mark().map(|mark| mark.view_revision);
+    // One that knows of no such edit, or only of one before these managers were there.
+    for emptied in [None, before] {
+        let mut parts = pair.parts();
+        let last = SnapshotPart { emptied, ..parts.pop().unwrap() };
+        parts.into_iter().for_each(|part| drop(pair.receive(ToAgent::Snapshot(part))));
+        let refused = pair.replica.receive(NOW, ToAgent::Snapshot(last));
+        assert_eq!(refused, Err(ReplicaError::Emptied));
+        assert_eq!(pair.replica.view().digest(), held, "the replica is as it was");
+    }
+    assert_eq!(pair.catch_up(), CatchUp::Snapshot);
+    pair.assert_level();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use echelon_core::project::{place, project};
 use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
 use echelon_core::row::{Actor, Commit, Meta};
+use echelon_core::setting::Setting;
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_core::view::{Place, View};
 use std::fmt::Debug;
@@ -61,7 +62,12 @@ pub(crate) fn request(time: UnixMillis, n: u64) -> RequestId {
 /// An empty registry at its first position.
 pub(crate) fn empty_registry() -> Registry {
     let position = Position { lineage: Lineage(Uuid::from_u128(7)), epoch: 1, revision: 0 };
-    let meta = Meta { framework: parse("acme"), next_domain: DomainId(1), trust: vec![vec![1, 2, 3]] };
+    let meta = Meta {
+        framework: parse("acme"),
+        next_domain: DomainId(1),
+        trust: vec![vec![1, 2, 3]],
+        emptied: None,
+    };
     Registry::new(position, meta)
 }
 
@@ -83,11 +89,11 @@ impl World {
         world
     }
 
-    /// A change set under a request id of its own.
+    /// A change set under a request id of its own, whose sender means whatever it does.
     pub(crate) fn set(&mut self, changes: impl IntoIterator<Item = Change>) -> ChangeSet {
         self.made += 1;
         let request = request(self.now, self.made);
-        ChangeSet { request, if_revision: None, changes: changes.into_iter().collect() }
+        ChangeSet { request, if_revision: None, allow_shrink: true, changes: changes.into_iter().collect() }
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -115,6 +121,22 @@ impl World {
     pub(crate) fn refuse(&mut self, changes: impl IntoIterator<Item = Change>) -> Refusal {
         let set = self.set(changes);
         self.registry.edit(&set, &self.context()).unwrap_err()
+    }
+
+    /// Carries out changes whose sender does not say that they are meant to leave few managers.
+    pub(crate) fn edit_guarded(
+        &mut self,
+        actor: Actor,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<Commit, Refusal> {
+        let set = ChangeSet { allow_shrink: false, ..self.set(changes) };
+        match self.registry.edit(&set, &Context { actor, ..self.context() })? {
+            Edited::Done(next, commit) => {
+                self.registry = *next;
+                Ok(commit)
+            }
+            Edited::Repeated(revision) => panic!("a new request id was known, from revision {revision}"),
+        }
     }
 
     pub(crate) fn view(&self) -> View {
@@ -167,6 +189,18 @@ pub(crate) fn withdraw(host: &str, of: &str) -> Change {
 
 pub(crate) fn restore(host: &str, of: &str) -> Change {
     Change::RestorePackage { host: name(host), ty: ty(of) }
+}
+
+pub(crate) fn drain(host: &str, lasting: Option<Duration>) -> Change {
+    Change::DrainHost { host: name(host), lasting, reason: None }
+}
+
+pub(crate) fn resume(host: &str) -> Change {
+    Change::ResumeHost { host: name(host) }
+}
+
+pub(crate) fn unset<const N: usize>(domain: &str, keys: [Setting; N]) -> Change {
+    Change::UnsetPolicy { domain: path(domain), ty: parse("*"), keys: keys.into() }
 }
 
 pub(crate) fn remove_package(host: &str, of: &str) -> Change {

@@ -1,0 +1,77 @@
+//! Ends the draining of hosts whose time is over.
+
+use crate::clock::unix_now;
+use crate::limits::{DRAIN_LOOK, DRAIN_RETRY};
+use crate::server::Shared;
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::edit::Context;
+use echelon_core::id::RequestId;
+use echelon_core::message::{EditAnswer, Failure};
+use echelon_core::row::Actor;
+use echelon_core::time::UnixMillis;
+use echelon_wire::content_hash;
+use std::time::Duration;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// Ends drains by ordinary edits, as long as the manager runs. What is due follows from the registry alone: drains
+/// that ended while no manager ran are ended at its start.
+pub(crate) async fn end(shared: Shared) {
+    loop {
+        let now = unix_now();
+        let due = shared.hub.registry().next_drain_end();
+        let pause = match due {
+            Some(until) if until <= now => end_now(&shared, now).await,
+            due => until(due, now),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}
+
+/// How long nothing is due, but never longer than the time of day is trusted to go on as it did.
+fn until(due: Option<UnixMillis>, now: UnixMillis) -> Duration {
+    due.map_or(DRAIN_LOOK, |due| Duration::from_millis(due.0.saturating_sub(now.0))).min(DRAIN_LOOK)
+}
+
+async fn end_now(shared: &Shared, now: UnixMillis) -> Duration {
+    match end_drains(shared, now).await {
+        Ok(answer) => {
+            info!(
+                revision = answer.position.revision,
+                hosts = answer.rows.len(),
+                "Ended the draining of hosts"
+            );
+            Duration::ZERO
+        }
+        Err(failure) => {
+            warn!(error = failure.error, "The draining of hosts could not be ended: {}", failure.message);
+            DRAIN_RETRY
+        }
+    }
+}
+
+async fn end_drains(shared: &Shared, now: UnixMillis) -> Result<EditAnswer, Failure> {
+    let request = RequestId(Uuid::now_v7());
+    let changes = vec![Change::EndDrains];
+    let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes };
+    let actor = Actor::Manager(shared.name());
+    let context = Context { now, actor, from: None, content: content_hash(&set) };
+    shared.edits.edit(set, context, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_ends_with_the_drain_and_is_never_long() {
+        let now = UnixMillis(1_000_000);
+        assert_eq!(until(None, now), DRAIN_LOOK);
+        assert_eq!(until(Some(now + Duration::from_millis(7)), now), Duration::from_millis(7));
+        assert_eq!(until(Some(now + Duration::from_secs(3600)), now), DRAIN_LOOK);
+        assert_eq!(until(Some(UnixMillis(0)), now), Duration::ZERO);
+    }
+}
