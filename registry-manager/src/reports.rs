@@ -8,9 +8,11 @@ use echelon_core::message::{Failure, Query};
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::registry::Registry;
 use echelon_core::report::{CandidateState, Down, StatusReport, TokenReport};
-use echelon_core::settled::Settled;
+use echelon_core::row::Host;
+use echelon_core::settled::{Room, Settled};
 use echelon_wire::MAX_SESSION_FRAME;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use tokio::sync::mpsc::Sender;
 
 /// Bytes of documents in one part: as much as rows in theirs.
@@ -86,11 +88,14 @@ fn routes(
     }
     let state_of = |host, ty: &ManagerType| hub.board().state_of(host, ty);
     let settled = Settled { registry: &registry, view: &view, state_of: &state_of, down };
-    let mut add = |host: &echelon_core::row::Host| {
-        let mut report = settled.route(host, ty);
+    let routes = settled.of_type(ty);
+    let most = candidates.map_or(usize::MAX, |n| n as usize);
+    let (mut domains, mut room) = (BTreeMap::new(), Room::default());
+    let mut add = |host: &Host| {
+        let of_domain = domains.entry(host.domain).or_insert_with(|| routes.of_domain(host.domain, most));
+        let mut report = of_domain.route(host, &mut room).report();
         report.at = Some(registry.position().into());
         report.age_ms = Some(0);
-        report.candidates.truncate(candidates.map_or(usize::MAX, |n| n as usize));
         parts.add(&report)
     };
     match host {

@@ -13,6 +13,7 @@ use echelon_core::registry::Registry;
 use echelon_core::router::{Input, Output, Router};
 use echelon_core::time::Monotonic;
 use echelon_core::view::{Manager, View, ViewChange, ViewRow};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,14 +27,18 @@ fn router(registry: &Registry, view: &View) -> (Router, Monotonic) {
     for ty in TYPES {
         router.handle(now, Input::Want(ty.parse().unwrap()), &mut out);
     }
-    let entry = |m: &Arc<Manager>| LivenessEntry {
-        host: m.host,
-        incarnation: 1,
-        sequence: 1,
-        silent: false,
-        packages: [(m.ty.clone(), Health::Passing)].into(),
-    };
-    let entries = view.managers().map(entry).collect();
+    let mut entries = BTreeMap::new();
+    for m in view.managers() {
+        let nothing = LivenessEntry {
+            host: m.host,
+            incarnation: 1,
+            sequence: 1,
+            silent: false,
+            packages: BTreeMap::new(),
+        };
+        entries.entry(m.host).or_insert(nothing).packages.insert(m.ty.clone(), Health::Passing);
+    }
+    let entries = entries.into_values().collect();
     router.handle(now, Input::Liveness { complete: true, entries }, &mut out);
     (router, now)
 }

@@ -8,6 +8,7 @@ mod hosts;
 mod inventory;
 mod line;
 mod out;
+mod parallel;
 mod problem;
 mod style;
 mod table;

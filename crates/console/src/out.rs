@@ -34,6 +34,17 @@ impl Out {
         Ok(self.writer.write_all(text.as_bytes())?)
     }
 
+    /// Whether whoever reads it sees styles; else they are taken away.
+    pub(crate) fn is_styled(&self) -> bool {
+        AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+    }
+
+    /// Much text at a time, which ends its own lines, as it is: styles, if it has any, are not taken away.
+    pub(crate) fn plain(&mut self, text: &str) -> Result<(), Problem> {
+        self.writer.flush()?;
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+
     /// One JSON object, on one line.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Problem> {
         serde_json::to_writer(&mut self.writer, object).map_err(std::io::Error::from)?;

@@ -3,11 +3,10 @@
 use crate::evidence::Verdict;
 use crate::id::HostId;
 use crate::name::HostName;
-use crate::order::Order;
+use crate::order::{Candidate, Order};
 use crate::policy::Failback;
 use crate::report::{CandidateState, Outcome};
 use crate::time::Monotonic;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is known of each candidate, in the order of [`Order::candidates`], which has as many.
@@ -30,7 +29,8 @@ pub struct Choice {
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     current: Option<HostId>,
-    tracks: BTreeMap<HostId, Track>,
+    /// In the order of the candidates at the last choice.
+    tracks: Vec<(HostId, Track)>,
 }
 
 /// The way back of one candidate.
@@ -72,9 +72,10 @@ pub fn choose(
     now: Monotonic,
 ) -> Choice {
     let current = memory.current.and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
-    memory.keep_track(order, states, current, host, now);
+    let failback = Failbacks::of(order, host);
+    memory.keep_track(order, states, current, failback, now);
     let (chosen, next_change) = match current.filter(|&i| usable(states[i].state)) {
-        Some(i) => memory.better(order, states, i, host, now),
+        Some(i) => memory.better(states, i, failback, now),
         None => (best(states), None),
     };
     memory.settle_on(order, states, chosen);
@@ -96,24 +97,25 @@ pub fn choose(
 /// The candidates in the order in which a connection tries them: the chosen one, the other usable ones,
 /// the suspects, those that are down.
 pub fn attempts(states: &States, chosen: Option<usize>) -> Vec<usize> {
-    let rank = |i: usize| match states[i].state {
-        _ if Some(i) == chosen => Some(0),
-        CandidateState::Live | CandidateState::Unknown => Some(1),
-        CandidateState::Suspect => Some(2),
-        CandidateState::Down => Some(3),
-        CandidateState::Withdrawn | CandidateState::Excluded => None,
-    };
-    let mut tried: Vec<_> = (0..states.len()).filter_map(|i| Some((rank(i)?, i))).collect();
-    tried.sort_unstable();
-    tried.into_iter().map(|(_, i)| i).collect()
+    let mut tried: Vec<_> = chosen.into_iter().collect();
+    tried.reserve(states.len());
+    for kind in KINDS {
+        let of_kind = (0..states.len()).filter(|&i| kind(states[i].state) && Some(i) != chosen);
+        tried.extend(of_kind);
+    }
+    tried
 }
+
+/// The kinds of candidates that are tried at all, in the order in which they are.
+const KINDS: [fn(CandidateState) -> bool; 3] =
+    [usable, |state| state == CandidateState::Suspect, |state| state == CandidateState::Down];
 
 fn usable(state: CandidateState) -> bool {
     matches!(state, CandidateState::Live | CandidateState::Unknown)
 }
 
 fn best(states: &States) -> Option<usize> {
-    attempts(states, None).first().copied()
+    KINDS.iter().find_map(|kind| states.iter().position(|verdict| kind(verdict.state)))
 }
 
 fn cause(order: &Order, states: &States, i: usize) -> String {
@@ -146,32 +148,30 @@ impl Memory {
         order: &Order,
         states: &States,
         current: Option<usize>,
-        host: &HostName,
+        failback: Failbacks,
         now: Monotonic,
     ) {
-        let mut tracks = BTreeMap::new();
-        for (i, (candidate, verdict)) in order.candidates.iter().zip(states).enumerate() {
+        let mut former = Former::new(std::mem::take(&mut self.tracks));
+        let track = |(i, (candidate, verdict)): (usize, (&Candidate, &Verdict))| {
             let id = candidate.manager.host;
-            let track = match self.tracks.get(&id) {
+            let track = match former.take(id) {
                 None if self.current.is_none() => Track::new(Wait::Nothing),
                 None => Track::new(Wait::Jitter),
-                Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(order, host, now),
-                Some(t) => *t,
+                Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(failback, now),
+                Some(t) => t,
             };
-            tracks.insert(id, track.after(verdict.state, now));
-        }
-        self.tracks = tracks;
+            (id, track.after(verdict.state, now))
+        };
+        self.tracks = order.candidates.iter().zip(states).enumerate().map(track).collect();
     }
 
     /// Remembers what is in use from now on. It has nothing left to sit out.
     fn settle_on(&mut self, order: &Order, states: &States, chosen: Option<usize>) {
         self.current = chosen.map(|i| order.candidates[i].manager.host);
-        for (i, candidate) in order.candidates.iter().enumerate() {
-            if let Some(track) = self.tracks.get_mut(&candidate.manager.host) {
-                track.behind = chosen.is_some_and(|c| i > c);
-                if chosen == Some(i) && usable(states[i].state) {
-                    track.wait = Wait::Nothing;
-                }
+        for (i, (_, track)) in self.tracks.iter_mut().enumerate() {
+            track.behind = chosen.is_some_and(|c| i > c);
+            if chosen == Some(i) && usable(states[i].state) {
+                track.wait = Wait::Nothing;
             }
         }
     }
@@ -180,22 +180,79 @@ impl Memory {
     /// the next one may be returned to.
     fn better(
         &self,
-        order: &Order,
         states: &States,
         current: usize,
-        host: &HostName,
+        failback: Failbacks,
         now: Monotonic,
     ) -> (Option<usize>, Option<Monotonic>) {
         let mut next_change: Option<Monotonic> = None;
         for i in (0..current).filter(|&i| states[i].state == CandidateState::Live) {
-            let id = order.candidates[i].manager.host;
-            match self.tracks.get(&id).and_then(|t| t.ready_at(order, host)) {
+            match self.tracks.get(i).and_then(|(_, track)| track.ready_at(failback)) {
                 Some(ready) if ready <= now => return (Some(i), next_change),
                 Some(ready) => next_change = Some(next_change.map_or(ready, |n| n.min(ready))),
                 None => {}
             }
         }
         (Some(current), next_change)
+    }
+}
+
+/// The tracks of the last choice, from which those of the next are made.
+struct Former {
+    tracks: Vec<(HostId, Track)>,
+    /// Where the next one is, as long as the order stays as it was.
+    next: usize,
+    /// Where each is, by host; made when the order turns out to be another one.
+    by_host: Vec<(HostId, usize)>,
+}
+
+impl Former {
+    fn new(tracks: Vec<(HostId, Track)>) -> Self {
+        Self { tracks, next: 0, by_host: Vec::new() }
+    }
+
+    fn take(&mut self, host: HostId) -> Option<Track> {
+        let at = match self.tracks.get(self.next) {
+            Some((next, _)) if *next == host => self.next,
+            _ => self.find(host)?,
+        };
+        self.next = at + 1;
+        self.tracks.get(at).map(|(_, track)| *track)
+    }
+
+    fn find(&mut self, host: HostId) -> Option<usize> {
+        if self.by_host.is_empty() {
+            self.by_host = self.tracks.iter().enumerate().map(|(at, (host, _))| (*host, at)).collect();
+            self.by_host.sort_unstable();
+        }
+        let found = self.by_host.binary_search_by_key(&host, |(host, _)| *host).ok()?;
+        self.by_host.get(found).map(|(_, at)| *at)
+    }
+}
+
+/// How long a host's candidates sit out what they have to; none where they never return by themselves.
+#[derive(Clone, Copy)]
+struct Failbacks(Option<(Duration, Duration)>);
+
+impl Failbacks {
+    /// Jitter, and hold with jitter, as the policy and the host's name have it.
+    fn of(order: &Order, host: &HostName) -> Self {
+        let policy = &order.policy;
+        let jitter = || policy.failback_jitter.mul_f64(jitter_share(host));
+        Self(
+            (policy.failback == Failback::Auto)
+                .then(jitter)
+                .map(|jitter| (jitter, policy.failback_hold + jitter)),
+        )
+    }
+
+    fn wait(self, wait: Wait) -> Option<Duration> {
+        let (jitter, hold) = self.0?;
+        Some(match wait {
+            Wait::Nothing => Duration::ZERO,
+            Wait::Jitter => jitter,
+            Wait::Hold => hold,
+        })
     }
 }
 
@@ -217,25 +274,15 @@ impl Track {
 
     /// An edit has put the candidate before the one in use: what it had to sit out before that it still has to,
     /// and the jitter at least, from now.
-    fn put_before(self, order: &Order, host: &HostName, now: Monotonic) -> Self {
-        match self.ready_at(order, host) {
+    fn put_before(self, failback: Failbacks, now: Monotonic) -> Self {
+        match self.ready_at(failback) {
             Some(ready) if ready <= now => Self::new(Wait::Jitter),
             _ => Self { wait: self.wait.max(Wait::Jitter), ..self },
         }
     }
 
     /// When connections may return; none while it is not live, or where they never return by themselves.
-    fn ready_at(&self, order: &Order, host: &HostName) -> Option<Monotonic> {
-        let policy = &order.policy;
-        if policy.failback != Failback::Auto {
-            return None;
-        }
-        let jitter = policy.failback_jitter.mul_f64(jitter_share(host));
-        let wait = match self.wait {
-            Wait::Nothing => Duration::ZERO,
-            Wait::Jitter => jitter,
-            Wait::Hold => policy.failback_hold + jitter,
-        };
-        Some(self.live_since? + wait)
+    fn ready_at(&self, failback: Failbacks) -> Option<Monotonic> {
+        Some(self.live_since? + failback.wait(self.wait)?)
     }
 }

@@ -9,6 +9,7 @@ use crate::name::Text;
 use crate::report::CandidateState;
 use crate::settled::WITHDRAWN_BY_HOST;
 use crate::time::Monotonic;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Everything known of one candidate.
@@ -63,14 +64,14 @@ pub struct Verdict {
     /// Its state.
     pub state: CandidateState,
     /// Why; empty where there is nothing to say.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// When that was seen or heard; none where time plays no part.
     pub at: Option<Monotonic>,
 }
 
 impl Verdict {
     /// A verdict in which time plays no part.
-    pub fn new(state: CandidateState, reason: impl Into<String>) -> Self {
+    pub fn new(state: CandidateState, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { state, reason: reason.into(), at: None }
     }
 
@@ -178,7 +179,7 @@ impl Evidence {
                 let old = c.now.since(own.at) >= c.ttl;
                 let overdue = c.next_probe.is_none_or(|at| c.now >= at + PROBE_SLACK);
                 let state = if old && overdue { CandidateState::Suspect } else { CandidateState::Down };
-                Verdict::new(state, reason.as_str())
+                Verdict::new(state, reason.as_str().to_owned())
             }
         };
         Some(verdict.at(own.at))

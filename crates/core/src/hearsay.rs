@@ -66,8 +66,10 @@ impl Hearsay {
         Some(host)
     }
 
-    /// Forgets every host but those `there`.
-    pub(crate) fn retain(&mut self, there: &BTreeSet<HostId>) {
-        self.heard.retain(|host, _| there.contains(host));
+    /// Forgets these hosts.
+    pub(crate) fn forget(&mut self, hosts: impl IntoIterator<Item = HostId>) {
+        for host in hosts {
+            self.heard.remove(&host);
+        }
     }
 }

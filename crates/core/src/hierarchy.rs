@@ -8,13 +8,21 @@ use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::Dfs;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A tree of domains with one root. Edges run from a domain to its subdomains.
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
-    graph: StableDiGraph<Domain, ()>,
+    graph: StableDiGraph<Node, ()>,
     nodes: BTreeMap<DomainId, NodeIndex>,
     names: BTreeMap<(DomainId, DomainName), DomainId>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    domain: Domain,
+    /// See [`Hierarchy::ancestry`].
+    ancestry: Arc<[DomainId]>,
 }
 
 /// Why a domain can't be put or taken where it was meant. The tree is as it was.
@@ -45,7 +53,7 @@ impl Default for Hierarchy {
     fn default() -> Self {
         let root = Domain { id: DomainId::ROOT, place: None };
         let mut graph = StableDiGraph::new();
-        let node = graph.add_node(root);
+        let node = graph.add_node(Node { domain: root, ancestry: [DomainId::ROOT].into() });
         Self { graph, nodes: BTreeMap::from([(DomainId::ROOT, node)]), names: BTreeMap::new() }
     }
 }
@@ -91,6 +99,10 @@ impl Hierarchy {
         &self,
         changes: impl IntoIterator<Item = (DomainId, Option<Domain>)>,
     ) -> Result<Self, TreeError> {
+        let changes: BTreeMap<_, _> = changes.into_iter().collect();
+        if let Some(tree) = self.step_by_step(&changes) {
+            return Ok(tree);
+        }
         let mut domains: BTreeMap<_, _> = self.iter().map(|d| (d.id, d.clone())).collect();
         for (id, domain) in changes {
             match domain {
@@ -99,6 +111,18 @@ impl Hierarchy {
             };
         }
         Self::from_domains(domains.into_values())
+    }
+
+    /// The same where each change is valid by itself, in the order of the ids, which is that of creation:
+    /// parents are put before their subdomains, and removed after them.
+    fn step_by_step(&self, changes: &BTreeMap<DomainId, Option<Domain>>) -> Option<Self> {
+        let mut tree = self.clone();
+        let put = |tree: &mut Self, domain: &Domain| tree.put(domain.clone()).ok();
+        changes.values().flatten().try_for_each(|domain| put(&mut tree, domain))?;
+        let removed =
+            changes.iter().rev().filter(|(id, domain)| domain.is_none() && self.get(**id).is_some());
+        removed.map(|(id, _)| *id).try_for_each(|id| tree.remove(id).ok())?;
+        Some(tree)
     }
 
     /// Puts a domain where its `place` says: adds it, or moves or renames it with all that is below it.
@@ -125,20 +149,33 @@ impl Hierarchy {
         }
         self.unlink(domain.id);
         self.names.insert((*parent, name.clone()), domain.id);
-        let node = match self.nodes.get(&domain.id) {
+        let (id, ancestry) = (domain.id, self.graph[parent_node].ancestry.clone());
+        let node = match self.nodes.get(&id) {
             Some(&node) => {
-                self.graph[node] = domain;
+                self.graph[node].domain = domain;
                 node
             }
             None => {
-                let id = domain.id;
-                let node = self.graph.add_node(domain);
+                let node = self.graph.add_node(Node { domain, ancestry });
                 self.nodes.insert(id, node);
                 node
             }
         };
         self.graph.add_edge(parent_node, node, ());
+        self.trace_below(id);
         Ok(())
+    }
+
+    /// Brings the ancestries of a domain and of all below it up to date.
+    fn trace_below(&mut self, id: DomainId) {
+        // Parents come before their subdomains.
+        for id in self.subtree(id) {
+            let parent = self.parent(id).and_then(|parent| self.ancestry(parent)).cloned();
+            let ancestry = parent.iter().flat_map(|above| above.iter().copied()).chain([id]).collect();
+            if let Some(&node) = self.nodes.get(&id) {
+                self.graph[node].ancestry = ancestry;
+            }
+        }
     }
 
     /// Removes a domain that has no subdomains.
@@ -161,12 +198,12 @@ impl Hierarchy {
 
     /// The domain with this id.
     pub fn get(&self, id: DomainId) -> Option<&Domain> {
-        self.nodes.get(&id).map(|&node| &self.graph[node])
+        self.nodes.get(&id).map(|&node| &self.graph[node].domain)
     }
 
     /// All domains, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Domain> {
-        self.nodes.values().map(|&node| &self.graph[node])
+        self.nodes.values().map(|&node| &self.graph[node].domain)
     }
 
     /// How many domains there are, the root included.
@@ -208,14 +245,20 @@ impl Hierarchy {
         std::iter::successors(self.get(id), |d| d.place.as_ref().and_then(|p| self.get(p.0)))
     }
 
+    /// The ids of the same, the other way round: the root first, the domain itself last; none for what is not
+    /// there. Kept, so that asking costs next to nothing.
+    pub fn ancestry(&self, id: DomainId) -> Option<&Arc<[DomainId]>> {
+        self.nodes.get(&id).map(|&node| &self.graph[node].ancestry)
+    }
+
     /// Levels below the root, which has 0.
     pub fn depth(&self, id: DomainId) -> usize {
-        self.lineage(id).count().saturating_sub(1)
+        self.ancestry(id).map_or(0, |ancestry| ancestry.len().saturating_sub(1))
     }
 
     /// Whether `id` is `ancestor` or lies below it.
     pub fn is_within(&self, id: DomainId, ancestor: DomainId) -> bool {
-        self.lineage(id).any(|d| d.id == ancestor)
+        self.ancestry(id).is_some_and(|ancestry| ancestry.contains(&ancestor))
     }
 
     /// The subdomains of a domain, by name.
@@ -229,7 +272,7 @@ impl Hierarchy {
     pub fn subtree(&self, id: DomainId) -> Vec<DomainId> {
         let Some(&node) = self.nodes.get(&id) else { return Vec::new() };
         let mut dfs = Dfs::new(&self.graph, node);
-        std::iter::from_fn(|| dfs.next(&self.graph)).map(|n| self.graph[n].id).collect()
+        std::iter::from_fn(|| dfs.next(&self.graph)).map(|n| self.graph[n].domain.id).collect()
     }
 
     fn children_from(&self, id: DomainId) -> impl Iterator<Item = (DomainId, &DomainName, DomainId)> {
@@ -249,7 +292,7 @@ impl Hierarchy {
     /// Takes a domain off its parent, if it hangs on one.
     fn unlink(&mut self, id: DomainId) {
         let Some(&node) = self.nodes.get(&id) else { return };
-        if let Some(place) = self.graph[node].place.clone() {
+        if let Some(place) = self.graph[node].domain.place.clone() {
             self.names.remove(&place);
         }
         let edges: Vec<_> = self
@@ -289,34 +332,69 @@ mod tests {
     }
 
     proptest! {
-        /// The tree against the simplest model there is: a map from child to parent.
-        #[test]
-        fn every_operation_leaves_a_tree_that_a_parent_map_agrees_with(
-            ops in prop::collection::vec((1u64..8, 0u64..8, "[ab]", any::<bool>()), 1..40)
-        ) {
-            let mut tree = Hierarchy::default();
-            let mut model: BTreeMap<u64, (u64, String)> = BTreeMap::new();
-            for (id, parent, name, put) in ops {
-                let up = |mut at: u64| { let mut seen = vec![at]; while let Some((p, _)) = model.get(&at) { at = *p; seen.push(at); } seen };
-                if put {
-                    let known = parent == 0 || model.contains_key(&parent);
-                    let taken = model.iter().any(|(i, (p, n))| *i != id && *p == parent && *n == name);
-                    let fits = known && !taken && !up(parent).contains(&id);
-                    prop_assert_eq!(tree.put(domain(id, parent, &name)).is_ok(), fits);
-                    if fits { model.insert(id, (parent, name)); }
-                } else {
-                    let fits = model.contains_key(&id) && !model.values().any(|(p, _)| *p == id);
-                    prop_assert_eq!(tree.remove(DomainId(id)).is_ok(), fits);
-                    if fits { model.remove(&id); }
+            /// The tree against the simplest model there is: a map from child to parent.
+            #[test]
+            fn every_operation_leaves_a_tree_that_a_parent_map_agrees_with(
+                ops in prop::collection::vec((1u64..8, 0u64..8, "[ab]", any::<bool>()), 1..40)
+            ) {
+                let mut tree = Hierarchy::default();
+                let mut model: BTreeMap<u64, (u64, String)> = BTreeMap::new();
+                for (id, parent, name, put) in ops {
+    let up = |model: &BTreeMap<u64, (u64, String)>, mut at: u64| { let mut seen = vec![at]; while let Some((p, _)) = model.get(&at) { at = *p; seen.push(at); } seen };
+                    if put {
+                        let known = parent == 0 || model.contains_key(&parent);
+                        let taken = model.iter().any(|(i, (p, n))| *i != id && *p == parent && *n == name);
+                        let fits = known && !taken && !up(&model, parent).contains(&id);
+                        prop_assert_eq!(tree.put(domain(id, parent, &name)).is_ok(), fits);
+                        if fits { model.insert(id, (parent, name)); }
+                    } else {
+                        let fits = model.contains_key(&id) && !model.values().any(|(p, _)| *p == id);
+                        prop_assert_eq!(tree.remove(DomainId(id)).is_ok(), fits);
+                        if fits { model.remove(&id); }
+                    }
+                    prop_assert_eq!(tree.len(), model.len() + 1);
+                    prop_assert_eq!(tree.subtree(DomainId::ROOT).len(), model.len() + 1);
+                    for (id, (parent, _)) in &model {
+                        prop_assert_eq!(tree.parent(DomainId(*id)), Some(DomainId(*parent)));
+                        let mut ancestry = up(&model, *id);
+                        ancestry.reverse();
+                        let ancestry: Vec<_> = ancestry.into_iter().map(DomainId).collect();
+                        prop_assert_eq!(&tree.ancestry(DomainId(*id)).unwrap()[..], &ancestry[..]);
+                        let path = tree.path(DomainId(*id)).unwrap();
+                        prop_assert_eq!(tree.find(&path), Some(DomainId(*id)));
+                    }
                 }
-                prop_assert_eq!(tree.len(), model.len() + 1);
-                prop_assert_eq!(tree.subtree(DomainId::ROOT).len(), model.len() + 1);
-                for (id, (parent, _)) in &model {
-                    prop_assert_eq!(tree.parent(DomainId(*id)), Some(DomainId(*parent)));
-                    let path = tree.path(DomainId(*id)).unwrap();
-                    prop_assert_eq!(tree.find(&path), Some(DomainId(*id)));
+            }
+
+            /// Changes that can be made one by one come out as those that have to be put together anew do.
+            #[test]
+            fn changes_all_at_once_give_the_tree_of_all_domains(
+                sets in prop::collection::vec(
+                    prop::collection::btree_map(1u64..7, prop::option::of((0u64..7, "[ab]")), 1..4), 1..8),
+            ) {
+                let mut tree = Hierarchy::default();
+                for set in sets {
+                    let changes: Vec<_> = set.into_iter().map(|(id, place)| {
+                        (DomainId(id), place.map(|(parent, name)| domain(id, parent, &name)))
+                    }).collect();
+                    let mut all: BTreeMap<_, _> = tree.iter().map(|d| (d.id, d.clone())).collect();
+                    for (id, domain) in changes.clone() {
+                        match domain {
+                            Some(domain) => all.insert(id, domain),
+                            None => all.remove(&id),
+                        };
+                    }
+                    let expected = Hierarchy::from_domains(all.into_values());
+                    let found = tree.with(changes);
+                    prop_assert_eq!(found.is_ok(), expected.is_ok());
+                    let (Ok(found), Ok(expected)) = (found, expected) else { continue };
+                    prop_assert!(found.iter().eq(expected.iter()));
+                    for domain in expected.iter() {
+                        prop_assert_eq!(found.ancestry(domain.id), expected.ancestry(domain.id));
+                        prop_assert_eq!(found.find(&found.path(domain.id).unwrap()), Some(domain.id));
+                    }
+                    tree = found;
                 }
             }
         }
-    }
 }

@@ -10,6 +10,7 @@ use crate::policy::Effective;
 use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, RouteReport, millis};
 use crate::time::Monotonic;
 use crate::view::View;
+use std::borrow::Cow;
 
 /// How a host reaches managers of one type now. Immutable: a change makes a new one.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +43,7 @@ pub struct Entry {
     /// Its state.
     pub state: CandidateState,
     /// Why; empty where there is nothing to say.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// When that was seen or heard first; none where time plays no part.
     pub at: Option<Monotonic>,
 }
@@ -125,8 +126,8 @@ impl Route {
         (self.chosen, self.outcome, self.since) != (other.chosen, other.outcome, other.since)
             || (&self.cause, &self.policy, &self.asker) != (&other.cause, &other.policy, &other.asker)
             || self.entries.len() != other.entries.len()
+            // The targets follow from these and the choice.
             || !self.entries.iter().zip(&other.entries).all(same)
-            || self.targets != other.targets
     }
 
     /// The first candidate that is neither withdrawn nor excluded.

@@ -4,20 +4,23 @@
 //! asks for, and calls again at the deadline it names.
 
 use crate::choice::{Choice, Memory, attempts, choose};
-use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
+use crate::evidence::{Circumstances, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
 use crate::limits::MAX_WANTED_TYPES;
 use crate::message::{Health, LivenessEntry, Using};
 use crate::name::{ManagerType, Text};
-use crate::order::{Candidate, Order, order};
+use crate::order::{Candidate, Order};
+use crate::policy::Effective;
 use crate::probe::{Probes, Wanted};
 use crate::report::CandidateState;
+use crate::roster::Roster;
 use crate::route::{Entry, Route, Since, Target};
 use crate::settled::standing;
+use crate::tiers::{Ranking, Tiers};
 use crate::time::Monotonic;
 use crate::view::{Place, View};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,20 +89,17 @@ pub struct Router {
 
 #[derive(Debug)]
 struct TypeState {
+    roster: Roster,
     order: Order,
-    evidence: BTreeMap<HostId, Evidence>,
+    /// Where in the roster each candidate of the order is.
+    places: Vec<usize>,
     memory: Memory,
     probes: Probes,
     since: Since,
     published: Option<Arc<Route>>,
     next_change: Option<Monotonic>,
-}
-
-/// For which types an input may change something.
-enum Touched {
-    Nothing,
-    One(ManagerType),
-    All,
+    /// Whether something has happened that no decision has been made on yet.
+    stale: bool,
 }
 
 impl Router {
@@ -111,31 +111,19 @@ impl Router {
 
     /// Takes in what happened at `now` and appends what is to be done.
     pub fn handle(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
-        let touched = self.take_in(now, input);
+        self.take_in(now, input);
         let (place, alone_since) = (&self.place, self.alone_since);
-        let touched = |ty: &ManagerType| match &touched {
-            Touched::Nothing => false,
-            Touched::One(one) => one == ty,
-            Touched::All => true,
-        };
-        for (ty, state) in self.types.iter_mut().filter(|(ty, _)| touched(ty)) {
+        for (ty, state) in self.types.iter_mut().filter(|(_, state)| state.stale) {
             state.decide(now, place, alone_since, ty, out);
         }
     }
 
-    fn take_in(&mut self, now: Monotonic, input: Input) -> Touched {
+    fn take_in(&mut self, now: Monotonic, input: Input) {
         match input {
-            Input::Want(ty) => return self.want(now, ty),
-            Input::Saw { ty, host, seen, took } => return self.saw(now, ty, host, seen, took),
-            Input::View(view) => {
-                let old = std::mem::replace(&mut self.view, view);
-                self.forget_what_changed(&old);
-                self.reorder(now);
-            }
-            Input::Place(place) => {
-                self.place = place;
-                self.reorder(now);
-            }
+            Input::Want(ty) => self.want(now, ty),
+            Input::Saw { ty, host, seen, took } => self.saw(now, &ty, host, seen, took),
+            Input::View(view) => self.see(now, view),
+            Input::Place(place) => self.settle_at(now, place),
             Input::Liveness { complete, entries } => {
                 let told = self.hearsay.hear(complete, entries);
                 self.tell(now, told);
@@ -144,11 +132,15 @@ impl Router {
                 self.hearsay.hear_own(packages);
                 self.tell(now, [self.place.host]);
             }
-            Input::Session(true) => self.alone_since = None,
-            Input::Session(false) => self.alone_since = self.alone_since.or(Some(now)),
-            Input::Tick => {}
+            Input::Session(true) => self.hold_alone_since(None),
+            Input::Session(false) => self.hold_alone_since(self.alone_since.or(Some(now))),
+            Input::Tick => self.types.values_mut().for_each(|state| state.stale = true),
         }
-        Touched::All
+    }
+
+    fn hold_alone_since(&mut self, alone_since: Option<Monotonic>) {
+        self.alone_since = alone_since;
+        self.types.values_mut().for_each(|state| state.stale = true);
     }
 
     /// The route for a type, once it has been asked for.
@@ -167,43 +159,36 @@ impl Router {
         routes.filter_map(|r| r.using(now)).collect()
     }
 
-    fn want(&mut self, now: Monotonic, ty: ManagerType) -> Touched {
+    fn want(&mut self, now: Monotonic, ty: ManagerType) {
         if self.types.contains_key(&ty) || self.types.len() >= MAX_WANTED_TYPES {
-            return Touched::Nothing;
+            return;
         }
-        let mut state = TypeState {
-            order: order(&self.view, (&self.place).into(), &ty),
-            evidence: BTreeMap::new(),
-            memory: Memory::default(),
-            probes: Probes::default(),
-            since: Since::new(now),
-            published: None,
-            next_change: None,
-        };
-        state.hear_all(now, self.place.host, &ty, &self.hearsay);
-        self.types.insert(ty.clone(), state);
-        Touched::One(ty)
+        let mut state = TypeState::new(now);
+        state.follow(now, &self.view, &self.place, &ty, &self.hearsay);
+        self.types.insert(ty, state);
     }
 
-    /// Drops evidence on managers that are no longer there, or listen elsewhere now.
-    fn forget_what_changed(&mut self, old: &View) {
+    /// Takes over a new view. Types that nothing has changed for are left alone.
+    fn see(&mut self, now: Monotonic, view: View) {
+        let old = std::mem::replace(&mut self.view, view);
+        self.hearsay.forget(self.view.left_since(&old));
+        let all = !self.view.shares_surroundings(&old);
         for (ty, state) in &mut self.types {
-            let endpoint = |view: &View, host| view.manager(ty, host).map(|m| m.endpoint.clone());
-            let same = |host| endpoint(&self.view, host).is_some_and(|e| endpoint(old, host) == Some(e));
-            let changed: Vec<_> = state.evidence.keys().copied().filter(|host| !same(*host)).collect();
-            for host in changed {
-                state.evidence.remove(&host);
-                state.probes.forget(host);
+            if all || !self.view.shares_managers(&old, ty) {
+                state.follow(now, &self.view, &self.place, ty, &self.hearsay);
             }
         }
-        let there: BTreeSet<_> = self.view.managers().map(|m| m.host).collect();
-        self.hearsay.retain(&there);
     }
 
-    fn reorder(&mut self, now: Monotonic) {
+    fn settle_at(&mut self, now: Monotonic, place: Place) {
+        let old = std::mem::replace(&mut self.place, place);
         for (ty, state) in &mut self.types {
-            state.order = order(&self.view, (&self.place).into(), ty);
+            if old.name != self.place.name {
+                state.roster.rescore(&self.place.name, ty);
+            }
+            state.follow(now, &self.view, &self.place, ty, &self.hearsay);
             state.hear_all(now, self.place.host, ty, &self.hearsay);
+            state.stale = true;
         }
     }
 
@@ -211,38 +196,73 @@ impl Router {
     fn tell(&mut self, now: Monotonic, hosts: impl IntoIterator<Item = HostId>) {
         let here = self.place.host;
         for host in hosts {
-            for (ty, state) in self.types.iter_mut().filter(|(ty, _)| self.view.manager(ty, host).is_some()) {
-                state.hear(now, host, self.hearsay.of(here, host, ty));
+            for (ty, state) in &mut self.types {
+                if let Some(at) = state.roster.find(host) {
+                    state.hear(now, at, self.hearsay.of(here, host, ty));
+                }
             }
         }
     }
 
-    fn saw(&mut self, now: Monotonic, ty: ManagerType, host: HostId, seen: Seen, took: Duration) -> Touched {
-        let Some(state) = self.types.get_mut(&ty).filter(|_| self.view.manager(&ty, host).is_some()) else {
-            return Touched::Nothing;
-        };
-        match state.evidence.entry(host).or_default().saw(now, seen, took) {
-            true => Touched::One(ty),
-            false => Touched::Nothing,
-        }
+    fn saw(&mut self, now: Monotonic, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
+        let Some(state) = self.types.get_mut(ty) else { return };
+        let Some(at) = state.roster.find(host) else { return };
+        state.stale |= state.roster.evidence_mut(at).saw(now, seen, took);
     }
 }
 
 impl TypeState {
-    /// Takes in what is reported of all candidates.
-    fn hear_all(&mut self, now: Monotonic, here: HostId, ty: &ManagerType, hearsay: &Hearsay) {
-        let hosts: Vec<_> = self.order.candidates.iter().map(|c| c.manager.host).collect();
-        hosts.into_iter().for_each(|host| self.hear(now, host, hearsay.of(here, host, ty)));
+    fn new(now: Monotonic) -> Self {
+        Self {
+            roster: Roster::default(),
+            order: Order { policy: Effective::default(), candidates: Vec::new() },
+            places: Vec::new(),
+            memory: Memory::default(),
+            probes: Probes::default(),
+            since: Since::new(now),
+            published: None,
+            next_change: None,
+            stale: true,
+        }
     }
 
-    fn hear(&mut self, now: Monotonic, host: HostId, report: Option<(bool, Health)>) {
+    /// Works out the order anew from a view and a place.
+    fn follow(&mut self, now: Monotonic, view: &View, place: &Place, ty: &ManagerType, hearsay: &Hearsay) {
+        let update = self.roster.update(view, &place.name, ty);
+        update.forgotten.into_iter().for_each(|host| self.probes.forget(host));
+        let (roster, mut ranking) = (&self.roster, Ranking::default());
+        let tiers = Tiers::new(view, &place.domains, ty, roster.managers());
+        tiers.rank(place.host, roster.managers(), usize::MAX, |at| roster.score(at), &mut ranking);
+        let order = tiers.order(place.host, roster.managers(), ranking.seats());
+        self.places = ranking.seats().iter().map(|seat| seat.at as usize).collect();
+        self.stale |= order != self.order;
+        self.order = order;
+        for at in update.fresh {
+            let host = self.roster.managers()[at].host;
+            self.hear(now, at, hearsay.of(place.host, host, ty));
+        }
+    }
+
+    /// Takes in what is reported of all candidates.
+    fn hear_all(&mut self, now: Monotonic, here: HostId, ty: &ManagerType, hearsay: &Hearsay) {
+        for at in 0..self.roster.managers().len() {
+            let host = self.roster.managers()[at].host;
+            self.hear(now, at, hearsay.of(here, host, ty));
+        }
+    }
+
+    fn hear(&mut self, now: Monotonic, at: usize, report: Option<(bool, Health)>) {
         let Some((silent, health)) = report else { return };
         let passing = health == Health::Passing;
-        let evidence = self.evidence.entry(host).or_default();
-        if evidence.heard(now, silent, health) && passing && evidence.own_failure() {
-            // Its host says that it works again: look at once instead of waiting out a backoff.
-            self.probes.hurry(host, now);
+        let evidence = self.roster.evidence_mut(at);
+        if !evidence.heard(now, silent, health) {
+            return;
         }
+        if passing && evidence.own_failure() {
+            // Its host says that it works again: look at once instead of waiting out a backoff.
+            self.probes.hurry(self.roster.managers()[at].host, now);
+        }
+        self.stale = true;
     }
 
     fn decide(
@@ -253,11 +273,13 @@ impl TypeState {
         ty: &ManagerType,
         out: &mut Vec<Output>,
     ) {
+        self.stale = false;
         let states = self.states(now, alone_since);
         let choice = choose(&self.order, &states, &mut self.memory, &place.name, now);
         self.plan_probes(now, place, &states, choice.chosen, ty, out);
-        let circumstances = |host: &HostId| self.circumstances(now, alone_since, *host);
-        let judged = self.evidence.iter().filter_map(|(host, e)| e.next_change(&circumstances(host)));
+        let judged = self.roster.iter().filter_map(|(manager, evidence)| {
+            evidence.next_change(&self.circumstances(now, alone_since, manager.host))
+        });
         self.next_change = judged.chain(choice.next_change).chain(self.probes.next()).min();
         let route = self.route(now, place, ty, states, &choice);
         if self.published.as_ref().is_none_or(|old| old.differs(&route)) {
@@ -273,14 +295,12 @@ impl TypeState {
     }
 
     fn states(&self, now: Monotonic, alone_since: Option<Monotonic>) -> Vec<Verdict> {
-        let nothing = Evidence::default();
-        let state = |c: &Candidate| {
+        let state = |(c, at): (&Candidate, &usize)| {
             standing(&c.manager, c.excluded).unwrap_or_else(|| {
-                let evidence = self.evidence.get(&c.manager.host).unwrap_or(&nothing);
-                evidence.judge(&self.circumstances(now, alone_since, c.manager.host))
+                self.roster.evidence(*at).judge(&self.circumstances(now, alone_since, c.manager.host))
             })
         };
-        self.order.candidates.iter().map(state).collect()
+        self.order.candidates.iter().zip(&self.places).map(state).collect()
     }
 
     /// Every candidate that is better than the chosen one, or that this host saw fail, and is not live, is
@@ -297,15 +317,14 @@ impl TypeState {
         out: &mut Vec<Output>,
     ) {
         let wanted = |(i, c): (usize, &Candidate)| {
-            let (host, evidence) = (c.manager.host, self.evidence.get(&c.manager.host));
-            let own_failure = evidence.is_some_and(Evidence::own_failure);
+            let (host, evidence) = (c.manager.host, self.roster.evidence(self.places[i]));
             match states[i].state {
                 CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down => {
                     let better = chosen.is_none_or(|chosen| i < chosen);
-                    (better || own_failure).then_some(Wanted { host, from: None })
+                    (better || evidence.own_failure()).then_some(Wanted { host, from: None })
                 }
                 CandidateState::Live if chosen.is_some_and(|chosen| i <= chosen) => {
-                    let connected = evidence.and_then(Evidence::lives_by_own_connection)?;
+                    let connected = evidence.lives_by_own_connection()?;
                     Some(Wanted { host, from: Some(connected + self.order.policy.evidence_ttl / 2) })
                 }
                 _ => None,

@@ -185,11 +185,15 @@ impl Place {
 pub struct View {
     trust: Arc<Vec<Vec<u8>>>,
     hierarchy: Arc<Hierarchy>,
-    managers: RedBlackTreeMapSync<(ManagerType, HostId), Arc<Manager>>,
-    policies: RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<PolicySettings>>,
-    denials: RedBlackTreeMapSync<Subject, Arc<Denial>>,
+    /// By type; none of a type has no entry.
+    managers: RedBlackTreeMapSync<ManagerType, Arc<Managers>>,
+    policies: Arc<RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<PolicySettings>>>,
+    denials: Arc<RedBlackTreeMapSync<Subject, Arc<Denial>>>,
     digest: Digest,
 }
+
+/// The managers of one type, by their hosts.
+type Managers = RedBlackTreeMapSync<HostId, Arc<Manager>>;
 
 impl View {
     /// The view of these rows.
@@ -236,21 +240,40 @@ impl View {
     fn put(&mut self, key: ViewKey, row: Option<ViewRow>) {
         match (key, row) {
             (_, Some(ViewRow::Trust(roots))) => self.trust = Arc::new(roots),
-            (_, Some(ViewRow::Manager(m))) => self.managers.insert_mut((m.ty.clone(), m.host), Arc::new(m)),
-            (_, Some(ViewRow::Policy(p))) => self.policies.insert_mut((p.domain, p.ty), Arc::new(p.settings)),
-            (_, Some(ViewRow::Denial(d))) => self.denials.insert_mut(d.subject.clone(), Arc::new(d)),
-            (ViewKey::Trust, _) => self.trust = Arc::default(),
-            (ViewKey::Manager(ty, host), _) => {
-                self.managers.remove_mut(&(ty, host));
+            (_, Some(ViewRow::Manager(m))) => self.put_manager(m),
+            (_, Some(ViewRow::Policy(p))) => {
+                Arc::make_mut(&mut self.policies).insert_mut((p.domain, p.ty), Arc::new(p.settings));
             }
+            (_, Some(ViewRow::Denial(d))) => {
+                Arc::make_mut(&mut self.denials).insert_mut(d.subject.clone(), Arc::new(d));
+            }
+            (ViewKey::Trust, _) => self.trust = Arc::default(),
+            (ViewKey::Manager(ty, host), _) => self.remove_manager(&ty, host),
             (ViewKey::Policy(domain, ty), _) => {
-                self.policies.remove_mut(&(domain, ty));
+                Arc::make_mut(&mut self.policies).remove_mut(&(domain, ty));
             }
             (ViewKey::Denial(subject), _) => {
-                self.denials.remove_mut(&subject);
+                Arc::make_mut(&mut self.denials).remove_mut(&subject);
             }
             // Domains are put together as a whole; see `with`.
             (ViewKey::Domain(_), _) => {}
+        }
+    }
+
+    fn put_manager(&mut self, manager: Manager) {
+        let ty = manager.ty.clone();
+        if let Some(of_type) = self.managers.get_mut(&ty) {
+            return Arc::make_mut(of_type).insert_mut(manager.host, Arc::new(manager));
+        }
+        let of_type = Managers::default().insert(manager.host, Arc::new(manager));
+        self.managers.insert_mut(ty, Arc::new(of_type));
+    }
+
+    fn remove_manager(&mut self, ty: &ManagerType, host: HostId) {
+        let Some(of_type) = self.managers.get_mut(ty) else { return };
+        Arc::make_mut(of_type).remove_mut(&host);
+        if of_type.is_empty() {
+            self.managers.remove_mut(ty);
         }
     }
 
@@ -270,24 +293,52 @@ impl View {
     }
 
     /// The managers of a type, by host id.
-    pub fn managers_of<'a>(&'a self, ty: &'a ManagerType) -> impl Iterator<Item = &'a Arc<Manager>> {
-        let least = (ty.clone(), HostId(uuid::Uuid::nil()));
-        self.managers.range(least..).take_while(move |((t, _), _)| t == ty).map(|(_, m)| m)
+    pub fn managers_of(&self, ty: &ManagerType) -> impl Iterator<Item = &Arc<Manager>> + use<'_> {
+        self.managers.get(ty).into_iter().flat_map(|of_type| of_type.values())
     }
 
     /// The manager of a type on a host.
     pub fn manager(&self, ty: &ManagerType, host: HostId) -> Option<&Arc<Manager>> {
-        self.managers.get(&(ty.clone(), host))
+        self.managers.get(ty)?.get(&host)
     }
 
     /// All managers, by type and host id.
     pub fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
-        self.managers.values()
+        self.managers.values().flat_map(|of_type| of_type.values())
     }
 
     /// How many managers there are.
     pub fn manager_count(&self) -> usize {
-        self.managers.size()
+        self.managers.values().map(|of_type| of_type.size()).sum()
+    }
+
+    /// The hosts that had managers in `old` and have none in this view.
+    pub(crate) fn left_since<'o>(&'o self, old: &'o Self) -> impl Iterator<Item = HostId> + 'o {
+        let changed = old.managers.iter().filter(|(ty, _)| !self.shares_managers(old, ty));
+        let gone = changed.flat_map(|(ty, of_type)| {
+            let mut now = self.managers_of(ty).map(|m| m.host).peekable();
+            of_type.keys().copied().filter(move |host| {
+                while now.next_if(|there| there < host).is_some() {}
+                now.peek() != Some(host)
+            })
+        });
+        gone.filter(|host| !self.managers.values().any(|of_type| of_type.contains_key(host)))
+    }
+
+    /// Whether this view and `other` surely have the same managers of a type. Views that came about apart may
+    /// have the same ones all the same.
+    pub(crate) fn shares_managers(&self, other: &Self, ty: &ManagerType) -> bool {
+        match (self.managers.get(ty), other.managers.get(ty)) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    }
+
+    /// Whether this view and `other` surely have the same domains, policies and denials.
+    pub(crate) fn shares_surroundings(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hierarchy, &other.hierarchy)
+            && Arc::ptr_eq(&self.policies, &other.policies)
+            && Arc::ptr_eq(&self.denials, &other.denials)
     }
 
     /// Whether there is a manager of any type but `registry`.
@@ -328,7 +379,7 @@ impl View {
             ViewKey::Domain(DomainId::ROOT) => None,
             ViewKey::Domain(id) => self.hierarchy.get(*id).cloned().map(ViewRow::Domain),
             ViewKey::Manager(ty, host) => {
-                self.managers.get(&(ty.clone(), *host)).map(|m| ViewRow::Manager(Manager::clone(m)))
+                self.manager(ty, *host).map(|m| ViewRow::Manager(Manager::clone(m)))
             }
             ViewKey::Policy(domain, ty) => self.policies.get(&(*domain, ty.clone())).map(|s| {
                 ViewRow::Policy(Policy {
@@ -347,7 +398,7 @@ impl View {
             .then_some(ViewKey::Trust)
             .into_iter()
             .chain(self.hierarchy.iter().map(|d| ViewKey::Domain(d.id)))
-            .chain(self.managers.keys().map(|(ty, host)| ViewKey::Manager(ty.clone(), *host)))
+            .chain(self.managers().map(|m| ViewKey::Manager(m.ty.clone(), m.host)))
             .chain(self.policies.keys().map(|(domain, ty)| ViewKey::Policy(*domain, ty.clone())))
             .chain(self.denials.keys().cloned().map(ViewKey::Denial));
         keys.filter_map(|key| self.row(&key))

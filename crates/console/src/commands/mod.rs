@@ -9,6 +9,7 @@ pub(crate) mod man;
 pub(crate) mod package;
 pub(crate) mod policy;
 pub(crate) mod route;
+mod route_all;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod tree;

@@ -1,5 +1,6 @@
 //! `echelon route`.
 
+use crate::commands::route_all;
 use crate::console::Console;
 use crate::inventory::{From, Inventory};
 use crate::problem::{Problem, failed};
@@ -9,7 +10,7 @@ use clap::ArgGroup;
 use echelon_core::message::Query;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::project::project;
-use echelon_core::report::{CandidateReport, CandidateState, Down, Outcome, RouteReport};
+use echelon_core::report::{CandidateReport, Down, Outcome, RouteReport};
 use echelon_core::row::Host;
 use echelon_core::settled::Settled;
 
@@ -48,16 +49,15 @@ pub(crate) struct Route {
 
 /// Shows it.
 pub(crate) async fn run(args: Route, console: &mut Console) -> Result<(), Problem> {
-    let reports = match &args.from.file {
-        Some(_) => preview(&args, &Inventory::load(console, &args.from).await?)?,
-        None => ask(&args, console).await?,
-    };
-    if console.out.is_json() {
-        return reports.iter().try_for_each(|report| console.out.object(report));
+    if args.from.file.is_some() {
+        let inventory = Inventory::load(console, &args.from).await?;
+        return preview(&args, &inventory, console);
     }
+    let reports = ask(&args, console).await?;
     match (args.all, reports.as_slice()) {
+        _ if console.out.is_json() => reports.iter().try_for_each(|report| console.out.object(report)),
         (false, [report]) => show_one(report, args.explain, console),
-        _ => console.out.table(&lines(&reports, args.explain)),
+        _ => route_all::show(&reports, args.explain, &mut console.out),
     }
 }
 
@@ -75,31 +75,29 @@ async fn ask(args: &Route, console: &Console) -> Result<Vec<RouteReport>, Proble
 }
 
 /// The same from a file: by the functions that managers and agents use.
-fn preview(args: &Route, inventory: &Inventory) -> Result<Vec<RouteReport>, Problem> {
-    if inventory.registry.packages_of(&args.ty).next().is_none() {
+fn preview(args: &Route, inventory: &Inventory, console: &mut Console) -> Result<(), Problem> {
+    let registry = &inventory.registry;
+    if registry.packages_of(&args.ty).next().is_none() {
         let unknown = failed("unknown-type", format!("no package is of type {}", args.ty));
         return Err(unknown.remedy("see which there are: echelon package list").pointless());
     }
     for down in &args.down {
         inventory.host(&down.host)?;
     }
-    let hosts: Vec<&Host> = match &args.host {
-        Some(name) => vec![inventory.host(name)?],
-        None => inventory.registry.hosts_by_name().map(AsRef::as_ref).collect(),
+    let view = project(registry);
+    let state_of = |host, ty: &ManagerType| inventory.manager_state(host, ty);
+    let settled = Settled { registry, view: &view, state_of: &state_of, down: &args.down };
+    let most = args.candidates.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let Some(name) = &args.host else {
+        let hosts: Vec<&Host> = registry.hosts_by_name().map(AsRef::as_ref).collect();
+        return route_all::work_out(&hosts, &settled.of_type(&args.ty), most, args.explain, &mut console.out);
     };
-    let settled = Settled {
-        registry: &inventory.registry,
-        view: &project(&inventory.registry),
-        state_of: &|host, ty| inventory.manager_state(host, ty),
-        down: &args.down,
-    };
-    let at_most = args.candidates.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let reports = hosts.into_iter().map(|host| {
-        let mut report = settled.route(host, &args.ty);
-        report.candidates.truncate(at_most);
-        report
-    });
-    Ok(reports.collect())
+    let mut report = settled.route(inventory.host(name)?, &args.ty);
+    report.candidates.truncate(most);
+    match console.out.is_json() {
+        true => console.out.object(&report),
+        false => show_one(&report, args.explain, console),
+    }
 }
 
 fn show_one(report: &RouteReport, explain: bool, console: &mut Console) -> Result<(), Problem> {
@@ -135,7 +133,7 @@ fn sentence(report: &RouteReport) -> String {
     format!("{} → {to}, {style}{}{style:#}{cause}", report.host, word(report.outcome))
 }
 
-fn word(outcome: Outcome) -> &'static str {
+pub(super) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Home => "home",
         Outcome::Failover => "failover",
@@ -144,7 +142,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn style_of(outcome: Outcome) -> anstyle::Style {
+pub(super) fn style_of(outcome: Outcome) -> anstyle::Style {
     match outcome {
         Outcome::Home => style::GOOD,
         Outcome::Failover => style::ODD,
@@ -166,44 +164,12 @@ fn candidates(candidates: &[CandidateReport], explain: bool) -> Table {
     table
 }
 
-/// A line for each host.
-fn lines(reports: &[RouteReport], explain: bool) -> Table {
-    let mut table = match explain {
-        true => Table::new(["HOST", "SERVED BY", "OUTCOME", "CANDIDATES", "CAUSE"]),
-        false => Table::new(["HOST", "SERVED BY", "OUTCOME", "CANDIDATES"]),
-    };
-    for report in reports {
-        let served = report.chosen.as_ref().map(|chosen| &chosen.host);
-        let order = report.candidates.iter().map(in_short).collect::<Vec<_>>().join(" ");
-        let order = if order.is_empty() { NOTHING.to_owned() } else { order };
-        let row = [cell(&report.host), maybe(served), outcome(report.outcome), cell(order)];
-        table.row(row.into_iter().chain(explain.then(|| cell(&report.cause))));
-    }
-    table
-}
-
-fn outcome(outcome: Outcome) -> comfy_table::Cell {
-    let state = match outcome {
-        Outcome::Home => CandidateState::Live,
-        Outcome::Failover => CandidateState::Suspect,
-        Outcome::LastResort | Outcome::Unserved => CandidateState::Down,
-    };
-    cell(word(outcome)).fg(style::color_of_state(state))
-}
-
-fn in_short(candidate: &CandidateReport) -> String {
-    match candidate.state {
-        CandidateState::Live => candidate.host.to_string(),
-        state => format!("{}({state})", candidate.host),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn report() -> RouteReport {
+    pub(in crate::commands) fn report() -> RouteReport {
         serde_json::from_value(json!({
             "host": "agent4", "type": "command-control", "basis": "settled", "outcome": "failover",
             "cause": "agent3: taken as down", "home": "agent3", "isolated": false,
@@ -242,15 +208,5 @@ mod tests {
         assert!(plain(false)[2].starts_with(NOTHING));
         let reasons: Vec<_> = reasons(&report().candidates).collect();
         assert_eq!(reasons[1], "- agent9: outside this host's boundary");
-    }
-
-    #[test]
-    fn all_hosts_are_a_line_each() {
-        let lines: Vec<_> = lines(&[report()], false).lines().map(plain).collect();
-        assert_eq!(lines.len(), 2);
-        assert!(
-            lines[1].starts_with("agent4  agent1     failover  agent3(down) agent9(excluded)"),
-            "{lines:?}"
-        );
     }
 }

@@ -4,8 +4,13 @@
 use crate::support::*;
 use echelon_core::access::{Denial, Subject};
 use echelon_core::change::PackageSpec;
+use echelon_core::choice::{Memory, choose};
+use echelon_core::evidence::Verdict;
 use echelon_core::order::order;
 use echelon_core::policy::{PolicySettings, Walk};
+use echelon_core::report::{CandidateState, Down};
+use echelon_core::settled::{Room, Settled};
+use echelon_core::time::Monotonic;
 use echelon_core::view::{ViewChange, ViewRow};
 use proptest::prelude::*;
 
@@ -177,5 +182,62 @@ proptest! {
             });
             prop_assert_eq!(found.collect::<Vec<_>>(), reference(&case, &asker, domain), "for {}", asker);
         }
+    }
+}
+
+/// A route among few candidates is the beginning of the route among all, whatever is down, and what order and
+/// choice say.
+fn check_settled(world: &World, down: &[Down], most: usize) {
+    let view = world.view();
+    let live = |_, _: &_| (CandidateState::Live, String::new());
+    let settled = Settled { registry: &world.registry, view: &view, state_of: &live, down };
+    let routes = settled.of_type(&ty(CC));
+    for host in world.registry.hosts() {
+        let order = order(&view, (&world.place(host.name.as_str())).into(), &ty(CC));
+        let states = order.candidates.iter().map(|c| match () {
+            () if c.excluded.is_some() => CandidateState::Excluded,
+            () if down.iter().any(|d| d.covers(&c.manager.name, &c.manager.ty)) => CandidateState::Down,
+            () => CandidateState::Live,
+        });
+        let states: Vec<Verdict> = states.map(|state| Verdict::new(state, "")).collect();
+        let choice = choose(&order, &states, &mut Memory::default(), &host.name, Monotonic::default());
+        let mut room = Room::default();
+        let domain = routes.of_domain(host.domain, most);
+        let route = domain.route(host, &mut room);
+        let chosen = choice.chosen.map(|i| &order.candidates[i].manager.name);
+        assert_eq!(route.chosen().map(|m| &m.name), chosen);
+        assert_eq!(route.outcome(), choice.outcome);
+        let names: Vec<_> = order.candidates.iter().map(|c| &c.manager.name).take(most).collect();
+        assert_eq!(route.candidates().map(|(m, _)| &m.name).collect::<Vec<_>>(), names);
+        let (mut all, few) = (settled.route(host, &ty(CC)), route.report());
+        assert_eq!(all.candidates.len(), order.candidates.len());
+        all.candidates.truncate(most);
+        assert_eq!(few, all);
+    }
+}
+
+proptest! {
+    #[test]
+    fn settled_routes_are_what_order_and_choice_say(
+        case in case(),
+        down in prop::collection::btree_set(0_usize..10, 0..10),
+        most in 0_usize..8,
+    ) {
+        let down: Vec<_> = down.into_iter().map(|i| parse(&format!("m{i}"))).collect();
+        check_settled(&build(&case), &down, most);
+    }
+}
+
+/// More managers than a domain keeps, the nearest ones down.
+#[test]
+fn a_choice_among_all_is_found_though_a_domain_keeps_only_some() {
+    let domains = (0..20).map(|i| add_domain(&format!("/d{i}")));
+    let hosts = (0..200).map(|i| add_host(&format!("m{i}"), &format!("/d{}", i % 20)));
+    let packages = (0..200).map(|i| add_package(&format!("m{i}"), CC, manager_spec()));
+    let world = World::with(domains.chain(hosts).chain(packages));
+    for dead in [0, 10, 195, 200] {
+        // One domain after the other.
+        let down: Vec<_> = (0..dead).map(|i| parse(&format!("m{}", i * 20 % 200 + i * 20 / 200))).collect();
+        check_settled(&world, &down, 3);
     }
 }

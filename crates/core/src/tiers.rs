@@ -1,0 +1,275 @@
+//! The managers of a type as all hosts of one domain see them, in order up to the hashing that is each host's
+//! own.
+
+use crate::id::{DomainId, HostId};
+use crate::name::{HostName, ManagerType};
+use crate::order::{Candidate, Exclusion, Order};
+use crate::policy::{Effective, Walk};
+use crate::view::{Manager, View};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What the hosts of one domain share of their orders.
+///
+/// It speaks of managers by their place in the list that it was made from, which callers hand in again: many
+/// domains share one list.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiers {
+    policy: Effective,
+    /// By key, then in the order of the list.
+    seats: Vec<Seat>,
+    /// How many of the seats have a rank; those after them are excluded.
+    ranked: usize,
+    /// Whether no manager was left out.
+    complete: bool,
+}
+
+/// One manager as a domain sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    key: Key,
+    /// Its place in the list.
+    pub(crate) at: u32,
+    up: u32,
+    down: u32,
+    pub(crate) excluded: Option<Exclusion>,
+}
+
+/// What orders candidates before hashing does, the weightiest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    excluded: bool,
+    /// The walk's key; candidates that are equal so far form a tier.
+    tier: (u32, u32, u32),
+    priority: u32,
+}
+
+/// The way from a host's domain to a manager's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    up: u32,
+    down: u32,
+    fenced: bool,
+}
+
+impl Tiers {
+    /// The tiers for hosts whose domains are these (the root first). `managers` are those of the type in the
+    /// view, by host id.
+    pub(crate) fn new(
+        view: &View,
+        domains: &[DomainId],
+        ty: &ManagerType,
+        managers: &[impl Borrow<Arc<Manager>>],
+    ) -> Self {
+        let ancestry = |m: &Manager| view.hierarchy().ancestry(m.domain).map_or(&[][..], |a| a);
+        let managers = managers.iter().map(|m| m.borrow().as_ref()).map(|m| (m, ancestry(m)));
+        Self::nearest(view, domains, ty, managers, usize::MAX)
+    }
+
+    /// The nearest tiers, with `least` managers at least, or all. The ancestries of the managers' domains are at
+    /// hand. The first tier, in which a host's own manager is, is always among them.
+    pub(crate) fn nearest<'m>(
+        view: &View,
+        domains: &[DomainId],
+        ty: &ManagerType,
+        managers: impl Iterator<Item = (&'m Manager, &'m [DomainId])>,
+        least: usize,
+    ) -> Self {
+        let policy = view.effective(domains, ty);
+        let seat = |(at, (manager, ancestry)): (u32, (&Manager, &[DomainId]))| {
+            let step = Step::between(domains, ancestry, policy.fence);
+            let excluded = match () {
+                () if view.is_denied(manager.host) => Some(Exclusion::Denied),
+                () if step.fenced => Some(Exclusion::Boundary),
+                () => None,
+            };
+            let tier = tier(policy.walk, step);
+            let key = Key { excluded: excluded.is_some(), tier, priority: manager.priority };
+            Seat { key, at, up: step.up, down: step.down, excluded }
+        };
+        let mut seats: Vec<_> = (0..).zip(managers).map(seat).collect();
+        let all = seats.len();
+        if least < all {
+            let (_, last, _) = seats.select_nth_unstable_by_key(least, Seat::order);
+            let last = last.key.tier();
+            seats.retain(|seat| seat.key.tier() <= last);
+            seats.shrink_to_fit();
+        }
+        seats.sort_unstable_by_key(Seat::order);
+        let ranked = seats.partition_point(|seat| !seat.key.excluded);
+        Self { policy, complete: seats.len() == all, seats, ranked }
+    }
+
+    /// The order of one host, as far as its first `most` candidates. `score` says how much the host prefers a
+    /// manager of the list among equals.
+    pub(crate) fn rank(
+        &self,
+        host: HostId,
+        managers: &[impl Borrow<Arc<Manager>>],
+        most: usize,
+        mut score: impl FnMut(usize) -> f64,
+        ranking: &mut Ranking,
+    ) {
+        let own = managers.binary_search_by_key(&host, |m| m.borrow().host).ok();
+        let is_own = |seat: &Seat| Some(seat.at as usize) == own;
+        let Ranking { seats: ranked, equals } = ranking;
+        ranked.clear();
+        let (usable, excluded) = self.seats.split_at(self.ranked);
+        for half in [usable, excluded] {
+            if own.is_some() {
+                ranked.extend(half.iter().find(|seat| is_own(seat)));
+            }
+            for tier in half.chunk_by(|a, b| a.key == b.key) {
+                if ranked.len() >= most {
+                    return ranked.truncate(most);
+                }
+                equals.clear();
+                let others = tier.iter().filter(|seat| !is_own(seat));
+                match tier {
+                    [_] => ranked.extend(others),
+                    _ => {
+                        equals.extend(others.map(|seat| (score(seat.at as usize), *seat)));
+                        spread(equals, most - ranked.len(), managers);
+                        ranked.extend(equals.iter().map(|(_, seat)| *seat));
+                    }
+                }
+            }
+        }
+        ranked.truncate(most);
+    }
+
+    /// These seats as the candidates of a host.
+    pub(crate) fn order(
+        &self,
+        host: HostId,
+        managers: &[impl Borrow<Arc<Manager>>],
+        seats: &[Seat],
+    ) -> Order {
+        let candidate = |seat: &Seat| {
+            let manager = Arc::clone(managers[seat.at as usize].borrow());
+            let same_host = manager.host == host;
+            Candidate { manager, up: seat.up, down: seat.down, same_host, excluded: seat.excluded }
+        };
+        Order { policy: self.policy.clone(), candidates: seats.iter().map(candidate).collect() }
+    }
+
+    /// Whether these are all managers, excluded ones too.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+impl Seat {
+    fn order(&self) -> (Key, u32) {
+        (self.key, self.at)
+    }
+}
+
+impl Key {
+    fn tier(&self) -> (bool, (u32, u32, u32)) {
+        (self.excluded, self.tier)
+    }
+}
+
+/// The order of one host, and room to work it out in, which is used again for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Ranking {
+    seats: Vec<Seat>,
+    equals: Vec<(f64, Seat)>,
+}
+
+impl Ranking {
+    /// The order.
+    pub(crate) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+}
+
+/// Brings the first `most` of these into the order of their scores, the highest first; ties by name. Those of
+/// weight 0 score lowest, and so come last. What comes after those may be lost.
+fn spread(equals: &mut Vec<(f64, Seat)>, most: usize, managers: &[impl Borrow<Arc<Manager>>]) {
+    let name = |seat: &Seat| &managers[seat.at as usize].borrow().name;
+    let before = |a: &(f64, Seat), b: &(f64, Seat)| -> Ordering {
+        b.0.total_cmp(&a.0).then_with(|| name(&a.1).cmp(name(&b.1)))
+    };
+    if most < equals.len() {
+        equals.select_nth_unstable_by(most, before);
+        equals.truncate(most);
+    }
+    equals.sort_unstable_by(before);
+}
+
+/// The walk's key; candidates with an equal key form a tier.
+fn tier(walk: Walk, Step { up, down, .. }: Step) -> (u32, u32, u32) {
+    match walk {
+        Walk::Chain => (u32::from(down > 0), up, down),
+        Walk::Subtree => (up, down, 0),
+        Walk::Hops => (up + down, down, 0),
+    }
+}
+
+impl Step {
+    /// From the lowest of `from` to the lowest of `to`, both the root first.
+    fn between(from: &[DomainId], to: &[DomainId], fence: Option<DomainId>) -> Self {
+        // Both begin with the root, so that there always is a common ancestor.
+        let meet = |(down, domain): (usize, &DomainId)| Some((down, from.iter().position(|d| d == domain)?));
+        let (down, depth) = to.iter().rev().enumerate().find_map(meet).unwrap_or_default();
+        let up = from.len().saturating_sub(1 + depth);
+        let fenced = fence.is_some_and(|fence| !to.contains(&fence));
+        // Depths are at most 32; see `limits::MAX_DEPTH`.
+        Self { up: up as u32, down: down as u32, fenced }
+    }
+}
+
+/// How much one host prefers managers of one type among equals; see [`crate::order::rendezvous_score`].
+pub(crate) struct Scorer {
+    /// What is hashed; all but the manager's name stays.
+    text: Vec<u8>,
+    fixed: usize,
+}
+
+impl Scorer {
+    pub(crate) fn new(host: &HostName, ty: &ManagerType) -> Self {
+        let parts = [host.as_str().as_bytes(), &[0], ty.as_str().as_bytes(), &[0]];
+        let text = parts.concat();
+        Self { fixed: text.len(), text }
+    }
+
+    pub(crate) fn score(&mut self, manager: &Manager) -> f64 {
+        self.score_of(&manager.name, manager.weight)
+    }
+
+    pub(crate) fn score_of(&mut self, manager: &HostName, weight: u32) -> f64 {
+        if weight == 0 {
+            return 0.0;
+        }
+        self.text.truncate(self.fixed);
+        self.text.extend_from_slice(manager.as_str().as_bytes());
+        let hash = blake3::hash(&self.text);
+        let first: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a BLAKE3 hash has 32 bytes");
+        score(u64::from_be_bytes(first) >> 11, weight)
+    }
+}
+
+/// The score for the first 53 bits of a hash.
+fn score(bits: u64, weight: u32) -> f64 {
+    let u = (bits as f64 + 0.5) / (1u64 << 53) as f64;
+    // Of all 2^53 values the highest alone is rounded up to 1, whose logarithm is no divisor.
+    let u = u.min(1.0 - f64::EPSILON / 2.0);
+    -f64::from(weight) / libm::log(u)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_score_rises_with_the_hash_up_to_its_highest_value_and_is_never_infinite() {
+        let top = (1 << 53) - 1;
+        let scores = [0, 1, 1 << 30, 1 << 52, top - 4, top].map(|bits| score(bits, 1));
+        assert!(scores.is_sorted() && scores[0] > 0.0 && scores[5].is_finite(), "{scores:?}");
+        assert!(scores[5] > scores[4]);
+        assert_eq!(score(top, 3), 3.0 * score(top, 1));
+    }
+}
