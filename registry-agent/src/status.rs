@@ -9,11 +9,12 @@ use crate::metrics::Metrics;
 use crate::readings::readings;
 use crate::record::EnrolledAs;
 use crate::registry::{Identity, Link};
-use crate::routes::Routes;
+use crate::routes::{Routes, Snapshot};
 use echelon_core::id::HostId;
 use echelon_core::message::Health;
 use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
 use echelon_core::report::{AlarmReport, At, Basis, Outcome, RouteReport, Source};
+use echelon_core::route::Route;
 use echelon_core::time::Monotonic;
 use echelon_daemon::Tasks;
 use echelon_daemon::metrics::{Exposition, exposition};
@@ -165,18 +166,16 @@ impl Subject {
         }
     }
 
-    /// The route for a type that somebody has wanted before, as people and programs read it; none before there
-    /// is a replica.
-    pub(crate) fn report(&self, ty: &ManagerType) -> Option<RouteReport> {
-        let (route, replica) = self.routes.get_with_replica(ty)?;
+    /// A route as people and programs read it, with the replica that it is made from.
+    pub(crate) fn report(&self, route: &Route, replica: &Snapshot) -> RouteReport {
         let report = route.report(&replica.view, self.clock.now(), Basis::Live);
         let source = if self.link.session().is_some() { Source::Manager } else { Source::Replica };
-        Some(RouteReport {
+        RouteReport {
             at: Some(replica.mark.position.into()),
             age_ms: self.link.age().map(millis),
             source: Some(source),
             ..report
-        })
+        }
     }
 
     /// Everything that can be counted, in the format that the header `Accept` asks for.

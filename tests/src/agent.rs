@@ -22,6 +22,7 @@ pub struct Agent<'a> {
     forwards: Vec<String>,
     further: Vec<String>,
     log: String,
+    settings: String,
     process: Option<Process>,
 }
 
@@ -38,6 +39,7 @@ impl<'a> Agent<'a> {
             forwards: Vec::new(),
             further: Vec::new(),
             log: LOG.into(),
+            settings: String::new(),
             process: None,
         }
     }
@@ -81,7 +83,7 @@ impl<'a> Agent<'a> {
     /// `registry-agent run`.
     pub fn run_command(&self) -> Command {
         let mut command = self.sandbox.command(&binaries().agent);
-        let config = self.sandbox.file(&format!("agent-{}.toml", self.name), "");
+        let config = self.configure(&self.settings);
         command.arg("run").arg("--state").arg(&self.state).arg("--config").arg(config);
         command.env("ECHELON_LOG", &self.log);
         for ty in &self.forwards {
@@ -89,6 +91,18 @@ impl<'a> Agent<'a> {
         }
         command.args(&self.further);
         command
+    }
+
+    /// Writes its settings file, and says where that is.
+    pub fn configure(&self, settings: &str) -> PathBuf {
+        self.sandbox.file(&format!("agent-{}.toml", self.name), settings)
+    }
+
+    /// From its next start on, its settings file says this.
+    #[must_use]
+    pub fn with_settings(mut self, settings: &str) -> Self {
+        self.settings = settings.to_owned();
+        self
     }
 
     /// Further arguments from its next start on.

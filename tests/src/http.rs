@@ -33,6 +33,13 @@ pub fn get_unix(socket: &Path, path: &str) -> io::Result<Reply> {
     get(stream, path)
 }
 
+/// Asks a unix socket for what may take so long.
+pub fn get_unix_within(socket: &Path, path: &str, time: Duration) -> io::Result<Reply> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(time))?;
+    get(stream, path)
+}
+
 /// Asks a TCP port.
 pub fn get_tcp(addr: SocketAddr, path: &str) -> io::Result<Reply> {
     let stream = TcpStream::connect(addr)?;

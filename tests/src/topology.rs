@@ -33,6 +33,13 @@ impl Topology {
         ))
     }
 
+    /// A host with a manager of [`TYPE`] that is checked so, as TOML: `http = "/healthz"`.
+    #[must_use]
+    pub fn checked(self, name: &str, domain: &str, address: IpAddr, check: &str) -> Self {
+        self.host(name, domain, address)
+            .add(format_args!("[[host.package]]\ntype = \"{TYPE}\"\nport = {PORT}\ncheck = {{ {check} }}\n"))
+    }
+
     /// A host without packages.
     #[must_use]
     pub fn host(self, name: &str, domain: &str, address: IpAddr) -> Self {

@@ -5,6 +5,7 @@
 
 mod access;
 mod bad_input;
+mod checks;
 mod commits;
 mod dependencies;
 mod direct;
@@ -13,6 +14,7 @@ mod embedding;
 mod enrolment;
 mod examples;
 mod failover;
+mod follow;
 mod garbage;
 mod metrics;
 mod outside;

@@ -1,5 +1,6 @@
 //! A route as it is shown: to forwarders, which connect along it, and to people and programs, who read it.
 
+use crate::digest::{Digest, RowHasher};
 use crate::endpoint::Endpoint;
 use crate::evidence::Verdict;
 use crate::id::HostId;
@@ -128,6 +129,27 @@ impl Route {
             || self.entries.len() != other.entries.len()
             // The targets follow from these and the choice.
             || !self.entries.iter().zip(&other.entries).all(same)
+    }
+
+    /// What tells apart two choices or two orders of candidates, in one process or in several: routes with the same
+    /// tag are tried alike. Not part of it is what is known of candidates, as long as they are tried in the same
+    /// order, and why.
+    pub fn tag(&self) -> Digest {
+        let mut h = RowHasher::default();
+        h.text(self.asker.as_str()).text(self.ty.as_str()).number(self.outcome as u64);
+        h.number(self.entries.len() as u64);
+        for entry in &self.entries {
+            let manager = &entry.candidate.manager;
+            h.bytes(manager.host.0.as_bytes())
+                .text(manager.name.as_str())
+                .text(&manager.endpoint.to_string());
+            h.number(entry.state.may_serve().into());
+        }
+        h.number(self.chosen.map_or(0, |i| i as u64 + 1));
+        for target in &self.targets {
+            h.bytes(target.host.0.as_bytes());
+        }
+        Digest::of(h.finish())
     }
 
     /// The first candidate that is neither withdrawn nor excluded.

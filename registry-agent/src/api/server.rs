@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 /// Connections open at a time on one socket: a host's programs, each with one or two. Past it they wait
 /// in the kernel's queue.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 1024;
 
 /// How long a request's head may take to arrive, and an idle connection is kept.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);

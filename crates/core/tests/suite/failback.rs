@@ -368,3 +368,23 @@ fn a_manager_that_answers_is_used_steadily_though_its_hosts_agent_is_gone() {
     rig.pass(secs(8));
     assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Down));
 }
+
+#[test]
+fn a_tag_tells_choices_and_orders_apart_and_nothing_else() {
+    let mut rig = Rig::new(reference_case(), "agent4");
+    let home = rig.route().tag();
+    rig.report("agent3", Health::Passing);
+    rig.pass(Duration::from_secs(7));
+    assert_eq!(rig.route().tag(), home, "more is known, and nothing follows from it");
+    rig.fail("agent3");
+    let away = rig.route().tag();
+    assert_ne!(away, home, "another choice");
+    rig.fail("framework-manager");
+    let order = rig.route().tag();
+    assert!(order != away && rig.chosen() == "agent1", "the same choice, another order behind it");
+    rig.revive("framework-manager");
+    rig.revive("agent3");
+    rig.pass(Duration::from_secs(200));
+    assert_eq!((rig.chosen(), rig.route().tag()), ("agent3", home));
+    assert_ne!(Rig::new(reference_case(), "agent2").route().tag(), home, "another host");
+}

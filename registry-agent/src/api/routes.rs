@@ -1,0 +1,357 @@
+//! Routes: one, one once it has changed, all as they change.
+
+use crate::api::answers::problem;
+use crate::api::follow::{Followers, TooMany};
+use crate::routes::{Snapshot, WantError};
+use crate::status::Subject;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use echelon_core::duration;
+use echelon_core::limits::MAX_WANTED_TYPES;
+use echelon_core::name::{ManagerType, quoted};
+use echelon_core::report::{Outcome, RouteReport};
+use echelon_core::route::Route;
+use futures::stream::unfold;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// How long a caller waits who gives a tag and no time.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Longest that a caller may wait: what proxies and firewalls between leave open, and an answer that says the
+/// same again costs nothing at this rate.
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Longest tag that is taken. Ours are far shorter.
+const MAX_TAG: usize = 256;
+
+/// Time without a change after which a stream says that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A query's names and values.
+type Pairs = Vec<(String, String)>;
+
+/// `/v1/routes` and what is below it.
+pub(super) fn router<S: Clone + Send + Sync + 'static>(
+    agent: Arc<Subject>,
+    followers: Followers,
+) -> Router<S> {
+    Router::new()
+        .route("/v1/routes", get(all))
+        .route("/v1/routes/{type}", get(one))
+        .with_state(Api { agent, followers })
+}
+
+#[derive(Clone)]
+struct Api {
+    agent: Arc<Subject>,
+    followers: Followers,
+}
+
+/// A route as it is answered.
+#[derive(Serialize)]
+struct Tagged {
+    /// Differs where the choice or the order of candidates does; means nothing else. The same after a restart.
+    tag: String,
+    #[serde(flatten)]
+    route: RouteReport,
+}
+
+/// Why there is no route to answer with.
+enum Missing {
+    Unknown(String),
+    Want(WantError),
+}
+
+impl From<WantError> for Missing {
+    fn from(error: WantError) -> Self {
+        Self::Want(error)
+    }
+}
+
+impl IntoResponse for Missing {
+    fn into_response(self) -> Response {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Self::Unknown(text) => {
+                let message = format!("there is no manager of type {}", quoted(&text));
+                problem(StatusCode::NOT_FOUND, "unknown-type", &message)
+            }
+            Self::Want(error @ WantError::NoReplica) => {
+                problem(unavailable, "no-replica", &error.to_string())
+            }
+            Self::Want(error) => problem(unavailable, "no-route", &error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for Tagged {
+    fn into_response(self) -> Response {
+        let status = match self.route.outcome {
+            Outcome::Unserved => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::OK,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+impl IntoResponse for TooMany {
+    fn into_response(self) -> Response {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "too-many-waiting", &self.to_string())
+    }
+}
+
+/// The route for one type: now, or once it is another than `after` names.
+async fn one(State(api): State<Api>, Path(text): Path<String>, query: Query<Pairs>) -> Response {
+    let asked = match Asked::read(&query) {
+        Ok(asked) => asked,
+        Err(message) => return problem(StatusCode::BAD_REQUEST, "bad-query", &message),
+    };
+    let Ok(ty) = text.parse::<ManagerType>() else { return Missing::Unknown(text).into_response() };
+    match asked {
+        Asked { after: None, .. } => answer(api.now(&ty).await),
+        Asked { after: Some(tag), wait } => match api.followers.admit() {
+            Ok(_place) => answer(api.after(&ty, &tag, wait).await),
+            Err(full) => full.into_response(),
+        },
+    }
+}
+
+fn answer(found: Result<Tagged, Missing>) -> Response {
+    found.map_or_else(Missing::into_response, Tagged::into_response)
+}
+
+/// What was asked for besides the type.
+struct Asked {
+    after: Option<String>,
+    wait: Duration,
+}
+
+impl Asked {
+    fn read(pairs: &Pairs) -> Result<Self, String> {
+        let mut asked = Self { after: None, wait: WAIT };
+        for (name, value) in pairs {
+            match name.as_str() {
+                "after" if value.len() > MAX_TAG => return Err("after is no tag of an answer".into()),
+                "after" => asked.after = Some(value.clone()),
+                "wait" => asked.wait = wait(value)?,
+                _ => return Err(format!("{} is not known: use after and wait", quoted(name))),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration::parse(text).map_err(|e| format!("wait {} {e}", quoted(text)))?;
+    let most = duration::print(LONGEST_WAIT);
+    if wait > LONGEST_WAIT { Err(format!("wait is {text}: use 0s to {most}")) } else { Ok(wait) }
+}
+
+/// Every route as it is, then each that changes: as long as the caller listens.
+async fn all(State(api): State<Api>, query: Query<Pairs>) -> Response {
+    let types = match followed(&query) {
+        Ok(types) => types,
+        Err(message) => return problem(StatusCode::BAD_REQUEST, "bad-query", &message),
+    };
+    let place = match api.followers.admit() {
+        Ok(place) => place,
+        Err(full) => return full.into_response(),
+    };
+    let mut changes = api.agent.routes.changes();
+    // All that there is now is news to this caller.
+    changes.mark_changed();
+    let start = Following { api, types, changes, due: Vec::new(), told: BTreeMap::new(), _place: place };
+    let events = unfold(start, |mut following| async move {
+        let event = following.next().await?;
+        Some((Ok::<_, Infallible>(event), following))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+/// The types to follow; none means all there are.
+fn followed(pairs: &Pairs) -> Result<Option<BTreeSet<ManagerType>>, String> {
+    let (mut stream, mut types) = (false, BTreeSet::new());
+    for (name, value) in pairs {
+        match name.as_str() {
+            "stream" => stream = true,
+            "type" => types.extend([value.parse::<ManagerType>().map_err(|e| e.to_string())?]),
+            _ => return Err(format!("{} is not known: use stream and type", quoted(name))),
+        }
+    }
+    match types.len() {
+        _ if !stream => Err("ask for /v1/routes/TYPE, or follow all with /v1/routes?stream".into()),
+        0 => Ok(None),
+        1..=MAX_WANTED_TYPES => Ok(Some(types)),
+        _ => Err(format!("at most {MAX_WANTED_TYPES} types can be followed")),
+    }
+}
+
+/// A stream under way. Events are made when the caller has read those before, so that whoever reads slowly is told
+/// the last of several changes and holds up nobody.
+struct Following {
+    api: Api,
+    types: Option<BTreeSet<ManagerType>>,
+    changes: watch::Receiver<u64>,
+    /// What has to be looked at since the last change, in reverse.
+    due: Vec<ManagerType>,
+    /// The tags that were told; none for a type of which it was told that it has no managers.
+    told: BTreeMap<ManagerType, Option<String>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Following {
+    /// The next event; none when the agent stops.
+    async fn next(&mut self) -> Option<Event> {
+        let stop = self.api.agent.tasks.shutdown();
+        loop {
+            while let Some(ty) = self.due.pop() {
+                if let Some(event) = self.look(ty).await {
+                    return Some(event);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                // Never fails while the agent is there.
+                _ = self.changes.changed() => self.due = self.there(),
+            }
+        }
+    }
+
+    /// The types to look at, in reverse.
+    fn there(&self) -> Vec<ManagerType> {
+        let types = match (&self.types, self.api.agent.routes.replica()) {
+            (Some(types), _) => types.clone(),
+            (None, Some(replica)) => {
+                let told = self.told.keys().cloned();
+                replica.view.managers().map(|m| m.ty.clone()).chain(told).collect()
+            }
+            (None, None) => BTreeSet::new(),
+        };
+        types.into_iter().rev().collect()
+    }
+
+    /// What there is to tell of this type.
+    async fn look(&mut self, ty: ManagerType) -> Option<Event> {
+        match self.api.current(&ty).await {
+            Ok(current) => {
+                let tag = Some(current.tag.clone());
+                let event = Event::default().event("route").id(&current.tag);
+                (self.told.insert(ty, tag.clone()) != Some(tag)).then_some(())?;
+                event.json_data(self.api.tagged(current)).ok()
+            }
+            Err(Missing::Unknown(text)) => {
+                let gone = Gone { ty: text, error: "unknown-type" };
+                (self.told.insert(ty, None) != Some(None)).then_some(())?;
+                Event::default().event("gone").json_data(gone).ok()
+            }
+            // There is nothing to tell yet.
+            Err(Missing::Want(_)) => None,
+        }
+    }
+}
+
+/// A type that has no managers.
+#[derive(Serialize)]
+struct Gone {
+    #[serde(rename = "type")]
+    ty: String,
+    error: &'static str,
+}
+
+/// A route, what it was made from, and its tag.
+struct Current {
+    tag: String,
+    route: Arc<Route>,
+    replica: Arc<Snapshot>,
+}
+
+impl Api {
+    async fn current(&self, ty: &ManagerType) -> Result<Current, Missing> {
+        let routes = &self.agent.routes;
+        let replica = routes.replica().ok_or(WantError::NoReplica)?;
+        // Only types that exist are kept routes for, so that callers who invent some take up no room.
+        if replica.view.managers_of(ty).next().is_none() {
+            return Err(Missing::Unknown(ty.to_string()));
+        }
+        routes.want(ty).await?;
+        let (route, replica) = routes.get_with_replica(ty).ok_or(WantError::NoReplica)?;
+        Ok(Current { tag: self.followers.tag(&route), route, replica })
+    }
+
+    fn tagged(&self, current: Current) -> Tagged {
+        Tagged { route: self.agent.report(&current.route, &current.replica), tag: current.tag }
+    }
+
+    async fn now(&self, ty: &ManagerType) -> Result<Tagged, Missing> {
+        Ok(self.tagged(self.current(ty).await?))
+    }
+
+    /// The same once its tag is another, at the end of `wait`, or when the agent stops.
+    async fn after(&self, ty: &ManagerType, tag: &str, wait: Duration) -> Result<Tagged, Missing> {
+        let (end, stop) = (Instant::now() + wait, self.agent.tasks.shutdown());
+        let mut changes = self.agent.routes.changes();
+        loop {
+            changes.mark_unchanged();
+            let current = self.current(ty).await?;
+            if current.tag != tag {
+                return Ok(self.tagged(current));
+            }
+            tokio::select! {
+                // Never fails while the agent is there.
+                _ = changes.changed() => {}
+                () = sleep_until(end) => return self.now(ty).await,
+                () = stop.cancelled() => return Ok(self.tagged(current)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(query: &[(&str, &str)]) -> Pairs {
+        query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn a_wait_has_bounds_and_what_is_misspelt_is_named() {
+        let asked = |query: &[(&str, &str)]| Asked::read(&pairs(query)).map(|a| (a.after, a.wait));
+        assert_eq!(asked(&[]), Ok((None, WAIT)));
+        let after = |wait| Ok((Some("a".into()), Duration::from_secs(wait)));
+        assert_eq!(asked(&[("after", "a")]), after(30));
+        assert_eq!(asked(&[("after", "a"), ("wait", "5m")]), after(300));
+        assert_eq!(asked(&[("after", "a"), ("wait", "0s")]), after(0));
+        let long = "x".repeat(MAX_TAG + 1);
+        for (query, words) in [
+            (("wait", "301s"), "wait is 301s: use 0s to 5m"),
+            (("wait", "30"), "wait \"30\" is no duration"),
+            (("watt", "30s"), "\"watt\" is not known: use after and wait"),
+            (("after", long.as_str()), "after is no tag of an answer"),
+        ] {
+            let error = asked(&[query]).unwrap_err();
+            assert!(error.starts_with(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_of_all_types_or_of_those_that_are_named() {
+        let types = |query: &[(&str, &str)]| followed(&pairs(query)).map(|t| t.map(|t| t.len()));
+        assert_eq!(types(&[("stream", "")]), Ok(None));
+        assert_eq!(types(&[("type", "a"), ("stream", "1"), ("type", "b"), ("type", "a")]), Ok(Some(2)));
+        assert!(types(&[]).unwrap_err().contains("/v1/routes?stream"));
+        assert!(types(&[("stream", ""), ("type", "A")]).unwrap_err().contains("manager type \"A\""));
+        let many: Vec<_> = (0..=MAX_WANTED_TYPES).map(|i| ("type".to_owned(), format!("t{i}"))).collect();
+        assert!(followed(&[many, pairs(&[("stream", "")])].concat()).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! Checks that demand an answer: what hangs or says that it is ill is left, wherever its callers are.
+
+use echelon_tests::skip::have;
+use echelon_tests::topology::PORT;
+use echelon_tests::{Agent, Manager, Process, Sandbox, TYPE, Topology, wait_for};
+use rustix::process::Signal;
+use std::net::SocketAddr;
+use std::process::Command;
+
+/// A gRPC server with the health service of its library. It serves nothing while a file exists.
+const GRPC_SERVER: &str = r#"
+import os, sys, time
+from concurrent import futures
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+address, ill = sys.argv[1], sys.argv[2]
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+servicer = health.HealthServicer()
+health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+assert server.add_insecure_port(address)
+servicer.set("acme.Control", health_pb2.HealthCheckResponse.SERVING)
+server.start()
+while True:
+    time.sleep(0.05)
+    word = "NOT_SERVING" if os.path.exists(ill) else "SERVING"
+    servicer.set("acme.Control", getattr(health_pb2.HealthCheckResponse, word))
+"#;
+
+/// One domain with a manager (`near`, which has an agent) and a caller, and one manager (`hub`) above.
+struct Scene<'a> {
+    _registry: Manager<'a>,
+    caller: Agent<'a>,
+    near: Agent<'a>,
+    /// Of the manager on `near`.
+    process: Process,
+}
+
+impl<'a> Scene<'a> {
+    /// With this check of `near` in the registry, these settings of its agent, and this program as its manager.
+    fn set(
+        sandbox: &'a Sandbox,
+        check: &str,
+        settings: &str,
+        program: impl Fn(SocketAddr) -> Command,
+    ) -> Self {
+        let registry = Manager::running(sandbox);
+        let (mut near, mut caller) =
+            (Agent::new(sandbox, "near").with_settings(settings), Agent::new(sandbox, "caller"));
+        let hub = sandbox.address();
+        let topology = Topology::new()
+            .policy("failback_hold = \"1s\"\nfailback_jitter = \"0s\"")
+            .manager("hub", "/", hub)
+            .checked("near", "/x", near.address(), check)
+            .host("caller", "/x", caller.address());
+        registry.apply(&topology);
+        let at = SocketAddr::new(near.address(), PORT);
+        let process = Process::spawn("near-manager", program(at), &sandbox.logs());
+        for agent in [&mut near, &mut caller] {
+            agent.enroll_with(&registry);
+            agent.start_ready();
+        }
+        let scene = Self { _registry: registry, caller, near, process };
+        scene.wait_passing();
+        scene
+    }
+
+    fn wait_passing(&self) {
+        wait_for("the check to pass", || {
+            let status = self.near.get("/v1/status").unwrap().json();
+            (status["packages"][TYPE] == "passing").then_some(()).ok_or(status)
+        });
+        self.caller.wait_served_by(TYPE, "near");
+    }
+
+    /// Waits until the caller has left `near`, for this reason.
+    fn wait_left(&self, why: &str) {
+        self.caller.wait_served_by(TYPE, "hub");
+        wait_for("the reason to be told", || {
+            let route = self.caller.route(TYPE);
+            let near = route["candidates"].as_array().unwrap().iter().find(|c| c["host"] == "near").unwrap();
+            let told = near["state"] == "down" && near["reason"].as_str().unwrap().contains(why);
+            told.then_some(()).ok_or_else(|| near.clone())
+        });
+    }
+}
+
+fn python(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).args(arguments);
+    command
+}
+
+fn http_server(at: SocketAddr) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", &at.ip().to_string(), &at.port().to_string()]);
+    command.current_dir("/proc/self/task");
+    command
+}
+
+/// The kernel accepts connections for a process that hangs, so that a connect would pass for ever.
+#[test]
+fn a_manager_that_hangs_fails_its_http_check_and_is_left_until_it_answers_again() {
+    if !have("a_manager_that_hangs_fails_its_http_check", "python3", &["-c", "import http.server"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let scene = Scene::set(&sandbox, "http = \"/\"", "", http_server);
+    scene.process.signal(Signal::STOP);
+    scene.wait_left("no answer within 500ms");
+    scene.process.signal(Signal::CONT);
+    scene.wait_passing();
+}
+
+#[test]
+fn the_status_that_is_asked_for_passes() {
+    if !have("the_status_that_is_asked_for_passes", "python3", &["-c", "import http.server"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let scene = Scene::set(&sandbox, "http = \"/none\", status = 404", "", http_server);
+    scene.process.signal(Signal::STOP);
+    scene.wait_left("no answer within 500ms");
+}
+
+/// Against the health service of gRPC's own library.
+#[test]
+fn a_manager_that_says_it_does_not_serve_fails_its_grpc_check() {
+    let name = "a_manager_that_says_it_does_not_serve_fails_its_grpc_check";
+    if !have(name, "python3", &["-c", "import grpc, grpc_health"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let ill = sandbox.path("ill");
+    let server = |at: SocketAddr| python(GRPC_SERVER, &[&at.to_string(), &ill.to_string_lossy()]);
+    let scene = Scene::set(&sandbox, "grpc = \"acme.Control\"", "", server);
+    std::fs::write(&ill, "").unwrap();
+    scene.wait_left("answered NOT_SERVING");
+    std::fs::remove_file(&ill).unwrap();
+    scene.wait_passing();
+    scene.process.signal(Signal::STOP);
+    scene.wait_left("no answer within 500ms");
+    scene.process.signal(Signal::CONT);
+    scene.wait_passing();
+}
+
+/// A command from the host's own settings goes before the registry's check, and its first line is the reason.
+#[test]
+fn a_command_of_the_host_decides_in_place_of_the_registrys_check() {
+    if !have("a_command_of_the_host_decides", "python3", &["-c", "import http.server"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let ill = sandbox.path("ill");
+    let script = sandbox.file(
+        "check.sh",
+        format!("test \"$ECHELON_CHECK_TYPE\" = {TYPE} || exit 9\ntest ! -e {} && exit\necho 'the disk is full'\nexit 1\n", ill.display()),
+    );
+    let settings =
+        format!("[check.{TYPE}]\nexec = [\"/bin/sh\", \"{}\"]\ninterval = \"200ms\"\n", script.display());
+    // The registry's own check could never pass.
+    let scene = Scene::set(&sandbox, "http = \"/none\"", &settings, http_server);
+    std::fs::write(&ill, "").unwrap();
+    scene.wait_left("the disk is full");
+    std::fs::remove_file(&ill).unwrap();
+    scene.wait_passing();
+}
