@@ -343,7 +343,7 @@ impl View {
 
     /// Whether there is a manager of any type but `registry`.
     pub fn has_managers(&self) -> bool {
-        self.managers.values().any(|m| !m.ty.is_registry())
+        self.managers.keys().any(|ty| !ty.is_registry())
     }
 
     /// Whether packages of this host are denied.
