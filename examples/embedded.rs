@@ -176,7 +176,12 @@ async fn enrol(console: &Path, host: &str, domain: &str, state: &Path) -> Result
         uses_left: 1,
     };
     let change = Change::CreateToken { token: row, domain: domain.clone() };
-    let set = ChangeSet { request: new_request_id(), if_revision: None, changes: vec![change] };
+    let set = ChangeSet {
+        request: new_request_id(),
+        if_revision: None,
+        allow_shrink: false,
+        changes: vec![change],
+    };
     let client = ManagerClient::connect(&console, &[]).await?;
     client.edit(set, false).await?;
     client.close().await;
