@@ -4,7 +4,7 @@
 use crate::failover::Scene;
 use echelon_tests::binaries::{example, workspace};
 use echelon_tests::skip::have;
-use echelon_tests::{Answer, Process, Sandbox, TYPE, wait_until, wait_within};
+use echelon_tests::{Answer, Process, Sandbox, TYPE, wait_for, wait_until, wait_within};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -82,6 +82,35 @@ fn the_embedded_example_tells_its_story() {
     for expected in order {
         assert!(lines.any(|line| line.starts_with(expected)), "no {expected:?} in its place:\n{out}");
     }
+}
+
+/// A program beside an agent follows its route, calls whom it leads to, and does not mind that the agent is
+/// started anew meanwhile.
+#[test]
+fn the_sidecar_example_follows_its_route_through_restarts() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let mut command = sandbox.command(&example("sidecar"));
+    command.arg(TYPE).env("ECHELON_AGENT_SOCKET", scene.caller.api());
+    let mut program = Process::spawn("sidecar", command, &sandbox.logs());
+    let mut said = |what: &str, times: usize| {
+        wait_for(&format!("{what:?} {times} times"), || {
+            assert!(program.is_running(), "it ended:\n{}", program.log());
+            let out = fs::read_to_string(sandbox.logs().join("sidecar.out")).unwrap();
+            if out.lines().filter(|l| l.starts_with(what)).count() >= times { Ok(()) } else { Err(out) }
+        });
+    };
+    said("nearest   near at ", 1);
+    said("answered  near", 1);
+    scene.near.kill();
+    // Somebody has to notice.
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "hub");
+    said("route     hub near: connection refused", 1);
+    said("answered  hub", 1);
+    scene.caller.kill9();
+    scene.caller.start_ready();
+    scene.near.revive();
+    said("answered  near", 2);
 }
 
 /// A program in a language without a client of ours needs one file.
