@@ -10,6 +10,7 @@ mod commits;
 mod dependencies;
 mod direct;
 mod dropped;
+mod edits;
 mod embedding;
 mod enrolment;
 mod examples;
