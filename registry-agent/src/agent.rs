@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::dialer::Parts;
 use crate::direct::Direct;
-use crate::forward::Forwarder;
+use crate::forward::{self, Forwarder};
 use crate::listen::{BindError, Forward, Listen, Listener};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
@@ -35,6 +35,12 @@ use tracing::{Instrument, info, info_span};
 /// How long an agent that ends leaves open connections, where nobody says otherwise.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// Threads for forwarders where nobody says otherwise: two, or one on a machine with a single core. Two carry
+/// what a network card can, and a host has other work than to forward.
+pub fn default_forward_threads() -> usize {
+    forward::default_threads()
+}
+
 /// What an agent is started with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentConfig {
@@ -50,6 +56,9 @@ pub struct AgentConfig {
     pub direct: bool,
     /// How its host's own packages are checked, where that is not as the registry says.
     pub checks: HostChecks,
+    /// Threads that forwarders have for themselves; with 0 they work on the runtime that the agent is
+    /// started on. [`default_forward_threads`] for an agent that has a process of its own.
+    pub forward_threads: usize,
     /// How long open connections are left when it ends.
     pub stop_grace: Duration,
 }
@@ -75,6 +84,7 @@ impl AgentConfig {
             forwards: Vec::new(),
             direct: true,
             checks: HostChecks::new(),
+            forward_threads: 0,
             stop_grace: DEFAULT_STOP_GRACE,
         }
     }
@@ -268,10 +278,12 @@ async fn start(
         info!("No routes yet: {error}");
     }
 
+    let threads = if config.forwards.is_empty() { 0 } else { config.forward_threads };
+    let crew = Arc::new(forward::crew(threads));
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
     let mut forwarders = Vec::new();
     for forward in &config.forwards {
-        forwarders.push(Forwarder::start(forward, parts.clone()).await?);
+        forwarders.push(Forwarder::start(forward, parts.clone(), Arc::clone(&crew)).await?);
     }
     let connector = Connector::new(parts);
     let mut directs = Vec::new();

@@ -2,8 +2,12 @@
 
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::name::Text;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
@@ -67,18 +71,39 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Text> {
 }
 
 async fn one(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr).await?;
-    if has_met_itself(&stream)? {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    set_tcp_nodelay(&socket, true)?;
+    // On this host the other side has answered before the first call returns, and the second says so:
+    // then nobody has to wait to be told.
+    let connected = try_connect(&socket, addr)? || try_connect(&socket, addr)?;
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    if has_met_itself(&stream, addr)? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Begins to connect, or asks how it stands: true once connected, false while there is no answer.
+fn try_connect(socket: &OwnedFd, addr: SocketAddr) -> io::Result<bool> {
+    match rustix::net::connect(socket, &addr) {
+        Ok(()) | Err(Errno::ISCONN) => Ok(true),
+        Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A connect to a port of this host that nobody listens on may be given that very port as its own, and
 /// so meet itself (simultaneous open, RFC 9293, section 3.5).
-fn has_met_itself(stream: &TcpStream) -> io::Result<bool> {
-    Ok(stream.local_addr()? == stream.peer_addr()?)
+fn has_met_itself(stream: &TcpStream, peer: SocketAddr) -> io::Result<bool> {
+    Ok(stream.local_addr()? == peer)
 }
 
 fn cannot_resolve(name: &str, error: &io::Error) -> Text {
@@ -126,10 +151,10 @@ mod tests {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = socket.local_addr().unwrap();
-        assert!(has_met_itself(&socket.connect(addr).await.unwrap()).unwrap());
+        assert!(has_met_itself(&socket.connect(addr).await.unwrap(), addr).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(!has_met_itself(&stream).unwrap());
+        let addr = listener.local_addr().unwrap();
+        assert!(!has_met_itself(&one(addr).await.unwrap(), addr).unwrap());
     }
 
     #[tokio::test]

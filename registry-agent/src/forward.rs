@@ -1,11 +1,15 @@
 //! Forwarders: local ports and sockets that lead to the nearest live manager of a type.
 
 mod backends;
+mod crew;
 mod forwarder;
+mod pipe;
+mod relay;
 #[cfg(test)]
 mod tests;
 mod throttle;
 
+pub(crate) use crew::{crew, default_threads};
 pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;
 pub use forwarder::raise_descriptor_limit;

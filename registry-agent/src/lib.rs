@@ -49,7 +49,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 
-pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError};
+pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError, default_forward_threads};
 pub use alarms::Alarms;
 pub use check::{HostCheck, HostCheckError, HostChecks, What};
 pub use connector::{ConnectError, Connected, Connector};

@@ -7,13 +7,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -146,18 +148,33 @@ impl TryFrom<String> for Forward {
     }
 }
 
-/// An open place to listen at. Dropping it closes it, and removes the socket's file.
+/// Callers taken one after the other before those taken get their turn.
+const ACCEPTED_AT_ONCE: u32 = 4;
+
+/// An open place to listen at. Dropping it, and all that share it, closes it, and removes the socket's file.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    kind: Kind,
+    queue: Queue,
     at: Listen,
+    file: Option<Arc<SocketFile>>,
 }
 
+/// A queue of callers, not yet bound to any runtime.
 #[derive(Debug)]
-enum Kind {
+enum Queue {
+    Tcp(std::net::TcpListener),
+    Unix(StdUnixListener),
+}
+
+/// A queue of callers that one runtime waits at.
+enum Door {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
+
+/// The file of a unix socket; removed when it is dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
 
 /// A connection that somebody on this host made.
 #[derive(Debug)]
@@ -171,14 +188,17 @@ impl Listener {
     pub(crate) fn bind(listen: &Listen) -> Result<Self, BindError> {
         match listen {
             Listen::Unix(path) => {
-                let kind = Kind::Unix(bind_unix(path, SOCKET_MODE)?);
+                let failed = |source| BindUnixError::Io { action: "use", path: path.clone(), source };
+                let socket = bind_unix(path, SOCKET_MODE)?;
+                let file = Some(Arc::new(SocketFile(path.clone())));
+                let queue = Queue::Unix(socket.into_std().map_err(failed)?);
                 give_to_group(path);
-                Ok(Self { kind, at: listen.clone() })
+                Ok(Self { queue, at: listen.clone(), file })
             }
             Listen::Tcp(addr) => {
                 let addr = *addr;
-                let (listener, at) = bind_tcp(addr).map_err(|source| BindError::Tcp { addr, source })?;
-                Ok(Self { kind: Kind::Tcp(listener), at: Listen::Tcp(at) })
+                let (socket, at) = bind_tcp(addr).map_err(|source| BindError::Tcp { addr, source })?;
+                Ok(Self { queue: Queue::Tcp(socket), at: Listen::Tcp(at), file: None })
             }
         }
     }
@@ -188,8 +208,24 @@ impl Listener {
         &self.at
     }
 
-    /// Hands callers to `welcome` until `stop`, each with the place it holds until that is dropped. Past
-    /// `most` places callers wait in the kernel's queue. `complain` hears when the system refuses to accept.
+    /// The same place once more: whoever serves first gets the next caller.
+    pub(crate) fn share(&self) -> Result<Self, BindError> {
+        let queue = match (&self.queue, &self.at) {
+            (Queue::Tcp(socket), Listen::Tcp(addr)) => {
+                let shared = socket.try_clone();
+                Queue::Tcp(shared.map_err(|source| BindError::Tcp { addr: *addr, source })?)
+            }
+            (Queue::Tcp(_), Listen::Unix(_)) => unreachable!("a port has no path"),
+            (Queue::Unix(socket), _) => {
+                let path = || self.file.as_ref().map(|file| file.0.clone()).unwrap_or_default();
+                let failed = |source| BindUnixError::Io { action: "share", path: path(), source };
+                Queue::Unix(socket.try_clone().map_err(failed)?)
+            }
+        };
+        Ok(Self { queue, at: self.at.clone(), file: self.file.clone() })
+    }
+
+    /// [`Self::serve_within`] up to `most` places of its own.
     pub(crate) async fn serve(
         self,
         most: usize,
@@ -197,52 +233,103 @@ impl Listener {
         welcome: impl Fn(Caller, OwnedSemaphorePermit),
         complain: impl Fn(&io::Error),
     ) {
-        let places = Arc::new(Semaphore::new(most));
-        loop {
-            let accept = async {
-                let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-                (place, self.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                accepted = accept => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok(caller) => welcome(caller.without_delay(), place),
-                Err(error) => {
-                    complain(&error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        self.serve_within(&Arc::new(Semaphore::new(most)), stop, welcome, complain).await;
     }
 
+    /// Hands callers to `welcome` until `stop`, each with the place it holds until that is dropped. While
+    /// there is no place, callers wait in the kernel's queue. `complain` hears when the system refuses to
+    /// accept. Runs on the runtime that first polls it.
+    pub(crate) async fn serve_within(
+        self,
+        places: &Arc<Semaphore>,
+        stop: CancellationToken,
+        welcome: impl Fn(Caller, OwnedSemaphorePermit),
+        complain: impl Fn(&io::Error),
+    ) {
+        let Self { queue, file, .. } = self;
+        let door = match queue.open() {
+            Ok(door) => door,
+            Err(error) => return complain(&error),
+        };
+        let accepting = async {
+            for taken in 1_u32.. {
+                let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
+                match door.accept().await {
+                    Ok(caller) => welcome(caller, place),
+                    Err(error) => {
+                        complain(&error);
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+                if taken.is_multiple_of(ACCEPTED_AT_ONCE) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = accepting => {}
+        }
+        drop((door, file));
+    }
+}
+
+impl Queue {
+    /// Waits at the queue on this runtime.
+    fn open(self) -> io::Result<Door> {
+        Ok(match self {
+            Self::Tcp(socket) => Door::Tcp(TcpListener::from_std(socket)?),
+            Self::Unix(socket) => Door::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+}
+
+impl Door {
     /// The next caller. Dropping the future loses nobody.
     async fn accept(&self) -> io::Result<Caller> {
-        match &self.kind {
-            Kind::Tcp(listener) => listener.accept().await.map(|(stream, _)| Caller::Tcp(stream)),
-            Kind::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Caller::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
         }
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Listen::Unix(path) = &self.at {
-            // One that stays is found stale, and removed, by the next who listens there.
-            let _ = std::fs::remove_file(path);
-        }
+        // One that stays is found stale, and removed, by the next who listens there.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Caller {
-    /// Small writes leave at once, as they would without a forwarder between.
-    fn without_delay(self) -> Self {
-        if let Self::Tcp(stream) = &self {
-            // Refused only for a connection that is gone already.
-            let _ = stream.set_nodelay(true);
+    /// Ready once there may be something to read.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
-        self
+    }
+
+    /// Ready once there may be room to write.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Does `io` if the socket is ready for it; where `io` says that it would have to wait, it no longer
+    /// counts as ready.
+    pub(crate) fn try_io<R>(
+        &self,
+        interest: Interest,
+        io: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, || io(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(interest, || io(stream.as_fd())),
+        }
     }
 
     /// Closes the connection so that the caller sees an error, not an empty answer: over TCP it is reset.
@@ -271,14 +358,25 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
     fields.filter_map(|f| Some((*f.first()?, *f.get(2)?))).find(|(n, _)| *n == name)?.1.parse().ok()
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn bind_tcp(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // An agent that restarts takes its port over from connections that are still winding down.
     socket.set_reuseaddr(true)?;
+    // What is accepted inherits it: small writes leave at once, as they would without a forwarder between.
+    socket.set_nodelay(true)?;
     socket.bind(addr)?;
-    let listener = socket.listen(BACKLOG)?;
+    let listener = socket.listen(BACKLOG)?.into_std()?;
     let at = listener.local_addr()?;
     Ok((listener, at))
+}
+
+impl AsFd for Caller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
 }
 
 impl AsyncRead for Caller {

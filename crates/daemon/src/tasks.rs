@@ -88,11 +88,26 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_in(&self.span(name), name, task);
+    }
+
+    /// A span for tasks of this `name`, as [`Self::spawn`] makes one for each.
+    pub fn span(&self, name: &'static str) -> Span {
+        error_span!(parent: &self.inner.span, "task", role = name)
+    }
+
+    /// [`Self::spawn`] in a span that many tasks share.
+    ///
+    /// # Panics
+    /// As [`Self::spawn`].
+    pub fn spawn_in<F>(&self, span: &Span, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let Some((entry, abortable)) = self.enter(name, AssertUnwindSafe(task).catch_unwind()) else {
             return;
         };
-        let tasks = self.clone();
-        let span = error_span!(parent: &self.inner.span, "task", role = name);
+        let (tasks, span) = (self.clone(), span.clone());
         let counted = async move {
             let _entry = entry;
             if let Ok(Err(panic)) = abortable.await {

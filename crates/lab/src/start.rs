@@ -198,6 +198,8 @@ impl Plan<'_> {
             forwards: types.iter().zip(0..).map(forward).collect(),
             // The APIs of all hosts are in one directory.
             direct: false,
+            // Hundreds of agents in one process are to share its threads.
+            forward_threads: 0,
             // Whoever writes `agent down` wants to see what happens without it, not how it says goodbye.
             stop_grace: Duration::ZERO,
             ..AgentConfig::new(self.directory.agent(host))

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::config::{ConfigError, layered, layered_list, load_or_default};
 use echelon_daemon::{Exit, LogArgs, Tasks, notify, shutdown};
-use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Listen};
+use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Listen, default_forward_threads};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::{error, info, warn};
@@ -110,6 +110,7 @@ fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
         direct: layered(args.direct, file.direct, true),
         checks: file.check,
+        forward_threads: layered(None, file.forward_threads, default_forward_threads()),
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
     }
 }

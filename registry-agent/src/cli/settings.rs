@@ -35,6 +35,9 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # Forwarders: whoever connects there is led to the nearest live manager of the type.
 #forward = ["command-control=127.0.0.1:7400"]
 
+# Threads for forwarders. Default: two, or one on a machine with a single core; 0: they share the agent's.
+#forward_threads = 2
+
 # How long open connections are left when the agent ends.
 #stop_grace = "10s"
 
@@ -58,6 +61,7 @@ pub(crate) struct File {
     pub(crate) api: Option<Vec<Listen>>,
     pub(crate) forward: Option<Vec<Forward>>,
     pub(crate) direct: Option<bool>,
+    pub(crate) forward_threads: Option<usize>,
     pub(crate) stop_grace: Option<HumanDuration>,
     pub(crate) log: LogConfig,
     pub(crate) check: HostChecks,
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(file.api.unwrap(), [Listen::Unix(DEFAULT_API.into())]);
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
         assert_eq!(file.direct, Some(true));
+        assert_eq!(file.forward_threads, Some(2));
         assert!(file.managers.is_some() && file.forward.is_some());
         assert_eq!(file.log, LogConfig::defaults());
         let check = &file.check["command-control"];

@@ -15,9 +15,17 @@ use tracing::info;
 /// The managers that connections are open to.
 #[derive(Debug, Default)]
 pub(crate) struct Backends {
-    open: Mutex<BTreeMap<HostId, Backend>>,
-    /// A manager has got its first connection.
-    new: Notify,
+    state: Mutex<State>,
+    /// A manager that serves no more has got a connection.
+    late: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// A manager stays here after its last connection, for the next, as long as it serves.
+    open: BTreeMap<HostId, Backend>,
+    /// The managers that may have connections, by the route that was last looked at.
+    serving: BTreeSet<HostId>,
 }
 
 #[derive(Debug, Default)]
@@ -44,11 +52,11 @@ impl Open<'_> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let mut open = self.backends.open();
-        let Some(backend) = open.get_mut(&self.host) else { return };
+        let mut state = self.backends.state();
+        let Some(backend) = state.open.get_mut(&self.host) else { return };
         backend.connections = backend.connections.saturating_sub(1);
-        if backend.connections == 0 {
-            open.remove(&self.host);
+        if backend.connections == 0 && !state.serving.contains(&self.host) {
+            state.open.remove(&self.host);
         }
     }
 }
@@ -56,12 +64,12 @@ impl Drop for Open<'_> {
 impl Backends {
     /// Counts a connection to the manager on `host`.
     pub(crate) fn opened(&self, host: HostId) -> Open<'_> {
-        let mut open = self.open();
-        let backend = open.entry(host).or_default();
-        backend.connections += 1;
-        if backend.connections == 1 {
-            self.new.notify_one();
+        let mut state = self.state();
+        if !state.serving.contains(&host) {
+            self.late.notify_one();
         }
+        let backend = state.open.entry(host).or_default();
+        backend.connections += 1;
         if backend.cut.is_cancelled() {
             // Those before were cut and have not all noticed; this one was made since and is its own case.
             backend.cut = CancellationToken::new();
@@ -71,7 +79,9 @@ impl Backends {
 
     /// How many connections are open, by manager.
     pub(crate) fn counts(&self) -> BTreeMap<HostId, usize> {
-        self.open().iter().map(|(host, backend)| (*host, backend.connections)).collect()
+        let state = self.state();
+        let counts = state.open.iter().map(|(host, backend)| (*host, backend.connections));
+        counts.filter(|(_, connections)| *connections > 0).collect()
     }
 
     /// Closes connections of managers that serve no more, after the `drain_timeout` of the route. A manager
@@ -84,7 +94,7 @@ impl Backends {
             let due = draining.values().min().copied();
             tokio::select! {
                 next = watch.next() => route = next,
-                () = self.new.notified() => {}
+                () = self.late.notified() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.cut_overdue(&mut draining);
                 }
@@ -94,10 +104,15 @@ impl Backends {
 
     /// Sets a deadline for managers that have stopped serving, and lifts it for those that serve again.
     fn plan(&self, route: &Route, draining: &mut BTreeMap<HostId, Instant>) {
+        let mut state = self.state();
         let serving = serving(route);
-        let open: BTreeSet<HostId> = self.open().keys().copied().collect();
-        draining.retain(|host, _| open.contains(host) && !serving.contains(host));
-        for host in open.difference(&serving) {
+        state.open.retain(|host, backend| backend.connections > 0 || serving.contains(host));
+        let leaving: BTreeSet<HostId> =
+            state.open.keys().filter(|host| !serving.contains(host)).copied().collect();
+        state.serving = serving;
+        drop(state);
+        draining.retain(|host, _| leaving.contains(host));
+        for host in &leaving {
             draining.entry(*host).or_insert_with(|| {
                 let timeout: Duration = route.policy.drain_timeout;
                 info!(manager.type = %route.ty, manager.host.id = %host, ?timeout, "Draining");
@@ -108,21 +123,21 @@ impl Backends {
 
     fn cut_overdue(&self, draining: &mut BTreeMap<HostId, Instant>) {
         let now = Instant::now();
-        let open = self.open();
+        let state = self.state();
         draining.retain(|host, due| {
             if *due > now {
                 return true;
             }
-            if let Some(backend) = open.get(host) {
+            if let Some(backend) = state.open.get(host) {
                 backend.cut.cancel();
             }
             false
         });
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<HostId, Backend>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing under this lock can leave it half changed.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

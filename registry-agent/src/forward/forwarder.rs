@@ -2,6 +2,9 @@
 
 use crate::dialer::{Dialer, Parts};
 use crate::forward::backends::Backends;
+use crate::forward::crew::Crew;
+use crate::forward::pipe::Pipes;
+use crate::forward::relay::Relay;
 use crate::forward::throttle::Throttle;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{Became, TypeMetrics};
@@ -13,13 +16,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Span, debug, warn};
 
-/// Connections open through one forwarder. Each takes two descriptors and about 20 KiB of buffers; past
-/// it callers wait in the kernel's queue.
+/// Connections open through one forwarder. Each takes two descriptors, four more where it carries a stream,
+/// and 64 KiB each way while the other side does not read; past it callers wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
 
 /// Leads callers to the nearest live manager of one type. Clones are the same one.
@@ -30,10 +33,17 @@ struct Inner {
     ty: ManagerType,
     at: Listen,
     parts: Parts,
+    /// Its threads run for as long as there are connections.
+    crew: Arc<Crew>,
     dialer: Dialer,
     metrics: TypeMetrics,
     backends: Backends,
+    places: Arc<Semaphore>,
+    pipes: Pipes,
     complaints: Throttle,
+    /// What happens to connections is told as the forwarder's; a span for each would cost as much as a
+    /// connect.
+    span: Span,
 }
 
 /// How a forwarder is.
@@ -57,26 +67,38 @@ pub struct ForwarderStatus {
 }
 
 impl Forwarder {
-    /// Listens, and serves callers until the tasks are shut down.
+    /// Listens, and serves callers, with the hands of this crew, until the tasks are shut down.
     ///
     /// # Errors
     /// It cannot listen there.
-    pub(crate) async fn start(forward: &Forward, parts: Parts) -> Result<Self, BindError> {
+    pub(crate) async fn start(forward: &Forward, parts: Parts, crew: Arc<Crew>) -> Result<Self, BindError> {
         let listener = Listener::bind(&forward.listen)?;
         let ty = forward.ty.clone();
+        let span = parts.tasks.span("connection");
         let inner = Inner {
             at: listener.at().clone(),
             dialer: Dialer::new(ty.clone(), parts.clone()),
             metrics: parts.metrics.of_type(&ty),
             backends: Backends::default(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            pipes: Pipes::default(),
             complaints: Throttle::default(),
+            span,
             ty,
             parts,
+            crew,
         };
         let this = Self(Arc::new(inner));
         this.0.parts.routes.tell(echelon_core::router::Input::Want(this.0.ty.clone())).await;
         let tasks = &this.0.parts.tasks;
-        tasks.spawn("forwarder", Arc::clone(&this.0).accept(listener, tasks.shutdown()));
+        let shares = (1..this.0.crew.size()).map(|_| listener.share());
+        let mut doors = shares.collect::<Result<Vec<_>, _>>()?;
+        doors.push(listener);
+        this.0.crew.each(|| {
+            if let Some(door) = doors.pop() {
+                tasks.spawn("forwarder", Arc::clone(&this.0).accept(door, tasks.shutdown()));
+            }
+        });
         let (drainer, stop) = (Arc::clone(&this.0), tasks.shutdown());
         tasks.spawn("drainer", async move {
             let watch = drainer.parts.routes.watch(drainer.ty.clone());
@@ -118,13 +140,13 @@ impl Inner {
     async fn accept(self: Arc<Self>, listener: Listener, stop: CancellationToken) {
         let welcome = |caller, place| {
             let this = Arc::clone(&self);
-            self.parts.tasks.spawn("connection", async move {
+            self.parts.tasks.spawn_in(&self.span, "connection", async move {
                 this.serve(caller).await;
                 drop(place);
             });
         };
         let complain = |error: &io::Error| self.complain(&format!("cannot accept: {error}"));
-        listener.serve(MAX_CONNECTIONS, stop, welcome, complain).await;
+        listener.serve_within(&self.places, stop, welcome, complain).await;
     }
 
     async fn serve(&self, caller: Caller) {
@@ -141,10 +163,11 @@ impl Inner {
         }
     }
 
-    async fn relay(&self, mut caller: Caller, mut stream: TcpStream, target: &Target) {
+    async fn relay(&self, caller: Caller, stream: TcpStream, target: &Target) {
         let open = self.backends.opened(target.host);
         tokio::select! {
-            done = copy_bidirectional(&mut caller, &mut stream) => {
+            biased;
+            done = Relay::new(caller, stream, &self.pipes) => {
                 if let Err(error) = done {
                     debug!(manager.host = %target.name, "A connection broke: {error}");
                 }

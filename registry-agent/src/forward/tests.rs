@@ -26,7 +26,8 @@ struct Setup {
 async fn setup_at(listen: Listen, managers: &[Manager], settings: PolicySettings) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::new(Metrics::new()) };
-    let forwarder = Forwarder::start(&Forward { ty: ty(), listen }, parts).await.unwrap();
+    let forward = Forward { ty: ty(), listen };
+    let forwarder = Forwarder::start(&forward, parts, Arc::default()).await.unwrap();
     Setup { forwarder, routes, tasks }
 }
 

@@ -385,6 +385,7 @@ pub(crate) fn config(state: &Path) -> AgentConfig {
     AgentConfig {
         api: vec![format!("unix:{}", state.join("agent.sock").display()).parse().unwrap()],
         forwards: vec![format!("{}=127.0.0.1:0", ty()).parse().unwrap()],
+        forward_threads: 0,
         stop_grace: Duration::from_secs(5),
         ..AgentConfig::new(state)
     }
