@@ -12,6 +12,7 @@ pub(crate) const PREFIX: &str = "echelon_manager";
 /// The manager's counters. One set for each manager, so that several can run in one process.
 pub(crate) struct Metrics {
     pub(crate) bytes_pushed: Counter,
+    pub(crate) heartbeat_bytes: Counter,
     pub(crate) deltas: Counter,
     pub(crate) snapshots: Counter,
     pub(crate) repairs: Counter,
@@ -92,6 +93,11 @@ impl Metrics {
         let mut m = Metered::with_prefix(PREFIX);
         let this = Self {
             bytes_pushed: add(&mut m, "pushed_bytes", "Bytes of messages sent on agents' sessions"),
+            heartbeat_bytes: add(
+                &mut m,
+                "pushed_heartbeat_bytes",
+                "Those of pushed_bytes that were heartbeats",
+            ),
             deltas: add(&mut m, "deltas", "Deltas of the view sent to agents"),
             snapshots: add(&mut m, "snapshots", "Snapshots of the view sent to agents"),
             repairs: add(&mut m, "repairs", "Replicas that differed and were replaced by a snapshot"),

@@ -154,6 +154,8 @@ impl Session<'_> {
         if hello.holds.is_none() {
             self.hub.metrics.empty_replicas.inc();
         }
+        // A thousand agents that come back at once are brought level one after the other.
+        self.hub.pace.turn().await;
         // From here on; what comes before the agent is level is skipped.
         let pushes = self.hub.pushes();
         self.send_place().await?;
@@ -335,7 +337,9 @@ impl Session<'_> {
         // In this order: the agent takes the place to be at least as new as the mark.
         let mark = self.hub.mark();
         let place = self.place()?.digest();
-        self.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark, place })).await
+        let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place }).encode();
+        self.hub.metrics.heartbeat_bytes.inc_by(frame.len() as u64);
+        self.send_all(&[frame]).await
     }
 
     async fn send(&mut self, message: &ToAgent) -> Result<(), SessionEnd> {

@@ -6,18 +6,21 @@
 
 #![allow(clippy::unwrap_used, reason = "whatever goes wrong in a benchmark ends it")]
 
+pub mod bare;
 pub mod binaries;
+pub mod fleet;
 pub mod generate;
 pub mod random;
 pub mod registry;
 pub mod report;
 pub mod running;
 pub mod samples;
+pub mod service;
 
 pub use binaries::binaries;
 pub use generate::Shape;
 pub use random::{Random, SEED};
 pub use registry::Registry;
 pub use report::show;
-pub use running::Running;
+pub use running::{Running, output};
 pub use samples::Samples;

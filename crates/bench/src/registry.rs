@@ -3,7 +3,8 @@
 use crate::binaries;
 use crate::generate::FRAMEWORK;
 use crate::running::{Running, output, wait_for};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ pub const LOG: &str = "warn";
 pub struct Registry {
     directory: TempDir,
     listen: SocketAddr,
+    http: SocketAddr,
     /// None while it is stopped.
     running: Option<Running>,
 }
@@ -25,7 +27,8 @@ impl Registry {
     pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("echelon-bench-").tempdir().unwrap();
         let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut registry = Self { directory, listen, running: None };
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut registry = Self { directory, listen, http, running: None };
         let mut init = binaries().manager();
         init.args(["init", "--framework", FRAMEWORK, "--name", "hub", "--listen", &listen.to_string()]);
         output(init.arg("--state").arg(registry.state()));
@@ -35,12 +38,34 @@ impl Registry {
 
     /// Starts the manager, which is stopped, and waits until it answers.
     pub fn run(&mut self) {
-        let mut run = binaries().manager();
-        run.args(["run", "--http", "127.0.0.1:0"]).arg("--state").arg(self.state()).env("ECHELON_LOG", LOG);
-        self.running = Some(Running::start(run, &self.path("manager.log")));
+        self.launch();
         wait_for("the manager to answer", || {
             self.console("status").output().unwrap().status.success().then_some(())
         });
+    }
+
+    /// Starts the manager, which is stopped, and waits for nothing.
+    pub fn launch(&mut self) {
+        let mut run = binaries().manager();
+        run.args(["run", "--http", &self.http.to_string()]).arg("--state").arg(self.state());
+        run.env("ECHELON_LOG", LOG);
+        self.running = Some(Running::start(run, &self.path("manager.log")));
+    }
+
+    /// Ends the manager in good order.
+    pub fn terminate(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.terminate();
+        }
+    }
+
+    /// What the manager counts.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: manager\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Ends the manager at once.

@@ -30,6 +30,13 @@ impl Running {
         self.end();
     }
 
+    /// Asks it to end, and waits for that.
+    pub fn terminate(mut self) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.0.wait().unwrap();
+    }
+
     /// The processor time that it has used, of all its threads.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();

@@ -21,9 +21,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// For a registry manager.
+    /// For a registry manager. It sends little to each of thousands, so that what larger datagrams save is
+    /// less than what finding their size takes.
     pub fn server() -> Self {
-        Self { socket_buffer: limits::SERVER_SOCKET_BUFFER, ..Self::client() }
+        Self { socket_buffer: limits::SERVER_SOCKET_BUFFER, mtu_discovery: false, ..Self::client() }
     }
 
     /// For an agent or a console.
