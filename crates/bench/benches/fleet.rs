@@ -190,7 +190,7 @@ fn withdrawal(withdraw: bool) -> ChangeSet {
 }
 
 fn edit(change: Change) -> ChangeSet {
-    ChangeSet { request: new_request_id(), if_revision: None, changes: vec![change] }
+    ChangeSet { request: new_request_id(), if_revision: None, allow_shrink: true, changes: vec![change] }
 }
 
 async fn console(registry: &Registry) -> ManagerClient {

@@ -72,7 +72,7 @@ pub async fn enrol(registry: &Registry, agents: usize) -> Vec<PathBuf> {
 impl Fleet {
     /// Starts an agent in each of these directories, and waits until all are in sync.
     pub async fn start(states: &[PathBuf]) -> Self {
-        let token = CancellationToken::new();
+        let (begin, token) = (Instant::now(), CancellationToken::new());
         let start = |state: &PathBuf| {
             let (state, token) = (state.clone(), token.clone());
             async move {
@@ -83,7 +83,7 @@ impl Fleet {
         };
         let agents = some_at_once(states.iter().map(start)).await;
         let fleet = Self { agents, token };
-        fleet.in_sync(Instant::now(), None).await;
+        fleet.in_sync(begin, None).await;
         for agent in &fleet.agents {
             agent.routes().want(&ty()).await.unwrap();
         }
