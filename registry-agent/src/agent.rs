@@ -1,7 +1,8 @@
 //! One agent: what it is started with, what it consists of, how it ends.
 
 use crate::alarms::Alarms;
-use crate::api;
+use crate::announce::Announcer;
+use crate::api::{self, ApiWriters};
 use crate::check::{HostChecks, Supervisor};
 use crate::clock::Clock;
 use crate::connector::Connector;
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub managers: Vec<Endpoint>,
     /// Where its local API listens.
     pub api: Vec<Listen>,
+    /// Who may announce packages through unix sockets of the API, besides root and the user of this process.
+    pub api_writers: ApiWriters,
     /// Its forwarders.
     pub forwards: Vec<Forward>,
     /// Whether programs are handed connections directly, on `direct.sock` beside each unix socket of the API.
@@ -81,6 +84,7 @@ impl AgentConfig {
             state: state.into(),
             managers: Vec::new(),
             api: Vec::new(),
+            api_writers: ApiWriters::default(),
             forwards: Vec::new(),
             direct: true,
             checks: HostChecks::new(),
@@ -114,6 +118,15 @@ pub enum StartError {
     /// The replica.
     #[error("the replica in {} cannot be used", path.display())]
     Replica {
+        /// The state directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The announcements.
+    #[error("what this host has announced cannot be read from {}", path.display())]
+    Announcements {
         /// The state directory.
         path: PathBuf,
         /// What is wrong with it.
@@ -272,6 +285,9 @@ async fn start(
     let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone(), own);
     tasks.spawn("checks", supervisor.run(tasks.shutdown()));
 
+    let announcer = open_announcer(&config.state, &routes).await?;
+    announcer.see(keeper.place(), None).await;
+    announcer.publish().await;
     // What is on disk is routed with from the first caller on; the answer says that it has been taken in.
     keeper.publish().await;
     if let Err(error) = routes.want(&ManagerType::registry()).await {
@@ -298,6 +314,7 @@ async fn start(
         metrics: Arc::clone(&metrics),
         alarms: alarms.clone(),
         health: health.clone(),
+        announcer: announcer.clone(),
         name: enrolled.host.clone(),
         incarnation,
         first,
@@ -313,6 +330,8 @@ async fn start(
         link,
         identity,
         health,
+        announcer,
+        api_writers: config.api_writers.clone(),
         forwarders,
         directs,
         metrics,
@@ -361,6 +380,18 @@ fn identity(config: &AgentConfig) -> Result<(Arc<Identity>, Vec<Endpoint>), Star
     let identity = Identity::open(directory).map_err(|e: IdentityError| fail(e.into()))?;
     let first = if config.managers.is_empty() { kept } else { config.managers.clone() };
     Ok((Arc::new(identity), first))
+}
+
+async fn open_announcer(state: &Path, routes: &Routes) -> Result<Announcer, StartError> {
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Announcements {
+        path: state.to_owned(),
+        source,
+    };
+    let (path, routes) = (state.to_owned(), routes.clone());
+    match tokio::task::spawn_blocking(move || Announcer::open(&path, routes)).await {
+        Ok(opened) => opened.map_err(|e| fail(e.into())),
+        Err(stopped) => Err(fail(stopped.into())),
+    }
 }
 
 async fn open_replica(

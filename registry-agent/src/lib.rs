@@ -25,6 +25,7 @@
 
 mod agent;
 mod alarms;
+mod announce;
 mod api;
 mod check;
 mod clock;
@@ -51,6 +52,7 @@ mod testing;
 
 pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError, default_forward_threads};
 pub use alarms::Alarms;
+pub use api::{ApiWriters, User, UserError};
 pub use check::{HostCheck, HostCheckError, HostChecks, What};
 pub use connector::{ConnectError, Connected, Connector};
 pub use direct::DirectStatus;

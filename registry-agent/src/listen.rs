@@ -346,15 +346,15 @@ fn give_to_group(path: &Path) {
     let (file, most) = GROUPS;
     let mut groups = String::new();
     let read = File::open(file).and_then(|f| f.take(most).read_to_string(&mut groups));
-    let Some(id) = read.ok().and_then(|_| group_id(&groups, GROUP)) else { return };
+    let Some(id) = read.ok().and_then(|_| listed_id(&groups, GROUP)) else { return };
     if let Err(error) = std::os::unix::fs::chown(path, None, Some(id)) {
         debug!(%error, path = %path.display(), "The socket stays with this user's group");
     }
 }
 
-/// The id of a group in the format of group(5).
-fn group_id(groups: &str, name: &str) -> Option<u32> {
-    let fields = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+/// The id of a name in a list in the format of group(5) or passwd(5).
+pub(crate) fn listed_id(list: &str, name: &str) -> Option<u32> {
+    let fields = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
     fields.filter_map(|f| Some((*f.first()?, *f.get(2)?))).find(|(n, _)| *n == name)?.1.parse().ok()
 }
 
@@ -441,9 +441,9 @@ mod tests {
     #[test]
     fn the_groups_id_is_found_in_the_systems_list() {
         let groups = "root:x:0:\nechelons:x:7:\n:::\nechelon:x:412:anna,ben\nbad\n";
-        assert_eq!(group_id(groups, "echelon"), Some(412));
-        assert_eq!(group_id(groups, "nobody"), None);
-        assert_eq!(group_id("echelon:x:many:", "echelon"), None);
+        assert_eq!(listed_id(groups, "echelon"), Some(412));
+        assert_eq!(listed_id(groups, "nobody"), None);
+        assert_eq!(listed_id("echelon:x:many:", "echelon"), None);
     }
 
     #[tokio::test]

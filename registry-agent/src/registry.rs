@@ -13,4 +13,5 @@ pub(crate) use identity::{Identity, IdentityError};
 pub(crate) use keeper::{Keeper, KeeperError, Opened};
 pub(crate) use link::{Link, SessionInfo};
 pub(crate) use probe::ManagerProbe;
+pub(crate) use renewal::source_chain;
 pub(crate) use uplink::{Uplink, UplinkParts};

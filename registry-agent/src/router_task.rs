@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::prober::Prober;
 use crate::routes::{RouterInput, Routes, Snapshot};
+use echelon_core::announce::{Announcement, overlay};
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::Health;
 use echelon_core::name::ManagerType;
@@ -30,6 +31,10 @@ pub(crate) struct RouterTask {
     prober: Prober,
     /// None until view and place are both known.
     router: Option<Router>,
+    /// The replica as the registry has it; none before the first.
+    recorded: Option<Arc<Snapshot>>,
+    /// What this host announces that the replica does not show yet.
+    announced: Vec<Announcement>,
     /// What was wanted before there was a router.
     wanted: BTreeSet<ManagerType>,
     session: bool,
@@ -45,6 +50,8 @@ impl RouterTask {
             routes,
             prober,
             router: None,
+            recorded: None,
+            announced: Vec::new(),
             wanted: BTreeSet::new(),
             session: false,
             own: BTreeMap::new(),
@@ -75,6 +82,12 @@ impl RouterTask {
     fn take(&mut self, input: RouterInput) {
         match input {
             RouterInput::Replica(snapshot) => self.take_replica(snapshot),
+            RouterInput::Announced(announced, taken) => {
+                self.announced = announced;
+                self.follow(false);
+                // Whoever said so may have gone away.
+                let _ = taken.send(());
+            }
             RouterInput::Want(ty, answer) => {
                 self.want(ty.clone());
                 // Whoever asked may have gone away.
@@ -103,6 +116,22 @@ impl RouterTask {
     }
 
     fn take_replica(&mut self, snapshot: Arc<Snapshot>) {
+        let same = self.recorded.as_ref().is_some_and(|old| old.mark.digest == snapshot.mark.digest);
+        self.recorded = Some(snapshot);
+        self.follow(same && self.announced.is_empty());
+    }
+
+    /// Goes by the replica, and by what this host has announced besides. `view_same` says that the view is the
+    /// one gone by already.
+    fn follow(&mut self, view_same: bool) {
+        let Some(recorded) = self.recorded.clone() else { return };
+        let snapshot = match self.announced.is_empty() {
+            true => recorded,
+            false => {
+                let (view, place) = overlay(&recorded.view, &recorded.place, self.announced.iter().cloned());
+                Arc::new(Snapshot { view, place, mark: recorded.mark })
+            }
+        };
         let old = self.routes.replica();
         let (view, place) = (snapshot.view.clone(), snapshot.place.clone());
         if self.router.is_none() {
@@ -111,8 +140,7 @@ impl RouterTask {
             let known = [Input::Session(self.session), Input::OwnHealth(self.own.clone())];
             self.handle_with(wanted.chain(known), Some(snapshot));
         } else {
-            let same = |old: &Snapshot| (old.mark.digest == snapshot.mark.digest, old.place == place);
-            let (view_same, place_same) = old.as_deref().map_or((false, false), same);
+            let place_same = old.is_some_and(|old| old.place == place);
             let view = (!view_same).then_some(Input::View(view));
             let place = (!place_same).then_some(Input::Place(place));
             self.handle_with(view.into_iter().chain(place), Some(snapshot));

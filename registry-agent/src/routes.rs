@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use arc_swap::ArcSwap;
+use echelon_core::announce::Announcement;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
 use echelon_core::limits::MAX_WANTED_TYPES;
@@ -55,6 +56,8 @@ pub(crate) enum RouterInput {
     Ask(oneshot::Sender<()>),
     /// A new state of the replica, already on disk.
     Replica(Arc<Snapshot>),
+    /// What this host announces that the replica does not show yet; whoever says so waits until it counts.
+    Announced(Vec<Announcement>, oneshot::Sender<()>),
 }
 
 /// The routes by type. Reading never waits, not even for the router.
@@ -183,6 +186,12 @@ impl Routes {
     pub(crate) async fn send(&self, input: RouterInput) {
         // The router ends only with the agent, which then has no use for it.
         let _ = self.0.inputs.send(input).await;
+    }
+
+    /// [`Self::send`], from a thread that may wait.
+    pub(crate) fn send_blocking(&self, input: RouterInput) {
+        // As above.
+        let _ = self.0.inputs.blocking_send(input);
     }
 
     /// [`Self::send`] for what the core's router takes.

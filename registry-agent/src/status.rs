@@ -1,6 +1,8 @@
 //! How an agent is, for people and programs.
 
 use crate::alarms::Alarms;
+use crate::announce::Announcer;
+use crate::api::ApiWriters;
 use crate::check::HealthMap;
 use crate::clock::{Clock, millis};
 use crate::direct::{Direct, DirectStatus};
@@ -110,6 +112,8 @@ pub(crate) struct Subject {
     pub(crate) link: Arc<Link>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
+    pub(crate) announcer: Announcer,
+    pub(crate) api_writers: ApiWriters,
     pub(crate) forwarders: Vec<Forwarder>,
     pub(crate) directs: Vec<Arc<Direct>>,
     pub(crate) metrics: Arc<Metrics>,

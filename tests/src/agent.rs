@@ -188,6 +188,24 @@ impl<'a> Agent<'a> {
         http::get_unix(&self.api(), path)
     }
 
+    /// Announces a package through its API.
+    #[track_caller]
+    pub fn put(&self, ty: &str, body: &str) -> Reply {
+        http::ask_unix(&self.api(), "PUT", &format!("/v1/packages/{ty}"), body).unwrap()
+    }
+
+    /// Withdraws a package through its API.
+    #[track_caller]
+    pub fn delete(&self, ty: &str) -> Reply {
+        http::ask_unix(&self.api(), "DELETE", &format!("/v1/packages/{ty}"), "").unwrap()
+    }
+
+    /// A package as its API shows it.
+    #[track_caller]
+    pub fn package(&self, ty: &str) -> Reply {
+        self.get(&format!("/v1/packages/{ty}")).unwrap()
+    }
+
     /// Whether this path of its API is answered with 200.
     fn answers(&self, path: &str) -> Result<(), String> {
         match self.get(path) {

@@ -28,9 +28,14 @@ impl Reply {
 
 /// Asks a unix socket.
 pub fn get_unix(socket: &Path, path: &str) -> io::Result<Reply> {
+    ask_unix(socket, "GET", path, "")
+}
+
+/// Asks a unix socket with this method and body.
+pub fn ask_unix(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Reply> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    get(stream, path)
+    ask(stream, method, path, body)
 }
 
 /// Asks a unix socket for what may take so long.
@@ -42,13 +47,19 @@ pub fn get_unix_within(socket: &Path, path: &str, time: Duration) -> io::Result<
 
 /// Asks a TCP port.
 pub fn get_tcp(addr: SocketAddr, path: &str) -> io::Result<Reply> {
-    let stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    get(stream, path)
+    ask_tcp(addr, "GET", path, "")
 }
 
-fn get(mut stream: impl Read + Write, path: &str) -> io::Result<Reply> {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+/// Asks a TCP port with this method and body.
+pub fn ask_tcp(addr: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+    let stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    ask(stream, method, path, body)
+}
+
+fn ask(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}\r\n{body}")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod access;
+mod announcing;
 mod bad_input;
 mod checks;
 mod commits;

@@ -195,6 +195,7 @@ impl Plan<'_> {
         let config = AgentConfig {
             managers: managers.clone(),
             api: vec![Listen::Unix(self.directory.api(host, number))],
+            api_writers: Default::default(),
             forwards: types.iter().zip(0..).map(forward).collect(),
             // The APIs of all hosts are in one directory.
             direct: false,

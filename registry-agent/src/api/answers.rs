@@ -1,6 +1,8 @@
 //! What is answered.
 
 use crate::api::follow::Followers;
+use crate::api::packages;
+use crate::api::problem::problem;
 use crate::api::routes;
 use crate::routes::WantError;
 use crate::status::Subject;
@@ -9,13 +11,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
 use std::sync::Arc;
 
 /// The API over an agent.
 pub(crate) fn router(agent: Arc<Subject>) -> Router {
     Router::new()
         .merge(routes::router(Arc::clone(&agent), Followers::new()))
+        .route("/v1/packages", get(packages::list))
+        .route("/v1/packages/{type}", packages::one())
         .route("/v1/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -27,17 +30,6 @@ pub(crate) fn router(agent: Arc<Subject>) -> Router {
             problem(StatusCode::METHOD_NOT_ALLOWED, "unknown-method", "this can only be read: use GET")
         })
         .with_state(agent)
-}
-
-/// An error as JSON.
-#[derive(Serialize)]
-struct Problem<'a> {
-    error: &'a str,
-    message: &'a str,
-}
-
-pub(super) fn problem(status: StatusCode, error: &str, message: &str) -> Response {
-    (status, Json(Problem { error, message })).into_response()
 }
 
 async fn status(State(agent): State<Arc<Subject>>) -> Response {

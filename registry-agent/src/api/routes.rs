@@ -1,6 +1,6 @@
 //! Routes: one, one once it has changed, all as they change.
 
-use crate::api::answers::problem;
+use crate::api::problem::problem;
 use crate::api::follow::{Followers, TooMany};
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;

@@ -1,9 +1,13 @@
 //! HTTP/1.1 on a local socket or port.
 
+use crate::api::writers::Peer;
 use crate::listen::{Caller, Listener};
 use axum::Router;
 use echelon_daemon::Tasks;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
@@ -36,11 +40,16 @@ pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks) {
 
 /// Answers requests on one connection; at a stop, the one under way is still answered.
 async fn converse(caller: Caller, app: Router, stop: CancellationToken) {
+    let (peer, app) = (Peer::of(&caller), TowerToHyperService::new(app));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        app.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(caller), TowerToHyperService::new(app));
+        .serve_connection(TokioIo::new(caller), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

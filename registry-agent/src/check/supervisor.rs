@@ -100,12 +100,14 @@ impl Supervisor {
         }
     }
 
-    /// Has exactly those checks running that the place asks for.
+    /// Has exactly those checks running that the place asks for. What the host itself has withdrawn is not checked:
+    /// that it serves nothing is what others have to know of it.
     async fn follow(&mut self, place: &Place, own: &HostChecks, findings: &mpsc::Sender<Finding>) {
         let wanted = subjects(place, own);
         let before = self.running.len();
         self.running.retain(|ty, running| wanted.get(ty) == Some(&running.subject));
         let mut changed = self.running.len() != before;
+        let withdrawn = withdrawn(place);
         for (ty, subject) in wanted {
             if !self.running.contains_key(&ty) {
                 let running = self.start(ty.clone(), subject, findings.clone());
@@ -113,10 +115,14 @@ impl Supervisor {
                 changed = true;
             }
         }
+        let old = Arc::clone(&self.health.borrow());
+        changed |= withdrawn.iter().any(|(ty, health)| old.get(ty) != Some(health));
+        changed |= old.len() != self.running.len() + withdrawn.len();
         if changed {
-            let old = Arc::clone(&self.health.borrow());
-            let health = |ty: &ManagerType| old.get(ty).cloned().unwrap_or(Health::Unchecked);
-            self.show(self.running.keys().map(|ty| (ty.clone(), health(ty))).collect()).await;
+            let known = |ty: &ManagerType| old.get(ty).filter(|health| **health != Health::Withdrawn);
+            let health = |ty: &ManagerType| known(ty).cloned().unwrap_or(Health::Unchecked);
+            let checked = self.running.keys().map(|ty| (ty.clone(), health(ty)));
+            self.show(checked.chain(withdrawn).collect()).await;
         }
     }
 
@@ -167,10 +173,17 @@ fn tells(old: Option<&Health>, new: &Health, shown_ago: Option<Duration>) -> boo
 /// What is to be checked on a host. Registry managers do not speak TCP where they listen; agents and
 /// consoles see for themselves whether they answer.
 fn subjects(place: &Place, own: &HostChecks) -> BTreeMap<ManagerType, Subject> {
-    let packages = place.packages.iter().filter(|p| !p.ty.is_registry()).take(MAX_PACKAGES_PER_HOST);
+    let checked = |p: &&Package| !p.ty.is_registry() && !p.is_withdrawn_by_host();
+    let packages = place.packages.iter().filter(checked).take(MAX_PACKAGES_PER_HOST);
     let check = |p: &Package| own.get(&p.ty).cloned().unwrap_or_else(|| p.check.clone().into());
     let subject = |p: &Package| Some(Subject { endpoint: p.endpoint(&place.address)?, check: check(p) });
     packages.filter_map(|p| Some((p.ty.clone(), subject(p)?))).collect()
+}
+
+/// What the host itself wants to serve nothing.
+fn withdrawn(place: &Place) -> HealthMap {
+    let withdrawn = place.packages.iter().filter(|p| p.is_manager() && p.is_withdrawn_by_host());
+    withdrawn.take(MAX_PACKAGES_PER_HOST).map(|p| (p.ty.clone(), Health::Withdrawn)).collect()
 }
 
 async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings: mpsc::Sender<Finding>) {

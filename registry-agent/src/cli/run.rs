@@ -107,6 +107,7 @@ fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         state: named.unwrap_or_else(|| DEFAULT_STATE.into()),
         managers: layered_list(args.manager.clone(), file.managers, Vec::new()),
         api: layered_list(args.api.clone(), file.api, vec![Listen::Unix(api)]),
+        api_writers: file.api_writers,
         forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
         direct: layered(args.direct, file.direct, true),
         checks: file.check,

@@ -2,7 +2,7 @@
 
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
-use registry_agent::{Forward, HostChecks, Listen};
+use registry_agent::{ApiWriters, Forward, HostChecks, Listen};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -41,6 +41,11 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # How long open connections are left when the agent ends.
 #stop_grace = "10s"
 
+# For each type, the users of this system that may announce packages of it through the API's unix socket,
+# besides root and the agent's own user: names or numbers.
+[api_writers]
+#command-control = ["web", "1001"]
+
 # How packages of this host are checked, by type, where that is not as the registry says: with tcp (send, expect),
 # http (status, host) or grpc, as in topology files, or with exec, a command by its absolute path. It finds what to
 # check in ECHELON_CHECK_TYPE, _ENDPOINT, _ADDRESS and _PORT, passes with exit code 0, and says why not in its first
@@ -63,6 +68,7 @@ pub(crate) struct File {
     pub(crate) direct: Option<bool>,
     pub(crate) forward_threads: Option<usize>,
     pub(crate) stop_grace: Option<HumanDuration>,
+    pub(crate) api_writers: ApiWriters,
     pub(crate) log: LogConfig,
     pub(crate) check: HostChecks,
 }
@@ -87,7 +93,7 @@ mod tests {
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
         assert_eq!(file.direct, Some(true));
         assert_eq!(file.forward_threads, Some(2));
-        assert!(file.managers.is_some() && file.forward.is_some());
+        assert!(file.managers.is_some() && file.forward.is_some() && file.api_writers.len() == 1);
         assert_eq!(file.log, LogConfig::defaults());
         let check = &file.check["command-control"];
         let defaults = read("[check.a]\nexec = [\"/a\"]").unwrap().check["a"].clone();

@@ -6,6 +6,7 @@ use crate::metrics::{Metrics, Update};
 use crate::routes::{RouterInput, Routes, Snapshot};
 use echelon_core::alarm::Notice;
 use echelon_core::message::{Holding, ToAgent, ViewMark};
+use echelon_core::position::Position;
 use echelon_core::replication::{Replica, ReplicaError, Step};
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_core::view::{Place, ViewRow};
@@ -110,6 +111,16 @@ impl Keeper {
     /// How often a difference from a manager had to be repaired.
     pub(crate) fn repairs(&self) -> u64 {
         self.replica.repairs()
+    }
+
+    /// The host's place.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.replica.place()
+    }
+
+    /// A position that the place is at least as new as.
+    pub(crate) fn place_at(&self) -> Option<Position> {
+        self.replica.place_at()
     }
 
     /// The roots that the view says are to be trusted.

@@ -163,6 +163,7 @@ impl Session<'_> {
                 why = self.connection.closed() => SessionEnd::Closed(why),
                 () = self.outlive_no_certificate() => SessionEnd::Planned,
                 never = self.keep_renewed() => match never {},
+                never = self.parts.announcer.offer(self.connection, self.share) => match never {},
                 () = stop.cancelled() => SessionEnd::Stopping,
                 () = end.noticed.cancelled() => return,
             };
@@ -211,6 +212,7 @@ impl Session<'_> {
     async fn take(&self, frame: &[u8], keeper: &mut Keeper) -> Result<bool, SessionEnd> {
         let message = ToAgent::decode(frame)?;
         let view = matches!(message, ToAgent::Snapshot(_) | ToAgent::Delta(_));
+        let place = matches!(message, ToAgent::Place(_) | ToAgent::Heartbeat(_));
         match message {
             ToAgent::Welcome(_) => return Err(SessionEnd::Greeting),
             ToAgent::Liveness(liveness) => {
@@ -229,6 +231,9 @@ impl Session<'_> {
                     return Ok(true);
                 }
             }
+        }
+        if place {
+            self.parts.announcer.see(keeper.place(), keeper.place_at()).await;
         }
         if view && let Err(error) = self.parts.identity.trust(keeper.trust()).await {
             warn!("The registry's new roots are not used: {}", super::renewal::source_chain(&error));

@@ -1,6 +1,7 @@
 //! Keeps a session with a registry manager, for as long as there is one to be found.
 
 use crate::alarms::Alarms;
+use crate::announce::Announcer;
 use crate::check::HealthMap;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ pub(crate) struct UplinkParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) alarms: Alarms,
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
+    pub(crate) announcer: Announcer,
     /// The host, as far as its name is known; only spreads hosts over time.
     pub(crate) name: HostName,
     /// Larger at every start of this agent.

@@ -1,0 +1,197 @@
+//! Tells a registry manager what this host announces.
+
+use crate::announce::announcer::{Announcer, Shown, fresh};
+use crate::clock::unix_now;
+use crate::registry::source_chain;
+use echelon_core::announce::{Announcement, HostWord};
+use echelon_core::id::RequestId;
+use echelon_core::message::{Failure, FailureClass, Request, Response, Retry};
+use echelon_core::name::ManagerType;
+use echelon_transport::{CloseReason, Connection, RecvError, SendError};
+use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+/// How long a manager may take to answer: it waits for its disk, behind other edits.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Shortest and longest time between two tries of one announcement.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Hosts that come back with something to announce are spread over this time.
+const SPREAD: Duration = Duration::from_millis(500);
+
+/// Why there is no answer to an announcement. Whether it was taken in is not known; repeating it is safe.
+#[derive(Debug, thiserror::Error)]
+enum OfferError {
+    #[error("the connection is gone")]
+    Closed(#[from] CloseReason),
+    #[error("the announcement was not sent")]
+    Send(#[from] SendError),
+    #[error("the answer did not arrive")]
+    Receive(#[from] RecvError),
+    #[error("no answer within {DEADLINE:?}")]
+    Timeout,
+    #[error("the answer cannot be read")]
+    Message(#[from] DecodeError),
+    #[error("the manager answered something else")]
+    Other,
+}
+
+/// When an announcement is to be tried again, after so many tries.
+#[derive(Clone, Copy)]
+struct Wait {
+    number: RequestId,
+    tries: u32,
+    until: Instant,
+}
+
+/// What is to be done next.
+enum Next {
+    Offer(ManagerType),
+    Sleep(Instant),
+    Nothing,
+}
+
+impl Announcer {
+    /// Tells a registry manager what none has confirmed, for as long as it is polled. `share`, from 0 to 1 and
+    /// different for each host, spreads the hosts.
+    pub(crate) async fn offer(&self, connection: &Connection, share: f64) -> Infallible {
+        let (mut shown, mut waits) = (self.shown(), BTreeMap::new());
+        if shown.borrow().said.pending().next().is_some() {
+            sleep(SPREAD.mul_f64(share.clamp(0.0, 1.0))).await;
+        }
+        loop {
+            let next = next(&shown.borrow_and_update(), &mut waits);
+            match next {
+                Next::Offer(ty) => {
+                    if let Some(number) = self.offer_one(connection, &ty).await {
+                        let tries = waits.get(&ty).map_or(0, |wait| wait.tries);
+                        waits.insert(ty, Wait { number, tries: tries + 1, until: again(tries, share) });
+                    }
+                }
+                // The sender lives as long as `self`.
+                Next::Nothing => drop(shown.changed().await),
+                Next::Sleep(until) => {
+                    tokio::select! {
+                        _ = shown.changed() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells one. Gives its number where it has to be told again.
+    async fn offer_one(&self, connection: &Connection, ty: &ManagerType) -> Option<RequestId> {
+        let (of, now) = (ty.clone(), unix_now());
+        // Before it leaves: from here on it may be committed.
+        let offered = match self.update(move |said| said.offer(&of, fresh(), now)).await {
+            Ok(offered) => offered?,
+            Err(error) => {
+                warn!("An announcement is not told before it can be noted so: {}", source_chain(&error));
+                return self.shown().borrow().said.get(ty).map(|said| said.number);
+            }
+        };
+        let number = offered.number;
+        let answer = timeout(DEADLINE, ask(connection, &offered)).await.unwrap_or(Err(OfferError::Timeout));
+        let (of, again) = (ty.clone(), Some(number));
+        match answer {
+            Ok(Response::Edited(answer)) => {
+                info!(package = %ty, revision = answer.position.revision, "The registry has the announcement");
+                let noted = self.update(move |said| said.committed(&of, number, answer.position)).await;
+                noted.err().and(again)
+            }
+            Ok(Response::Failed(why)) => self.failed(offered, why).await,
+            Ok(_) => self.unanswered(&offered, &OfferError::Other),
+            Err(error) => self.unanswered(&offered, &error),
+        }
+    }
+
+    /// A manager's refusal. Gives the number where it may yet be taken in.
+    async fn failed(&self, offered: Announcement, why: Failure) -> Option<RequestId> {
+        let Announcement { number, ty, word } = offered;
+        let known = self.place().is_some_and(|place| place.package(&ty).is_some());
+        self.note(&ty, number, why.clone());
+        let of = ty.clone();
+        let updated = match verdict(&why, &word, known) {
+            Verdict::Again => return Some(number),
+            Verdict::Renumber => {
+                let new = fresh();
+                let updated = self.update(move |said| said.renumber(&of, number, new)).await;
+                return Some(if updated.is_ok() { new } else { number });
+            }
+            Verdict::Forget => {
+                warn!(package = %ty, error = why.error, "An announcement is given up: {}", why.message);
+                self.update(move |said| said.forget(&of, number)).await
+            }
+        };
+        updated.err().and(Some(number))
+    }
+
+    fn unanswered(&self, offered: &Announcement, error: &OfferError) -> Option<RequestId> {
+        let message = source_chain(error);
+        debug!(package = %offered.ty, "An announcement got no answer: {message}");
+        let why = Failure {
+            error: "no-answer".into(),
+            class: FailureClass::Unknown,
+            message,
+            place: String::new(),
+            remedy: String::new(),
+            retry: Retry::Safe,
+        };
+        self.note(&offered.ty, offered.number, why);
+        Some(offered.number)
+    }
+}
+
+/// What a refusal means for an announcement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// It may be taken in later.
+    Again,
+    /// It may be taken in under another number.
+    Renumber,
+    /// It will never be, or need not.
+    Forget,
+}
+
+/// `known` says whether the registry has a package of this type on this host.
+fn verdict(why: &Failure, word: &HostWord, known: bool) -> Verdict {
+    match why.error.as_str() {
+        // Refused for its time alone, and so not carried out.
+        "request-from-future" => Verdict::Renumber,
+        // Perhaps committed long ago. Said anew it can do no harm to a package that is there, nor by withdrawing;
+        // but one that is not there an operator may have removed since.
+        "request-too-old" if known || *word == HostWord::Withdraws => Verdict::Renumber,
+        "request-too-old" | "type-not-allowed" | "unknown-package" | "out-of-range" => Verdict::Forget,
+        _ if why.class == FailureClass::Forbidden => Verdict::Forget,
+        _ => Verdict::Again,
+    }
+}
+
+fn next(shown: &Shown, waits: &mut BTreeMap<ManagerType, Wait>) -> Next {
+    let pending: BTreeMap<_, _> = shown.said.pending().map(|(ty, said)| (ty, said.number)).collect();
+    waits.retain(|ty, wait| pending.get(ty) == Some(&wait.number));
+    let now = Instant::now();
+    let due = |ty: &&ManagerType| waits.get(*ty).is_none_or(|wait| wait.until <= now);
+    match pending.into_keys().find(due) {
+        Some(ty) => Next::Offer(ty.clone()),
+        None => waits.values().map(|wait| wait.until).min().map_or(Next::Nothing, Next::Sleep),
+    }
+}
+
+fn again(tries: u32, share: f64) -> Instant {
+    let full = RETRY.0.saturating_mul(1 << tries.min(16)).min(RETRY.1);
+    Instant::now() + full.mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0)
+}
+
+async fn ask(connection: &Connection, said: &Announcement) -> Result<Response, OfferError> {
+    let mut channel = connection.open().await?;
+    channel.send(&Request::Announce(said.clone()).encode()).await?;
+    let frame = channel.recv(MAX_SESSION_FRAME).await?.ok_or(OfferError::Other)?;
+    Ok(Response::decode(&frame)?)
+}
