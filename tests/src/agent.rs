@@ -219,6 +219,11 @@ impl<'a> Agent<'a> {
         self.log = filter.to_owned();
     }
 
+    /// From its next start on, its settings file says this.
+    pub fn set_settings(&mut self, toml: &str) {
+        self.settings = toml.to_owned();
+    }
+
     /// Its identity directory.
     pub fn identity(&self) -> PathBuf {
         self.state.join("identity")
