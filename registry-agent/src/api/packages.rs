@@ -1,7 +1,7 @@
 //! This host's own packages: what is recorded, what is announced, and announcing.
 
 use crate::announce::{AnnounceError, Outcome};
-use crate::api::problem::problem;
+use crate::api::problem::{Refused, problem};
 use crate::api::writers::Peer;
 use crate::clock::unix_now;
 use crate::registry::source_chain;
@@ -97,7 +97,7 @@ pub(crate) async fn list(State(agent): State<Arc<Subject>>) -> Response {
 async fn show(State(agent): State<Arc<Subject>>, Path(ty): Path<String>) -> Response {
     let ty = match parse(&ty) {
         Ok(ty) => ty,
-        Err(response) => return response,
+        Err(refused) => return refused.into_response(),
     };
     match agent.package(&ty) {
         Some(document) => Json(document).into_response(),
@@ -121,12 +121,12 @@ async fn announce(
             let message = format!(
                 "the announcement did not arrive within {BODY_DEADLINE:?}, or has more than {MAX_BODY} bytes"
             );
-            return Err(problem(StatusCode::BAD_REQUEST, "bad-announcement", &message));
+            return Err(problem(StatusCode::BAD_REQUEST, "bad-announcement", &message).into());
         };
         let spec = parse_announced(ty.as_str(), &text).map_err(|error| bad(&error))?;
         Ok(HostWord::Runs(spec))
     };
-    agent.take(peer, &ty, word).await.unwrap_or_else(|refused| refused)
+    agent.take(peer, &ty, word).await.into_response()
 }
 
 async fn withdraw(
@@ -135,7 +135,7 @@ async fn withdraw(
     Path(ty): Path<String>,
 ) -> Response {
     let word = async |_: &ManagerType| Ok(HostWord::Withdraws);
-    agent.take(peer, &ty, word).await.unwrap_or_else(|refused| refused)
+    agent.take(peer, &ty, word).await.into_response()
 }
 
 impl Subject {
@@ -145,15 +145,15 @@ impl Subject {
         &self,
         peer: Peer,
         ty: &str,
-        word: impl AsyncFnOnce(&ManagerType) -> Result<HostWord, Response>,
-    ) -> Result<Response, Response> {
+        word: impl AsyncFnOnce(&ManagerType) -> Result<HostWord, Refused>,
+    ) -> Result<Response, Refused> {
         let ty = parse(ty)?;
         if let Err(error) = peer.may_announce(&ty, &self.api_writers) {
-            return Err(problem(StatusCode::FORBIDDEN, "not-a-writer", &error.to_string()));
+            return Err(problem(StatusCode::FORBIDDEN, "not-a-writer", &error.to_string()).into());
         }
         let word = word(&ty).await?;
         if self.tasks.shutdown().is_cancelled() {
-            return Err(refused(&AnnounceError::Stopping));
+            return Err(refused(&AnnounceError::Stopping).into());
         }
         let known = self.announcer.place().is_some_and(|place| place.package(&ty).is_some());
         let runs = word != HostWord::Withdraws;
@@ -169,8 +169,8 @@ impl Subject {
                     Outcome::Refused(why) if !runs && why.error == "unknown-package" => {
                         Ok(self.done(StatusCode::OK, &ty, runs))
                     }
-                    Outcome::Refused(why) => Err(self.objection(&ty, &why)),
-                    Outcome::Replaced => Err(self.replaced(&ty)),
+                    Outcome::Refused(why) => Err(self.objection(&ty, &why).into()),
+                    Outcome::Replaced => Err(self.replaced(&ty).into()),
                 }
             }
         }
@@ -255,9 +255,9 @@ impl Subject {
     }
 }
 
-fn parse(ty: &str) -> Result<ManagerType, Response> {
+fn parse(ty: &str) -> Result<ManagerType, Refused> {
     ty.parse().map_err(|error: echelon_core::name::NameError| {
-        problem(StatusCode::BAD_REQUEST, "bad-type", &error.to_string())
+        problem(StatusCode::BAD_REQUEST, "bad-type", &error.to_string()).into()
     })
 }
 
