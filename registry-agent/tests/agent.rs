@@ -342,7 +342,8 @@ async fn the_api_answers_what_it_says_and_refuses_everything_else() {
         ("GET /v1/routes/%1b%5b31m", "404"),
         ("GET /v1/routes/%ff", "400"),
         ("POST /v1/status", "405"),
-        ("DELETE /v1/packages/command-control", "404"),
+        ("DELETE /v1/packages/command-control", "403"),
+        ("GET /v1/packages/command-control", "404"),
     ] {
         let (status, body) = raw(&home.state, request).await;
         assert!(status.contains(code), "{request}: {status}");

@@ -408,7 +408,7 @@ fn a_manager_takes_from_an_agent_only_what_its_identity_allows() {
             ty: TYPE.parse().unwrap(),
             word: runs(),
         }];
-        let set = ChangeSet { request: new_request_id(), if_revision: None, changes };
+        let set = ChangeSet { allow_shrink: false, request: new_request_id(), if_revision: None, changes };
         let edit = Request::Edit { set, dry_run: false };
         for peer in [&svc, &console] {
             assert_eq!(peer.refused(&edit).await.class, FailureClass::NotAllowed);
