@@ -42,7 +42,7 @@ pub fn ask_unix(socket: &Path, method: &str, path: &str, body: &str) -> io::Resu
 pub fn get_unix_within(socket: &Path, path: &str, time: Duration) -> io::Result<Reply> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(time))?;
-    get(stream, path)
+    ask(stream, "GET", path, "")
 }
 
 /// Asks a TCP port.

@@ -1,7 +1,7 @@
 //! Routes: one, one once it has changed, all as they change.
 
-use crate::api::problem::problem;
 use crate::api::follow::{Followers, TooMany};
+use crate::api::problem::problem;
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;
 use axum::extract::{Path, Query, State};
