@@ -24,6 +24,7 @@ pub mod service_manager;
 pub mod skip;
 pub mod stub;
 pub mod topology;
+pub mod transcript;
 pub mod wait;
 
 pub use agent::Agent;

@@ -25,3 +25,4 @@ mod renewal;
 mod replica;
 mod service;
 mod state_directories;
+mod transcripts;
