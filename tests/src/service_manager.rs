@@ -1,6 +1,7 @@
 //! What systemd is to a service: a socket that it tells how it is (sd_notify(3)), and who watches it.
 
 use crate::{DEADLINE, Sandbox};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,8 +35,14 @@ impl ServiceManager {
     #[track_caller]
     pub fn hear(&self) -> String {
         let mut buffer = [0; MAX_MESSAGE];
-        let length = self.socket.recv(&mut buffer).expect("the service says something");
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => return String::from_utf8(buffer[..length].to_vec()).unwrap(),
+                // By a signal to this process, such as the end of another test's child.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("the service says nothing: {error}"),
+            }
+        }
     }
 
     /// The next message that is no mere sign of life.
