@@ -80,6 +80,8 @@ class Agent:
                 time.sleep(pause)
                 continue
             pause = 0.0
+            if not isinstance(route.get("tag"), str):
+                raise AgentError("malformed", "the agent's answer has no tag: the agent is too old to be watched", False)
             if route["tag"] == tag:
                 # It has waited in vain. An agent that does not wait is not hurried.
                 time.sleep(PAUSE[0])

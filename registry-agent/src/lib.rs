@@ -1,9 +1,12 @@
 //! Routes one host's callers to the nearest live manager, with or without a registry.
 //!
 //! An agent keeps a replica of the registry's view on disk, works out from it and from what it sees
-//! itself which manager of each type its host uses, and leads callers there: through forwarders, and by
-//! answering on a local HTTP API. [`Agent::start`] runs one inside any process; nothing here is
-//! process-wide. [`enroll`] gives a host its identity first.
+//! itself which manager of each type its host uses, and leads callers there: through forwarders, by handing
+//! them connections, and by answering on a local HTTP API. [`Agent::start`] runs one inside any process;
+//! nothing here is process-wide. [`enroll`] gives a host its identity first.
+//!
+//! A program that takes the agent into itself asks its [`Handle`]: [`Handle::routes`] answers from memory and
+//! tells of changes, [`Handle::connector`] connects to the nearest live manager. Neither needs a socket.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,8 +19,19 @@
 //!     ..AgentConfig::new("/var/lib/echelon/agent")
 //! };
 //! let agent = Agent::start(config, &CancellationToken::new()).await?;
-//! let route = agent.routes().want(&"command-control".parse()?).await?;
-//! println!("{:?}", route.targets.first());
+//! let ty = "command-control".parse()?;
+//!
+//! // From now on the route is kept up to date, and `get` answers from memory.
+//! let route = agent.routes().want(&ty).await?;
+//! println!("nearest: {:?}", route.chosen().map(|entry| &entry.candidate.manager.endpoint));
+//!
+//! // A connection of the program's own, past managers that are dead.
+//! let connected = agent.connector().connect(&ty).await?;
+//! println!("connected to {} at {}", connected.host, connected.endpoint);
+//!
+//! // The present route, then each change.
+//! let mut watch = agent.routes().watch(ty);
+//! println!("{:?}", watch.next().await.outcome);
 //! agent.stop().await?;
 //! # Ok(())
 //! # }

@@ -6,7 +6,7 @@ use echelon_client::{AgentError, DialError, Way};
 use echelon_core::name::ManagerType;
 use echelon_tests::{Sandbox, TYPE, Topology, wait_for, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -194,6 +194,12 @@ fn bad_requests_and_slow_programs_harm_nobody_else() {
         assert!(said.starts_with("{\"error\":\"bad-request\"") && said.ends_with("}\n"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+    let mut stream = raw(&scene);
+    stream.write_all(b"\xff\0\x1b[31m\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let said = rest(&mut stream);
+    assert!(said.starts_with("{\"error\":\"unknown-type\"") && said.ends_with("}\n"), "{said}");
+    assert!(!said.trim_end().contains(char::is_control), "{said:?}");
     assert_eq!(connected(&client).host.as_str(), "near");
     let said = rest(&mut slow);
     assert!(said.contains("the rest of the request did not come"), "{said}");
