@@ -59,7 +59,7 @@ pub struct AgentConfig {
     pub direct: bool,
     /// How its host's own packages are checked, where that is not as the registry says.
     pub checks: HostChecks,
-    /// Threads that forwarders have for themselves; with 0 they work on the runtime that the agent is
+    /// Threads that forwarders and the direct hand-over have for themselves; with 0 they work on the runtime that the agent is
     /// started on. [`default_forward_threads`] for an agent that has a process of its own.
     pub forward_threads: usize,
     /// How long open connections are left when it ends.
@@ -294,17 +294,19 @@ async fn start(
         info!("No routes yet: {error}");
     }
 
-    let threads = if config.forwards.is_empty() { 0 } else { config.forward_threads };
+    let sockets = direct_sockets(config);
+    let nobody_calls = config.forwards.is_empty() && sockets.is_empty();
+    let threads = if nobody_calls { 0 } else { config.forward_threads };
     let crew = Arc::new(forward::crew(threads));
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
     let mut forwarders = Vec::new();
     for forward in &config.forwards {
         forwarders.push(Forwarder::start(forward, parts.clone(), Arc::clone(&crew)).await?);
     }
-    let connector = Connector::new(parts);
+    let connector = Connector::new(parts.clone());
     let mut directs = Vec::new();
-    for path in direct_sockets(config) {
-        directs.push(Direct::start(path, connector.clone(), Arc::clone(&metrics), tasks)?);
+    for path in sockets {
+        directs.push(Direct::start(path, connector.clone(), parts.clone(), Arc::clone(&crew))?);
     }
     let uplink = UplinkParts {
         clock,

@@ -9,7 +9,7 @@ mod relay;
 mod tests;
 mod throttle;
 
-pub(crate) use crew::{crew, default_threads};
+pub(crate) use crew::{Crew, crew, default_threads};
 pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;
 pub use forwarder::raise_descriptor_limit;

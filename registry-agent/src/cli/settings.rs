@@ -35,7 +35,8 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # Forwarders: whoever connects there is led to the nearest live manager of the type.
 #forward = ["command-control=127.0.0.1:7400"]
 
-# Threads for forwarders. Default: two, or one on a machine with a single core; 0: they share the agent's.
+# Threads for forwarders and the direct hand-over. Default: two, or one on a machine with a single core; 0: they
+# share the agent's.
 #forward_threads = 2
 
 # How long open connections are left when the agent ends.

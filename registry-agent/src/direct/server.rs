@@ -1,9 +1,10 @@
 //! Answers programs on `direct.sock`.
 
 use crate::connector::{ConnectError, Connected, Connector};
+use crate::dialer::Parts;
 use crate::direct::answer::{self, SEND_BUFFER};
 use crate::direct::request::{RequestError, Requests, broken_off};
-use crate::forward::Throttle;
+use crate::forward::{Crew, Throttle};
 use crate::listen::{BindError, Caller, Listen, Listener};
 use crate::metrics::Metrics;
 use echelon_core::name::ManagerType;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Span, debug, warn};
 
 /// The socket's name, beside that of the API.
 const FILE_NAME: &str = "direct.sock";
@@ -34,6 +36,11 @@ pub(crate) struct Direct {
     at: PathBuf,
     connector: Connector,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
+    /// Its threads end with the last who holds it.
+    crew: Arc<Crew>,
+    span: Span,
+    places: Arc<Semaphore>,
     open: AtomicU64,
     served: AtomicU64,
     failed: AtomicU64,
@@ -66,20 +73,35 @@ impl Direct {
         (path != api).then_some(path)
     }
 
-    /// Listens at `path`, and answers programs until the tasks are shut down.
+    /// Listens at `path`, and answers programs, with the hands of this crew, until the tasks of `parts` are shut
+    /// down.
     ///
     /// # Errors
     /// It cannot listen there.
     pub(crate) fn start(
         path: PathBuf,
         connector: Connector,
-        metrics: Arc<Metrics>,
-        tasks: &Tasks,
+        parts: Parts,
+        crew: Arc<Crew>,
     ) -> Result<Arc<Self>, BindError> {
         let listener = Listener::bind(&Listen::Unix(path.clone()))?;
         let (open, served, failed, complaints) = Default::default();
-        let this = Arc::new(Self { at: path, connector, metrics, open, served, failed, complaints });
-        tasks.spawn("direct-listener", Arc::clone(&this).accept(listener, tasks.clone()));
+        let this = Arc::new(Self {
+            at: path,
+            connector,
+            metrics: parts.metrics,
+            span: parts.tasks.span("direct"),
+            tasks: parts.tasks,
+            crew,
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            open,
+            served,
+            failed,
+            complaints,
+        });
+        this.crew.serve(listener, |door| {
+            this.tasks.spawn("direct-listener", Arc::clone(&this).accept(door));
+        })?;
         Ok(this)
     }
 
@@ -94,13 +116,13 @@ impl Direct {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: Listener, tasks: Tasks) {
-        let stop = tasks.shutdown();
+    async fn accept(self: Arc<Self>, listener: Listener) {
+        let stop = self.tasks.shutdown();
         let welcome = |caller, place| {
             // It listens on a unix socket only.
             let Caller::Unix(stream) = caller else { return };
             let (this, stop) = (Arc::clone(&self), stop.clone());
-            tasks.spawn("direct", async move {
+            self.tasks.spawn_in(&self.span, "direct", async move {
                 this.open.fetch_add(1, Ordering::Relaxed);
                 this.converse(stream, stop).await;
                 this.open.fetch_sub(1, Ordering::Relaxed);
@@ -112,7 +134,7 @@ impl Direct {
                 warn!(%error, held_back, "The direct hand-over cannot accept a connection");
             }
         };
-        listener.serve(MAX_CONNECTIONS, tasks.shutdown(), welcome, complain).await;
+        listener.serve_within(&self.places, stop.clone(), welcome, complain).await;
     }
 
     /// Answers one request after the other; at a stop, the one under way is still answered.

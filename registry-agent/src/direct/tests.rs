@@ -37,7 +37,8 @@ async fn setup_with(managers: &[Manager], settings: PolicySettings) -> Setup {
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
     let directory = tempfile::tempdir().unwrap();
     let path = Direct::beside(&directory.path().join("agent.sock")).unwrap();
-    let direct = Direct::start(path, Connector::new(parts), Arc::clone(&metrics), &tasks).unwrap();
+    let connector = Connector::new(parts.clone());
+    let direct = Direct::start(path, connector, parts, Arc::default()).unwrap();
     Setup { direct, routes, metrics, _tasks: tasks, directory }
 }
 

@@ -1,5 +1,6 @@
-//! The threads that carry callers' bytes.
+//! The threads that carry callers' bytes, and hand connections over.
 
+use crate::listen::{BindError, Listener};
 use std::io;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,17 @@ impl Crew {
     /// How many times [`Self::each`] does its work.
     pub(crate) fn size(&self) -> usize {
         self.hands.len().max(1)
+    }
+
+    /// Has each thread serve callers at this place; `serve` starts the task that does so.
+    ///
+    /// # Errors
+    /// The place cannot be shared. Nobody serves there.
+    pub(crate) fn serve(&self, at: Listener, mut serve: impl FnMut(Listener)) -> Result<(), BindError> {
+        let mut doors = (1..self.size()).map(|_| at.share()).collect::<Result<Vec<_>, _>>()?;
+        doors.push(at);
+        self.each(|| doors.pop().into_iter().for_each(&mut serve));
+        Ok(())
     }
 
     /// Does `work`, which may start tasks, once on the runtime of each thread.

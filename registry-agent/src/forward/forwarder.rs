@@ -91,14 +91,9 @@ impl Forwarder {
         let this = Self(Arc::new(inner));
         this.0.parts.routes.tell(echelon_core::router::Input::Want(this.0.ty.clone())).await;
         let tasks = &this.0.parts.tasks;
-        let shares = (1..this.0.crew.size()).map(|_| listener.share());
-        let mut doors = shares.collect::<Result<Vec<_>, _>>()?;
-        doors.push(listener);
-        this.0.crew.each(|| {
-            if let Some(door) = doors.pop() {
-                tasks.spawn("forwarder", Arc::clone(&this.0).accept(door, tasks.shutdown()));
-            }
-        });
+        this.0.crew.serve(listener, |door| {
+            tasks.spawn("forwarder", Arc::clone(&this.0).accept(door, tasks.shutdown()));
+        })?;
         let (drainer, stop) = (Arc::clone(&this.0), tasks.shutdown());
         tasks.spawn("drainer", async move {
             let watch = drainer.parts.routes.watch(drainer.ty.clone());
