@@ -195,3 +195,51 @@ async fn ask(connection: &Connection, said: &Announcement) -> Result<Response, O
     let frame = channel.recv(MAX_SESSION_FRAME).await?.ok_or(OfferError::Other)?;
     Ok(Response::decode(&frame)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::announce::AnnouncedSpec;
+
+    fn failure(error: &str, class: FailureClass) -> Failure {
+        let (message, place, remedy) = Default::default();
+        Failure { error: error.into(), class, message, place, remedy, retry: Retry::Pointless }
+    }
+
+    #[test]
+    fn only_what_can_never_be_taken_in_is_given_up() {
+        let runs = HostWord::Runs(AnnouncedSpec::default());
+        let of = |error, class, known| verdict(&failure(error, class), &runs, known);
+        use FailureClass::{Failed, Forbidden, NotAllowed, Unreachable};
+        for (error, class) in [("too-often", Failed), ("not-stored", Failed), ("stopping", Unreachable)] {
+            assert_eq!(of(error, class, false), Verdict::Again, "{error}");
+        }
+        for (error, class) in [("bad-request", Failed), ("unknown-identity", NotAllowed)] {
+            assert_eq!(of(error, class, false), Verdict::Again, "another manager, or time, may mend {error}");
+        }
+        for (error, class) in [("type-not-allowed", NotAllowed), ("superseded", Forbidden), ("x", Forbidden)]
+        {
+            assert_eq!(of(error, class, true), Verdict::Forget, "{error}");
+        }
+        assert_eq!(of("request-from-future", Failed, false), Verdict::Renumber);
+    }
+
+    #[test]
+    fn one_too_old_is_said_anew_only_where_that_cannot_undo_a_removal() {
+        let old = failure("request-too-old", FailureClass::Failed);
+        let runs = HostWord::Runs(AnnouncedSpec::default());
+        assert_eq!(verdict(&old, &runs, false), Verdict::Forget);
+        assert_eq!(verdict(&old, &runs, true), Verdict::Renumber);
+        assert_eq!(verdict(&old, &HostWord::Withdraws, false), Verdict::Renumber);
+    }
+
+    #[test]
+    fn tries_back_off_to_a_minute_and_hosts_are_spread() {
+        let wait = |tries, share| again(tries, share).duration_since(Instant::now()).as_secs_f64();
+        for (tries, full) in [(0, 0.5), (3, 4.0), (7, 60.0), (u32::MAX, 60.0)] {
+            assert!(
+                wait(tries, 0.0) <= full / 2.0 && wait(tries, 1.0) <= full && wait(tries, 1.0) > full * 0.9
+            );
+        }
+    }
+}

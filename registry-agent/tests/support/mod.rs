@@ -1,6 +1,9 @@
 //! A registry manager that says what a test tells it to, over the real transport, and services to route to.
 
+#![allow(dead_code, reason = "not every test needs all of it")]
+
 use echelon_core::access::Access;
+use echelon_core::announce::Announcement;
 use echelon_core::check::{Check, CheckKind};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::Address;
@@ -62,6 +65,8 @@ struct Shared {
     lifetime: Duration,
     /// What hosts have asked for, in order.
     enrolments: Mutex<Vec<Enrol>>,
+    /// What hosts have announced, in order; none of it gets an answer.
+    announced: Mutex<Vec<Announcement>>,
     /// Whether the next enrolment is answered with silence.
     swallow: AtomicBool,
     root: Vec<u8>,
@@ -98,6 +103,7 @@ impl Manager {
             issuer,
             lifetime,
             enrolments: Mutex::default(),
+            announced: Mutex::default(),
             swallow: AtomicBool::new(false),
             root: authority.certificate().to_vec(),
         });
@@ -119,6 +125,10 @@ impl Manager {
     /// Answers the next enrolment with silence, having taken it in.
     pub(crate) fn swallow_next(&self) {
         self.shared.swallow.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn announced(&self) -> Vec<Announcement> {
+        self.shared.announced.lock().unwrap().clone()
     }
 
     pub(crate) fn enrolments(&self) -> Vec<Enrol> {
@@ -193,6 +203,7 @@ async fn serve(
             let peer = connection.peer().unwrap();
             Response::Renewed(shared.issue(&peer.subject, csr.public_key()))
         }
+        Request::Announce(said) => return shared.announced.lock().unwrap().push(said),
         other => panic!("an agent asked {other:?}"),
     };
     channel.send(&response.encode()).await.unwrap();
