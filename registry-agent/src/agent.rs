@@ -282,7 +282,7 @@ async fn start(
     tasks.spawn("router", router.run(inputs, tasks.shutdown()));
 
     let (checks, own) = watch::channel(Arc::new(config.checks.clone()));
-    let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone(), own);
+    let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone(), Arc::clone(&metrics), own);
     tasks.spawn("checks", supervisor.run(tasks.shutdown()));
 
     let announcer = open_announcer(&config.state, &routes).await?;

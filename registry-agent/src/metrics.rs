@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     handovers: Family<OfType, Counter>,
     handover_errors: Family<OfError, Counter>,
     probes: Family<Probed, Counter>,
+    checks: Family<OfOutcome, Counter>,
+    api_requests: Family<OfCode, Counter>,
     renewals: Family<Renewed, Counter>,
     replica_updates: Family<OfKind, Counter>,
     pub(crate) sessions: Counter,
@@ -87,6 +89,11 @@ struct Probed {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfCode {
+    code: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Renewed {
     outcome: &'static str,
 }
@@ -124,6 +131,8 @@ impl Metrics {
                 "handover_errors",
                 "Requests for a hand-over answered with an error, by error",
             ),
+            checks: add(&mut r, "checks", "Checks of this host's packages, by what they came to"),
+            api_requests: add(&mut r, "api_requests", "Requests to the local API, by the kind of answer"),
             probes: add(&mut r, "probes", "Background probes of managers, by outcome"),
             renewals: add(&mut r, "certificate_renewals", "Renewals of the certificate, by outcome"),
             replica_updates: add(&mut r, "replica_updates", "Times the replica was brought further, by what"),
@@ -141,6 +150,9 @@ impl Metrics {
     fn begin_at_0(&self) {
         for outcome in ["connected", "failed"] {
             drop(self.probes.get_or_create(&Probed { outcome }));
+        }
+        for code in ["2xx", "4xx", "5xx"] {
+            drop(self.api_requests.get_or_create(&OfCode { code }));
         }
         for outcome in [true, false].map(renewal) {
             drop(self.renewals.get_or_create(&Renewed { outcome }));
@@ -180,6 +192,22 @@ impl Metrics {
 
     pub(crate) fn count_probe(&self, seen: &Seen) {
         self.probes.get_or_create(&Probed { outcome: name(seen) }).inc();
+    }
+
+    /// Counts a check of this host's package of one type.
+    pub(crate) fn count_check(&self, ty: &ManagerType, passed: bool) {
+        let outcome = if passed { "passed" } else { "failed" };
+        self.checks.get_or_create(&OfOutcome { r#type: ty.to_string(), outcome }).inc();
+    }
+
+    /// Counts an answer of the local API, by the hundred of its status.
+    pub(crate) fn count_answer(&self, status: u16) {
+        let code = match status {
+            ..400 => "2xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
+        self.api_requests.get_or_create(&OfCode { code }).inc();
     }
 
     pub(crate) fn count_renewal(&self, done: bool) {

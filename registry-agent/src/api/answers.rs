@@ -8,6 +8,7 @@ use crate::routes::WantError;
 use crate::status::Subject;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -29,7 +30,13 @@ pub(crate) fn router(agent: Arc<Subject>) -> Router {
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "unknown-method", "this can only be read: use GET")
         })
+        .layer(map_response_with_state(Arc::clone(&agent), count))
         .with_state(agent)
+}
+
+async fn count(State(agent): State<Arc<Subject>>, answer: Response) -> Response {
+    agent.metrics.count_answer(answer.status().as_u16());
+    answer
 }
 
 async fn status(State(agent): State<Arc<Subject>>) -> Response {

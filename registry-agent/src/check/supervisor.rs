@@ -3,6 +3,7 @@
 use crate::check::host_check::{HostCheck, HostChecks};
 use crate::check::judge::{Judge, Made};
 use crate::check::run::run;
+use crate::metrics::Metrics;
 use crate::routes::Routes;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::limits::MAX_PACKAGES_PER_HOST;
@@ -31,6 +32,7 @@ pub(crate) type HealthMap = BTreeMap<ManagerType, Health>;
 pub(crate) struct Supervisor {
     routes: Routes,
     tasks: Tasks,
+    metrics: Arc<Metrics>,
     /// The host's own settings, which go before what the registry says.
     own: watch::Receiver<Arc<HostChecks>>,
     health: watch::Sender<Arc<HealthMap>>,
@@ -72,10 +74,11 @@ impl Supervisor {
     pub(crate) fn new(
         routes: Routes,
         tasks: Tasks,
+        metrics: Arc<Metrics>,
         own: watch::Receiver<Arc<HostChecks>>,
     ) -> (Self, watch::Receiver<Arc<HealthMap>>) {
         let (health, shown) = watch::channel(Arc::default());
-        (Self { routes, tasks, own, health, running: BTreeMap::new(), next: 0 }, shown)
+        (Self { routes, tasks, metrics, own, health, running: BTreeMap::new(), next: 0 }, shown)
     }
 
     /// Runs until `stop`.
@@ -130,10 +133,11 @@ impl Supervisor {
         let (number, stop) = (self.next, self.tasks.shutdown().child_token());
         self.next = self.next.wrapping_add(1);
         let (stopped, what) = (stop.clone(), subject.clone());
+        let metrics = Arc::clone(&self.metrics);
         self.tasks.spawn("check", async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = check_for_ever(ty, number, what, findings) => {}
+                () = check_for_ever(ty, number, what, findings, &metrics) => {}
             }
         });
         Running { number, subject, stop, told: None }
@@ -186,7 +190,13 @@ fn withdrawn(place: &Place) -> HealthMap {
     withdrawn.take(MAX_PACKAGES_PER_HOST).map(|p| (p.ty.clone(), Health::Withdrawn)).collect()
 }
 
-async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings: mpsc::Sender<Finding>) {
+async fn check_for_ever(
+    ty: ManagerType,
+    number: u64,
+    subject: Subject,
+    findings: mpsc::Sender<Finding>,
+    metrics: &Metrics,
+) {
     let Subject { check, endpoint } = subject;
     let mut judge = Judge::new(&check);
     let mut due = Instant::now();
@@ -195,6 +205,7 @@ async fn check_for_ever(ty: ManagerType, number: u64, subject: Subject, findings
         let began = Instant::now();
         let late = began.saturating_duration_since(due);
         let result = run(&check, &ty, &endpoint).await;
+        metrics.count_check(&ty, result.is_ok());
         let made = Made { late, took: began.elapsed(), result };
         if let Some(health) = judge.conclude(made)
             && findings.send(Finding { ty: ty.clone(), number, health }).await.is_err()
