@@ -48,7 +48,7 @@ print("holding", flush=True)
 while not os.path.exists(sys.argv[2]):
     time.sleep(0.01)
 held.sendall(b"who\n")
-assert held.recv(100) == b"near\n"
+assert held.makefile().readline() == "near\n"
 assert who() == "near"
 print("done", flush=True)
 "#;
@@ -140,6 +140,22 @@ fn python_programs_are_handed_connections() {
     let answer = Answer::of(demo);
     assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{answer:?}");
     assert!(answer.err.contains("nothing-of-the-kind") && answer.err.contains("pointless"), "{answer:?}");
+
+    let mut demo = python(&scene);
+    demo.arg(workspace().join("examples/python/demo.py")).arg(TYPE).arg("--watch");
+    let following = Process::spawn("demo", demo, &sandbox.logs());
+    let followed = |line: &str| {
+        wait_for(&format!("{line:?}"), || {
+            let out = fs::read_to_string(sandbox.logs().join("demo.out")).unwrap();
+            if out.lines().any(|l| l.starts_with(line)) { Ok(()) } else { Err(out) }
+        });
+    };
+    followed("route     near");
+    scene.registry.console().ok(&format!("package withdraw near {TYPE}"));
+    followed("route     hub");
+    drop(following);
+    scene.registry.console().ok(&format!("package restore near {TYPE}"));
+    scene.caller.wait_served_by(TYPE, "near");
 
     let mut program = python(&scene);
     let go_on = sandbox.path("go-on");
