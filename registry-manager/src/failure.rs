@@ -61,6 +61,38 @@ pub(crate) fn too_many_down(count: usize, most: usize) -> Failure {
     failure("too-many-down", FailureClass::Failed, message, "name fewer", Retry::Pointless)
 }
 
+/// As many watch as may.
+pub(crate) fn too_many_watchers(most: usize) -> Failure {
+    let message = format!("{most} consoles watch this manager already, which is as many as may");
+    failure(
+        "too-many-watchers",
+        FailureClass::Failed,
+        message,
+        "end one of them, or try again later",
+        Retry::Safe,
+    )
+}
+
+/// The host's agent is not there to say what it uses.
+pub(crate) fn agent_away(host: &dyn std::fmt::Display, heard: Option<u64>) -> Failure {
+    let heard = match heard {
+        None => "it was not heard since the manager's start".to_owned(),
+        Some(ms) => format!("it was heard {} s ago", ms / 1000),
+    };
+    let message = format!("what {host} uses is not known: its agent is not connected, {heard}");
+    let remedy = format!(
+        "ask there: curl --unix-socket /run/echelon/agent.sock http://agent/v1/routes/TYPE; what it ought to use, without --actual: echelon route --host {host} --type TYPE"
+    );
+    failure("agent-not-connected", FailureClass::Failed, message, &remedy, Retry::Safe)
+}
+
+/// The host uses a manager that is gone from the registry.
+pub(crate) fn out_of_step(host: &dyn std::fmt::Display) -> Failure {
+    let message = format!("{host} said last that it uses a manager which is not in the registry any more");
+    let remedy = "ask again: its agent is about to be level";
+    failure("out-of-step", FailureClass::Failed, message, remedy, Retry::Safe)
+}
+
 /// Whoever asked is gone; this reaches nobody.
 pub(crate) fn nobody_listens() -> Failure {
     failure("nobody-listens", FailureClass::Unknown, String::new(), "", Retry::Safe)

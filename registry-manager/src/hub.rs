@@ -1,13 +1,14 @@
 //! What all of the manager shares: the committed registry, its view, the board, the pushes.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::fanout::{Pace, Push};
-use crate::limits::{LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
+use crate::limits::{EVENT_RING, LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use arc_swap::ArcSwap;
 use echelon_core::access::Subject;
 use echelon_core::board::{Agent, Board, Report};
+use echelon_core::event::{EventReport, differences};
 use echelon_core::id::HostId;
 use echelon_core::message::{Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
 use echelon_core::project::{moved_places, project, project_commit};
@@ -35,6 +36,19 @@ pub(crate) struct Hub {
     news_came: Notify,
     /// How many commits have denied somebody.
     denials: watch::Sender<u64>,
+    /// For those who watch.
+    events: broadcast::Sender<Arc<Event>>,
+    /// The revision that is shown.
+    head: watch::Sender<u64>,
+}
+
+/// What watchers are told of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// This revision is committed.
+    Committed(u64),
+    /// Anything else.
+    Told(EventReport),
 }
 
 impl Hub {
@@ -45,6 +59,7 @@ impl Hub {
         let enrolled = registry.hosts().filter(|h| registry.identity(&Subject::Host(h.id)).is_some());
         enrolled.for_each(|h| board.expect(h.id));
         let log = ViewLog::new(registry.position(), project(&registry));
+        let revision = registry.position().revision;
         Self {
             clock,
             sessions: Sessions::default(),
@@ -57,6 +72,8 @@ impl Hub {
             news: Mutex::default(),
             news_came: Notify::new(),
             denials: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENT_RING),
+            head: watch::Sender::new(revision),
         }
     }
 
@@ -104,6 +121,8 @@ impl Hub {
         if commit.rows.iter().any(|row| matches!(row.after, Some(Row::Denial(_)))) {
             self.denials.send_modify(|denials| *denials += 1);
         }
+        self.head.send_replace(commit.position.revision);
+        self.happened([Event::Committed(commit.position.revision)]);
     }
 
     /// Keeps the board to the hosts there are: one that is removed is forgotten, one that is enrolled ought
@@ -137,6 +156,53 @@ impl Hub {
         self.denials.subscribe()
     }
 
+    /// All events from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    /// Whether anybody watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.events.receiver_count() > 0
+    }
+
+    /// The revision that is shown, as it moves on.
+    pub(crate) fn head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// Tells those who watch.
+    pub(crate) fn happened(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            // Without a watcher there is nobody to tell, which is no fault.
+            let _ = self.events.send(Arc::new(event));
+        }
+    }
+
+    /// Works on one agent's entry of the board, and tells those who watch what that changed.
+    fn change<T>(
+        &self,
+        registry: &Registry,
+        host: HostId,
+        board: &mut Board,
+        work: impl FnOnce(&mut Board) -> T,
+    ) -> T {
+        // What an agent says is looked at twice only where somebody wants to know.
+        let before = self.is_watched().then(|| board.agent(host).cloned());
+        let done = work(board);
+        if let (Some(before), Some(row)) = (before, registry.host(host)) {
+            let events = differences(unix_now(), &row.name, before.as_ref(), board.agent(host));
+            self.happened(events.into_iter().map(Event::Told));
+        }
+        done
+    }
+
+    /// Notes that an agent's session ended.
+    pub(crate) fn session_ended(&self, host: HostId) {
+        let mut board = self.board();
+        self.change(&self.registry(), host, &mut board, |board| board.session_ended(host));
+    }
+
     /// What the view is.
     pub(crate) fn mark(&self) -> ViewMark {
         self.log().mark()
@@ -144,6 +210,7 @@ impl Hub {
 
     /// Takes in what the agent of a host reports of the packages there.
     pub(crate) fn report(&self, host: HostId, mut report: Report) {
+        let view = self.mark().digest;
         // All under the board's lock: a host is gone from the registry before it is forgotten, and news are
         // told in the order in which they came about.
         let mut board = self.board();
@@ -152,13 +219,28 @@ impl Hub {
             return;
         }
         report.packages.retain(|ty, _| registry.package(host, ty).is_some());
-        self.tell(&registry, board.heard(self.clock.now(), host, report));
+        let level = report.holds.is_some_and(|holds| holds.digest == view);
+        let news = self.change(&registry, host, &mut board, |board| {
+            let news = board.heard(self.clock.now(), host, report);
+            if level {
+                board.note_level(host);
+            }
+            news
+        });
+        self.tell(&registry, news);
     }
 
     /// Judges silence.
     pub(crate) fn judge(&self) {
         let mut board = self.board();
-        self.tell(&self.registry(), board.judge(self.clock.now()));
+        let registry = self.registry();
+        let news = board.judge(self.clock.now());
+        if self.is_watched() {
+            let silent = news.iter().filter_map(|entry| registry.host(entry.host));
+            let silent = silent.map(|host| EventReport::silent(unix_now(), &host.name));
+            self.happened(silent.map(Event::Told));
+        }
+        self.tell(&registry, news);
     }
 
     /// Queues news for the agents, where the host is of interest to them: one entry for each host at most,

@@ -3,6 +3,7 @@
 //! One thread, the [`journal`], decides on edits and makes them durable; everything else reads committed
 //! states that it publishes. A session for each agent pushes what changed and takes in what it reports.
 
+mod alarms;
 mod clock;
 pub mod config;
 mod drains;
@@ -10,6 +11,7 @@ mod edit_queue;
 mod enrol;
 mod failure;
 mod fanout;
+mod history;
 mod http;
 mod hub;
 pub mod init;
@@ -26,5 +28,6 @@ mod requests;
 mod server;
 mod session;
 mod sessions;
+mod watchers;
 
 pub use server::{Manager, Pulse, StartError};

@@ -52,6 +52,30 @@ pub(crate) const STRANGERS: usize = 2_048;
 /// there is no place, so that neither can fill it.
 pub(crate) const STRANGERS_LOG: Duration = Duration::from_secs(1);
 
+/// Events that a watcher may be behind before it misses some: as many as a thousand agents make that all start
+/// at once. The ring is shared, so that a slow watcher costs nothing by itself.
+pub(crate) const EVENT_RING: usize = 4_096;
+
+/// Watchers at once, of events and of the history: a room of operators and their dashboards. Each has a task
+/// that may wait for its peer for ever.
+pub(crate) const MAX_WATCHERS: usize = 64;
+
+/// How often a watcher is told that the manager is there when nothing happens: a third of what a client waits.
+pub(crate) const WATCH_SIGN: Duration = Duration::from_secs(10);
+
+/// Most events in one part of a watcher's answer.
+pub(crate) const EVENTS_AT_ONCE: usize = 256;
+
+/// How often alarms are worked out while somebody watches: each time all agents are looked at.
+pub(crate) const ALARM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the manager looks at itself for alarms.
+pub(crate) const SELF_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of changed objects in one document of the history; the next goes on with the same edit. One object has
+/// a few tens of kilobytes at most.
+pub(crate) const HISTORY_DOCUMENT: usize = 256 * 1024;
+
 /// Previews of every host at once: each takes a core for as long as it lasts.
 pub(crate) const PREVIEWS: usize = 2;
 

@@ -1,15 +1,25 @@
 //! Answers to questions, as documents.
 
 use crate::failure;
+use crate::history::History;
 use crate::hub::Hub;
 use crate::limits::{MAX_DOWN, REPORT_OVERHEAD};
 use crate::server::Shared;
+use echelon_core::access::Subject;
+use echelon_core::actual;
+use echelon_core::alarm::Raised;
+use echelon_core::board::Board;
+use echelon_core::digest::Digest;
 use echelon_core::message::{Failure, Query};
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::registry::Registry;
-use echelon_core::report::{CandidateState, Down, StatusReport, TokenReport};
+use echelon_core::report::{
+    AgentReport, AgentState, AlarmReport, CandidateState, Down, EnrolmentReport, RouteReport, StatusReport,
+    TokenReport, UsingReport, millis,
+};
 use echelon_core::row::Host;
 use echelon_core::settled::{Room, Settled};
+use echelon_core::time::Monotonic;
 use echelon_wire::MAX_SESSION_FRAME;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,8 +46,103 @@ pub(crate) fn answer(
         Query::Status => parts.add(&status(shared, hub))?,
         Query::Tokens => tokens(&hub.registry()).try_for_each(|t| parts.add(&t))?,
         Query::Route { host, ty, down, candidates } => routes(hub, host, &ty, &down, candidates, &mut parts)?,
+        Query::Actual { host, ty } => parts.add(&actual(hub, &host, &ty)?)?,
+        Query::Alarms => shared.survey(|survey| survey.alarms()).iter().try_for_each(|a| parts.add(a))?,
+        Query::Agents { host } => agents(hub, host.as_ref())?.iter().try_for_each(|a| parts.add(a))?,
+        Query::History { since, limit, .. } => history(shared, hub, since, limit, &mut parts)?,
+        // Has no end, and is answered in `watchers`.
+        Query::Watch => return Err(failure::bad_request(&"a watch has no end")),
     }
     parts.flush()
+}
+
+fn history(
+    shared: &Shared,
+    hub: &Hub,
+    since: Option<u64>,
+    limit: Option<u64>,
+    parts: &mut Parts<'_>,
+) -> Result<(), Failure> {
+    let registry = hub.registry();
+    let head = registry.position().revision;
+    let mut history = History::from_now(&shared.journal, registry)?.back_to(since, limit)?;
+    loop {
+        match history.part(head)?.as_slice() {
+            [] => return Ok(()),
+            part => part.iter().try_for_each(|report| parts.add(report))?,
+        }
+    }
+}
+
+/// What is known of one host's agent, or of those of all enrolled hosts.
+fn agents(hub: &Hub, host: Option<&HostName>) -> Result<Vec<AgentReport>, Failure> {
+    let (registry, mark) = (hub.registry(), hub.mark());
+    let (board, now) = (hub.board(), hub.clock.now());
+    let state = |host: &Host| agent_state(&registry, &board, host, now, mark.digest);
+    let report = |host: &Host| AgentReport { host: host.name.clone(), state: state(host) };
+    match host {
+        Some(name) => {
+            let host = registry.host_named(name).ok_or_else(|| failure::unknown_host(name))?;
+            Ok(vec![report(host)])
+        }
+        None => {
+            let enrolled = registry.hosts_by_name().filter(|host| board.agent(host.id).is_some());
+            Ok(enrolled.map(|host| report(host)).collect())
+        }
+    }
+}
+
+fn agent_state(registry: &Registry, board: &Board, host: &Host, now: Monotonic, view: Digest) -> AgentState {
+    let identity = registry.identity(&Subject::Host(host.id));
+    let enrolment = identity.map(|identity| EnrolmentReport {
+        number: identity.enrolment,
+        access: identity.access,
+        allow_types: identity.allow_types.iter().cloned().collect(),
+        enrolled: identity.enrolled.to_string(),
+    });
+    let unheard = AgentState { enrolment, ..AgentState::default() };
+    let Some(agent) = board.agent(host.id) else { return unheard };
+    let silent = agent.is_silent();
+    if !agent.is_heard() {
+        return AgentState { silent, ..unheard };
+    }
+    let (said, ago) = (agent.report(), now.since(agent.heard()));
+    let raised = |raised: &Raised| {
+        let since = raised.since.saturating_add(ago);
+        AlarmReport::raised(&Raised { since, ..raised.clone() }, host.name.as_str())
+    };
+    AgentState {
+        connected: agent.is_connected(),
+        silent,
+        heard_ms: Some(millis(ago)),
+        build: said.build.clone(),
+        in_sync: agent.is_in_sync(view),
+        behind_ms: agent.behind(now, view).map(millis),
+        revision: said.holds.map(|holds| holds.position.revision),
+        using: said.using.iter().map(|using| UsingReport::said(using, ago)).collect(),
+        alarms: said.alarms.iter().map(raised).collect(),
+        ..unheard
+    }
+}
+
+/// What a host uses at the moment, by its agent's last word.
+fn actual(hub: &Hub, name: &HostName, ty: &ManagerType) -> Result<RouteReport, Failure> {
+    let (registry, view) = hub.registry_and_view();
+    if registry.packages_of(ty).next().is_none() {
+        return Err(failure::unknown_type(ty));
+    }
+    let host = registry.host_named(name).ok_or_else(|| failure::unknown_host(name))?;
+    let (agent, now) = (hub.board().agent(host.id).cloned(), hub.clock.now());
+    let heard = agent.as_ref().filter(|agent| agent.is_heard());
+    let connected = heard.filter(|agent| agent.is_connected() && !agent.is_silent());
+    let Some(agent) = connected else {
+        return Err(failure::agent_away(name, heard.map(|agent| millis(now.since(agent.heard())))));
+    };
+    let state_of = |host, ty: &ManagerType| hub.board().state_of(host, ty);
+    let settled = Settled { registry: &registry, view: &view, state_of: &state_of, down: &[] };
+    let report =
+        actual::actual(settled.route(host, ty), agent, now).ok_or_else(|| failure::out_of_step(name))?;
+    Ok(RouteReport { at: Some(registry.position().into()), ..report })
 }
 
 struct Parts<'a> {
@@ -105,6 +210,7 @@ fn routes(
 }
 
 fn status(shared: &Shared, hub: &Hub) -> StatusReport {
+    let (alarms, types_unserved) = shared.survey(|survey| (survey.alarms(), survey.unserved_types()));
     let (registry, mark, board, now) = (hub.registry(), hub.mark(), hub.board(), hub.clock.now());
     let count = |n: usize| n as u64;
     let failing = |(host, _): &(_, &echelon_core::board::Agent)| {
@@ -131,6 +237,9 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         self_doubt: board.is_doubting(),
         managers_failing: count(board.agents().map(|a| failing(&a)).sum()),
         hosts_not_home: count(board.agents().filter(|(_, a)| !a.report().using.is_empty()).count()),
+        types_unserved,
+        alarms: count(alarms.len()),
+        worst_alarm: alarms.iter().map(|alarm| alarm.severity).max(),
     }
 }
 

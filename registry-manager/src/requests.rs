@@ -7,6 +7,7 @@ use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::reports;
 use crate::server::Shared;
 use crate::session;
+use crate::watchers::{self, WatchEnd};
 use echelon_core::access::{Access, Subject};
 use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
@@ -20,6 +21,7 @@ use echelon_transport::{Channel, Connection, SendError};
 use echelon_wire::{
     Bytes, MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash,
 };
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span};
@@ -277,6 +279,10 @@ impl Caller<'_> {
 
     async fn query(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {
         let _turn = match query {
+            Query::Watch => return ended(watchers::watch(self.shared, channel).await, channel).await,
+            Query::History { since, limit, follow: true } => {
+                return ended(watchers::history(self.shared, since, limit, channel).await, channel).await;
+            }
             Query::Route { host: None, .. } => self.shared.previews.acquire().await.ok(),
             _ => None,
         };
@@ -292,6 +298,15 @@ impl Caller<'_> {
             Ok(Err(failure)) => fail(channel, failure).await,
             Err(e) => fail(channel, failure::internal(&e)).await,
         }
+    }
+}
+
+/// How an answer without an end has ended.
+async fn ended(end: Result<Infallible, WatchEnd>, channel: &mut Channel) -> Result<(), RequestEnd> {
+    match end {
+        Ok(never) => match never {},
+        Err(WatchEnd::Gone(gone)) => Err(gone.into()),
+        Err(WatchEnd::Failed(failure)) => fail(channel, failure).await,
     }
 }
 

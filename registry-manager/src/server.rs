@@ -1,5 +1,6 @@
 //! A running manager.
 
+use crate::alarms::Alarms;
 use crate::clock::unix_now;
 use crate::config::{Config, HOST_CERTIFICATES};
 use crate::edit_queue::{Edits, Queue};
@@ -7,14 +8,14 @@ use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
 use crate::limits::{
-    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, JUDGE_INTERVAL, PREVIEWS, RELEASE,
+    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_WATCHERS, PREVIEWS, RELEASE,
     REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{drains, http, journal, metrics, requests};
+use crate::{alarms, drains, http, journal, metrics, requests};
 use echelon_core::id::HostId;
 use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL, SHRINK_WINDOW};
 use echelon_core::name::HostName;
@@ -28,6 +29,7 @@ use echelon_store::{RegistryStore, Remembered, StoreError};
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -109,6 +111,10 @@ pub(crate) struct Inner {
     pub(crate) previews: Semaphore,
     /// How often hosts announce.
     pub(crate) announcements: Rates,
+    pub(crate) watchers: Semaphore,
+    pub(crate) alarms: Alarms,
+    /// The registry's file, for those who read its journal.
+    pub(crate) journal: PathBuf,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
 }
@@ -162,6 +168,7 @@ impl Manager {
         info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
         let hub = Arc::new(Hub::new(registry));
+        let alarms = Alarms::new(hub.clock);
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
         let endpoint =
             Endpoint::bind(config.listen, role, Some(&credentials), Some(&trust), Settings::server())?;
@@ -185,6 +192,9 @@ impl Manager {
             strangers: Occasion::every(STRANGERS_LOG),
             previews: Semaphore::new(PREVIEWS),
             announcements: Rates::new(ANNOUNCEMENTS, ANNOUNCEMENT_INTERVAL),
+            watchers: Semaphore::new(MAX_WATCHERS),
+            alarms,
+            journal: paths.registry(),
             endpoint,
             stop: tasks.shutdown(),
         });
@@ -258,6 +268,8 @@ impl Manager {
         tasks.spawn("liveness", liveness(Arc::clone(shared)));
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
+        tasks.spawn("self-watch", alarms::watch_self(Arc::clone(shared)));
+        tasks.spawn("alarms", alarms::tell_watchers(Arc::clone(shared)));
         tasks.spawn("renewal", renewal(Arc::clone(shared), credentials, paths, host));
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
@@ -466,9 +478,13 @@ async fn renewal(shared: Shared, mut credentials: Credentials, paths: Paths, hos
         match renew_now(&shared, &credentials, &peer, &paths) {
             Ok(renewed) => {
                 info!(host.id = %host, "Renewed the manager's certificate");
+                shared.alarms.clear(alarms::RENEWAL);
                 credentials = renewed;
             }
-            Err(e) => error!(error = %e, "The manager's certificate could not be renewed"),
+            Err(e) => {
+                error!(error = %e, "The manager's certificate could not be renewed");
+                shared.alarms.raise(alarms::not_renewed(peer.not_after, &failure::in_full(&e)));
+            }
         }
     }
 }

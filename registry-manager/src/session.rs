@@ -91,7 +91,7 @@ pub(crate) async fn serve(
         () = seat.replaced.cancelled() => SessionEnd::Replaced,
     };
     if seat.is_newest() {
-        hub.board().session_ended(host);
+        hub.session_ended(host);
     }
     end
 }

@@ -11,16 +11,22 @@ mod answers;
 pub mod blocking;
 mod dial;
 #[cfg(feature = "manager")]
+mod documents;
+#[cfg(feature = "manager")]
 mod errors;
 mod handover;
 #[cfg(feature = "manager")]
 mod manager;
+#[cfg(feature = "manager")]
+mod race;
 mod watch;
 
 pub use agent::{AgentError, LocalAgent};
 #[cfg(feature = "manager")]
 pub use answers::{Lost, Reading};
 pub use dial::{Connection, DialError, Way};
+#[cfg(feature = "manager")]
+pub use documents::Documents;
 #[cfg(feature = "manager")]
 pub use errors::{Attempt, CallError, ConnectError};
 #[cfg(feature = "manager")]

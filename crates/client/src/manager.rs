@@ -1,7 +1,9 @@
 //! A registry manager, over the network.
 
 use crate::answers::{Answers, Lost, Reading, collect_rows};
+use crate::documents::Documents;
 use crate::errors::{Attempt, CallError, ConnectError};
+use crate::race::first_of;
 use echelon_core::change::ChangeSet;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::message::{EditAnswer, Query, Request, Response};
@@ -39,8 +41,8 @@ pub struct ManagerClient {
 
 impl ManagerClient {
     /// Connects as the identity in this directory to the first manager that answers: at `addresses`, or,
-    /// where there are none, at those the directory names. Each is tried for 5 s, in turn. An identity
-    /// past half of its life is renewed on the way, where the manager does so.
+    /// where there are none, at those the directory names. Each is tried for 5 s, the next beside it after a
+    /// quarter of a second or when those before it have failed. An identity past half of its life is renewed on the way, where the manager does so.
     ///
     /// # Errors
     /// The identity cannot be used, or no manager lets it in; see [`ConnectError`].
@@ -73,14 +75,14 @@ impl ManagerClient {
         let settings = Settings { handshake: CONNECT_TIMEOUT, ..Settings::client() };
         let socket = Socket::bind_client(Some(credentials), Some(trust), settings);
         let socket = socket.map_err(ConnectError::Socket)?;
-        let mut tried = Vec::new();
-        for endpoint in addresses {
-            match reach(&socket, endpoint).await {
-                Ok(connection) => return Ok(Self { socket, connection, endpoint: endpoint.clone() }),
-                Err(attempts) => tried.extend(attempts),
-            }
+        let attempts = addresses.iter().map(|endpoint| {
+            let (socket, endpoint) = (socket.clone(), endpoint.clone());
+            async move { reach(&socket, &endpoint).await.map(|connection| (connection, endpoint)) }
+        });
+        match first_of(attempts).await {
+            Ok((connection, endpoint)) => Ok(Self { socket, connection, endpoint }),
+            Err(tried) => Err(ConnectError::Unreachable { tried: tried.into_iter().flatten().collect() }),
         }
-        Err(ConnectError::Unreachable { tried })
     }
 
     /// The address at which the manager was reached, as it was given.
@@ -126,25 +128,23 @@ impl ManagerClient {
     /// # Errors
     /// See [`CallError`]; nothing was changed, a retry is safe.
     pub async fn query<T: DeserializeOwned>(&self, query: Query) -> Result<Vec<T>, CallError> {
-        let mut answers = self.ask(&Request::Query(query)).await?;
+        let mut documents = self.documents(query).await?;
         let mut report = Vec::new();
-        loop {
-            let (documents, last) = match answers.next().await.map_err(CallError::Lost)? {
-                Response::Documents { documents, last } => (documents, last),
-                Response::Failed(failure) => return Err(CallError::Failed(failure)),
-                other => return Err(CallError::Lost(Lost::Unexpected(kind(&other)))),
-            };
-            if report.len() + documents.len() > MAX_DOCUMENTS {
+        while let Some(part) = documents.next().await? {
+            if report.len() + part.len() > MAX_DOCUMENTS {
                 return Err(CallError::TooMuch { what: "documents", most: MAX_DOCUMENTS });
             }
-            for document in documents {
-                let document = serde_json::from_str(&document);
-                report.push(document.map_err(|e| CallError::Lost(Lost::Document(e.to_string())))?);
-            }
-            if last {
-                return Ok(report);
-            }
+            report.extend(part);
         }
+        Ok(report)
+    }
+
+    /// Asks for a report and gives its documents as they come, which for some has no end.
+    ///
+    /// # Errors
+    /// See [`CallError`]; nothing was changed, a retry is safe.
+    pub async fn documents<T: DeserializeOwned>(&self, query: Query) -> Result<Documents<T>, CallError> {
+        Ok(Documents::new(self.ask(&Request::Query(query)).await?))
     }
 
     /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new
@@ -202,14 +202,14 @@ async fn reach(socket: &Socket, endpoint: &Endpoint) -> Result<Connection, Vec<A
         Ok(addresses) => addresses,
         Err(attempt) => return Err(vec![attempt]),
     };
-    let mut tried = Vec::new();
-    for address in addresses {
-        match socket.connect(address, &Target::AnyManager).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => tried.push(Attempt::failed(endpoint, error)),
+    let attempts = addresses.into_iter().map(|address| {
+        let (socket, endpoint) = (socket.clone(), endpoint.clone());
+        async move {
+            let connected = socket.connect(address, &Target::AnyManager).await;
+            connected.map_err(|error| Attempt::failed(&endpoint, error))
         }
-    }
-    Err(tried)
+    });
+    first_of(attempts).await
 }
 
 async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Attempt> {

@@ -18,7 +18,8 @@ use std::path::PathBuf;
   echelon route --file topology.toml --all --type command-control --down agent3
 
 Exit codes: 0 done, 1 failed, 2 command line, 3 the registry's state forbids it,
-4 no manager reachable, 5 not allowed, 6 outcome unknown (repeating is safe)")]
+4 no manager reachable, 5 not allowed, 6 outcome unknown (repeating is safe),
+7 answered, and the answer is bad")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -113,6 +114,12 @@ mod tests {
     fn what_the_manual_promises_is_taken() {
         for line in [
             "echelon status",
+            "echelon status --check",
+            "echelon history --since 17 --limit 3 --follow",
+            "echelon watch --output json",
+            "echelon alarm list",
+            "echelon host list --unhealthy --not-home --stale 30s --version 1.4.2 --type audit",
+            "echelon route --host a --type audit --actual --explain",
             "echelon tree /sub1 --output json",
             "echelon --manager 127.0.0.1:29120 --manager [::1]:29120 tree",
             "echelon tree --file t.toml",
@@ -164,6 +171,11 @@ mod tests {
             "echelon route --type audit",
             "echelon route --host a --all --type audit",
             "echelon route --host a",
+            "echelon route --all --type audit --actual",
+            "echelon route --host a --type audit --actual --down b",
+            "echelon route --host a --type audit --actual --file t.toml",
+            "echelon host list --stale soon",
+            "echelon history --limit many",
             "echelon host add --domain /",
             "echelon host add a",
             "echelon host add A --domain /",

@@ -2,14 +2,16 @@
 
 use crate::console::Console;
 use crate::problem::{Problem, failed};
+use crate::progress;
+use echelon_client::{CallError, Reading};
 use echelon_core::board::state_of;
 use echelon_core::id::{DomainId, HostId};
-use echelon_core::message::{Failure, LivenessEntry};
+use echelon_core::message::{Failure, LivenessEntry, Query};
 use echelon_core::name::{DomainPath, HostName, ManagerType, Text};
 use echelon_core::package::{Package, Role};
 use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
-use echelon_core::report::CandidateState;
+use echelon_core::report::{AgentReport, AgentState, CandidateState};
 use echelon_core::row::Host;
 use echelon_topology::{MAX_INPUT, Topology};
 use serde::Serialize;
@@ -72,12 +74,35 @@ impl Inventory {
             }
             None => {
                 let manager = console.manager().await?;
-                let reading = manager.read().await.map_err(|error| error.failure())?;
+                let reading = progress::shown("reading the registry", manager.read()).await;
+                let reading = reading.map_err(|error| error.failure())?;
                 manager.close().await;
-                let liveness = reading.liveness.into_iter().map(|entry| (entry.host, entry)).collect();
-                Ok(Self { registry: reading.registry, liveness: Some(liveness) })
+                Ok(Self::of(reading))
             }
         }
+    }
+
+    /// The registry of a manager, and what it knows of agents: of this host's, or of all.
+    pub(crate) async fn load_with_agents(
+        console: &Console,
+        host: Option<&HostName>,
+    ) -> Result<(Self, BTreeMap<HostName, AgentState>), Problem> {
+        let manager = console.manager().await?;
+        let both = async {
+            let reading = manager.read().await?;
+            let agents = manager.query::<AgentReport>(Query::Agents { host: host.cloned() }).await?;
+            Ok((reading, agents))
+        };
+        let both: Result<_, CallError> = progress::shown("reading the registry", both).await;
+        let (reading, agents) = both.map_err(|error| error.failure())?;
+        manager.close().await;
+        let agents = agents.into_iter().map(|agent| (agent.host, agent.state)).collect();
+        Ok((Self::of(reading), agents))
+    }
+
+    fn of(reading: Reading) -> Self {
+        let liveness = reading.liveness.into_iter().map(|entry| (entry.host, entry)).collect();
+        Self { registry: reading.registry, liveness: Some(liveness) }
     }
 
     /// The domain at this path.
@@ -90,11 +115,6 @@ impl Inventory {
     pub(crate) fn host(&self, name: &HostName) -> Result<&Arc<Host>, Problem> {
         let found = self.registry.host_named(name);
         found.ok_or_else(|| (&Refusal::UnknownHost { host: name.clone() }).into())
-    }
-
-    /// What its agent says of a host.
-    pub(crate) fn liveness(&self, host: HostId) -> Option<&LivenessEntry> {
-        self.liveness.as_ref()?.get(&host)
     }
 
     /// What is known of a manager that is not withdrawn.

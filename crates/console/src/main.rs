@@ -4,12 +4,16 @@ mod args;
 mod commands;
 mod console;
 mod edit;
+mod feed;
 mod hosts;
 mod inventory;
 mod line;
 mod out;
 mod parallel;
 mod problem;
+mod progress;
+mod rough;
+mod stream;
 mod style;
 mod table;
 

@@ -18,6 +18,8 @@ pub(crate) enum Problem {
     Usage(Box<Failure>),
     /// Whoever read the output has gone away, as `head` does. No fault of anybody.
     ReaderGone,
+    /// It answered, and the answer, which was shown, is bad.
+    BadAnswer,
 }
 
 /// A failure of this console's own, class `failed`, safe to try again.
@@ -69,7 +71,7 @@ impl Problem {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Failed(failure) | Self::Usage(failure) => &failure.error,
-            Self::ReaderGone => "",
+            Self::ReaderGone | Self::BadAnswer => "",
         }
     }
 
@@ -82,6 +84,7 @@ impl Problem {
             }
             Self::Usage(failure) => (failure, Exit::Usage),
             Self::ReaderGone => return Exit::Done.into(),
+            Self::BadAnswer => return Exit::BadAnswer.into(),
         };
         // Where not even standard error takes it, the exit code still tells.
         let _ = write_failure(&failure, exit, json, &mut anstream::stderr().lock());

@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::Color;
+use echelon_core::alarm::Severity;
 use echelon_core::report::CandidateState;
 
 /// What is as it should be.
@@ -14,6 +15,15 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const DIM: Style = Style::new().dimmed();
 /// What matters more.
 pub(crate) const BOLD: Style = Style::new().bold();
+
+/// The style of an alarm.
+pub(crate) fn of_severity(severity: Severity) -> Style {
+    match severity {
+        Severity::Critical => BAD,
+        Severity::Warning => ODD,
+        Severity::Info => DIM,
+    }
+}
 
 /// The style of a state.
 pub(crate) fn of_state(state: CandidateState) -> Style {

@@ -1,7 +1,7 @@
 //! Alarms: what somebody should look at, for as long as it is so.
 //!
 //! Every process raises alarms of its own and takes them back; an agent's travel in its heartbeats. What a
-//! registry manager sees of everybody else is worked out anew each time, in the board.
+//! registry manager sees of everybody else is worked out anew each time, in [`crate::survey`].
 
 use crate::limits::MAX_ALARMS;
 use crate::name::{AlarmName, Text};

@@ -55,6 +55,11 @@ pub struct Agent {
     heard: Monotonic,
     connected: bool,
     silent: bool,
+    /// When its replica was last known to be level with the registry; before that ever was, when it was heard
+    /// first.
+    level: Monotonic,
+    /// Since when checks fail, of the packages whose last check failed.
+    failing: BTreeMap<ManagerType, Monotonic>,
     report: Report,
 }
 
@@ -67,6 +72,16 @@ impl Agent {
     /// Whether it has a session here and holds the view with this digest.
     pub fn is_in_sync(&self, view: Digest) -> bool {
         self.connected && self.report.holds.is_some_and(|h| h.digest == view)
+    }
+
+    /// How long its replica has not been known to be level with the view of this digest; none where it is.
+    pub fn behind(&self, now: Monotonic, view: Digest) -> Option<Duration> {
+        (!self.is_in_sync(view)).then(|| now.since(self.level))
+    }
+
+    /// Since when the checks of a package fail; none where the last one did not.
+    pub fn failing_since(&self, ty: &ManagerType) -> Option<Monotonic> {
+        self.failing.get(ty).copied()
     }
 
     /// Whether it has been silent for too long.
@@ -124,7 +139,9 @@ impl Board {
         let told =
             |r: &Report| r.packages.values().any(|h| *h != Health::Unchecked).then(|| r.packages.clone());
         let news = old.is_some_and(|o| o.silent) || old.and_then(|o| told(&o.report)) != told(&report);
-        let agent = Agent { heard: now, connected: true, silent: false, report };
+        let level = old.filter(|o| o.is_heard()).map_or(now, |o| o.level);
+        let failing = failing(now, old, &report);
+        let agent = Agent { heard: now, connected: true, silent: false, level, failing, report };
         let entry = news.then(|| agent.entry(host));
         self.agents.insert(host, agent);
         entry
@@ -134,8 +151,22 @@ impl Board {
     /// [`WARMING`], its silence is judged.
     pub fn expect(&mut self, host: HostId) {
         let heard = self.latest + (WARMING - SILENCE);
-        let report = Report::default();
-        self.agents.entry(host).or_insert(Agent { heard, connected: false, silent: false, report });
+        let unheard = Agent {
+            heard,
+            connected: false,
+            silent: false,
+            level: heard,
+            failing: BTreeMap::new(),
+            report: Report::default(),
+        };
+        self.agents.entry(host).or_insert(unheard);
+    }
+
+    /// Notes that what an agent said last was level with the registry.
+    pub fn note_level(&mut self, host: HostId) {
+        if let Some(agent) = self.agents.get_mut(&host) {
+            agent.level = agent.heard;
+        }
     }
 
     /// Notes that an agent's session ended. Whether that means silence, time will tell.
@@ -190,6 +221,11 @@ impl Board {
         self.doubting_since.is_some()
     }
 
+    /// Since when it doubts itself; none where it does not.
+    pub fn doubting_since(&self) -> Option<Monotonic> {
+        self.doubting_since
+    }
+
     /// Whether it has been there for too short a time to judge what it has not heard.
     pub fn is_warming(&self, now: Monotonic) -> bool {
         now.since(self.started) < WARMING
@@ -218,6 +254,13 @@ impl Board {
             _ => (CandidateState::Unknown, "its host's agent was not heard yet".into()),
         }
     }
+}
+
+/// Since when the packages fail whose last check failed.
+fn failing(now: Monotonic, old: Option<&Agent>, report: &Report) -> BTreeMap<ManagerType, Monotonic> {
+    let fails = report.packages.iter().filter(|(_, health)| matches!(health, Health::Failing { .. }));
+    let since = |ty: &ManagerType| old.and_then(|o| o.failing_since(ty)).unwrap_or(now);
+    fails.map(|(ty, _)| (ty.clone(), since(ty))).collect()
 }
 
 /// The state of a manager that a liveness entry tells of, and why.

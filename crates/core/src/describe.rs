@@ -6,6 +6,7 @@ use crate::name::Text;
 use crate::names::{Known, Names, Side};
 use crate::package::Package;
 use crate::policy::{Policy, PolicySettings};
+use crate::registry::Registry;
 use crate::row::{Drain, Row, RowChange};
 use crate::setting::Setting;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,11 @@ fn package(p: &Package, names: &Names<'_>) -> Value {
 
 fn check(check: &Check) -> Value {
     json!(CheckForm::of(check))
+}
+
+/// A policy of this registry.
+pub fn describe_policy(p: &Policy, registry: &Registry) -> Map<String, Value> {
+    object(&Row::Policy(p.clone()), &Names::new(&[], Side::After, Some(registry)))
 }
 
 fn policy(p: &Policy, names: &Names<'_>) -> Value {

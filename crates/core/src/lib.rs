@@ -5,6 +5,7 @@
 //! can be recorded, replayed and simulated.
 
 pub mod access;
+pub mod actual;
 pub mod alarm;
 pub mod announce;
 pub mod announcements;
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod duration;
 pub mod edit;
 pub mod endpoint;
+pub mod event;
 pub mod evidence;
 mod hearsay;
 pub mod hierarchy;
@@ -42,6 +44,7 @@ pub mod row;
 pub mod serving;
 pub mod setting;
 pub mod settled;
+pub mod survey;
 mod tiers;
 pub mod time;
 pub mod view;

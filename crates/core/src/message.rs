@@ -253,6 +253,34 @@ pub enum Query {
     },
     /// The join tokens: a [`crate::report::TokenReport`] each.
     Tokens,
+    /// Committed edits, oldest first: [`crate::report::HistoryReport`]s, of which one with `more` is continued by
+    /// the next.
+    History {
+        /// Only edits after this revision.
+        since: Option<u64>,
+        /// At most so many, the newest of them.
+        limit: Option<u64>,
+        /// Goes on with edits as they are committed, for ever. Empty parts show that the manager is there.
+        follow: bool,
+    },
+    /// What happens from now on, for ever: [`crate::event::EventReport`]s. Empty parts show that the manager is
+    /// there.
+    Watch,
+    /// What is wrong at the moment: a [`crate::report::AlarmReport`] each.
+    Alarms,
+    /// What is known of agents: a [`crate::report::AgentReport`] each.
+    Agents {
+        /// Of this host; of every enrolled host, by name, where there is none.
+        host: Option<HostName>,
+    },
+    /// What a host uses at the moment: one [`crate::report::RouteReport`].
+    Actual {
+        /// The host.
+        host: HostName,
+        /// The type.
+        #[serde(rename = "type")]
+        ty: ManagerType,
+    },
 }
 
 /// A host's wish to enrol.

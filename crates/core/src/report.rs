@@ -3,10 +3,15 @@
 
 use crate::access::Access;
 use crate::alarm::{Notice, Raised, Severity};
+use crate::describe::Changed;
 use crate::endpoint::Endpoint;
-use crate::id::{Lineage, TokenId};
-use crate::name::{AlarmName, DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem};
+use crate::id::{Lineage, RequestId, TokenId};
+use crate::message::Using;
+use crate::name::{
+    AlarmName, DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem, Text,
+};
 use crate::package::Role;
+use crate::row::{Actor, Commit};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use std::time::Duration;
@@ -264,6 +269,12 @@ pub struct StatusReport {
     pub managers_failing: u64,
     /// How many hosts use a manager that is not their home.
     pub hosts_not_home: u64,
+    /// The types of which no manager can be used.
+    pub types_unserved: Vec<ManagerType>,
+    /// How many alarms are up.
+    pub alarms: u64,
+    /// How bad the worst of them is; none where there is none.
+    pub worst_alarm: Option<Severity>,
 }
 
 /// An alarm that is up.
@@ -295,6 +306,164 @@ impl AlarmReport {
             remedy: remedy.to_string(),
             since_ms: millis(raised.since),
         }
+    }
+}
+
+/// What a registry manager knows of one host's agent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// The host.
+    pub host: HostName,
+    /// The rest of it.
+    #[serde(flatten)]
+    pub state: AgentState,
+}
+
+/// How an agent is. The default is that of a host without one.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+pub struct AgentState {
+    /// Its enrolment; none where it was never enrolled, so that it has no agent.
+    pub enrolment: Option<EnrolmentReport>,
+    /// Whether it has a session with this manager.
+    pub connected: bool,
+    /// Whether it ought to be heard and has not been for too long.
+    pub silent: bool,
+    /// How long ago it was heard last; none where it never was since the manager's start.
+    pub heard_ms: Option<u64>,
+    /// Its build.
+    pub build: Option<Text>,
+    /// Whether it has a session and its replica is level with the registry.
+    pub in_sync: bool,
+    /// Where it is not: since how long its replica has not been known to be level.
+    pub behind_ms: Option<u64>,
+    /// The revision of its replica, as it said last.
+    pub revision: Option<u64>,
+    /// What it uses that is not its home.
+    pub using: Vec<UsingReport>,
+    /// The alarms it has raised of itself.
+    pub alarms: Vec<AlarmReport>,
+}
+
+impl AgentState {
+    /// Whether it ought to be heard, and has no session here or is silent.
+    pub fn is_away(&self) -> bool {
+        self.enrolment.is_some() && (self.silent || !self.connected)
+    }
+
+    /// Whether there is an agent whose replica has not been known to be level for longer than `limit`, or which
+    /// has not been heard for as long, or never.
+    pub fn is_stale(&self, limit: Duration) -> bool {
+        let longer = |ms: Option<u64>| ms.is_some_and(|ms| Duration::from_millis(ms) > limit);
+        self.enrolment.is_some()
+            && (self.heard_ms.is_none() || longer(self.heard_ms) || longer(self.behind_ms))
+    }
+}
+
+/// An enrolment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EnrolmentReport {
+    /// Counts the enrolments of this host from 1.
+    pub number: u32,
+    /// What the identity may do.
+    pub access: Access,
+    /// The types that it may announce.
+    pub allow_types: Vec<ManagerType>,
+    /// When, RFC 3339.
+    pub enrolled: String,
+}
+
+/// A route that is not at home.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UsingReport {
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: ManagerType,
+    /// The manager in use; none where there is none.
+    pub manager: Option<HostName>,
+    /// The kind of choice.
+    pub outcome: Outcome,
+    /// Why.
+    pub cause: String,
+    /// Since how long.
+    pub since_ms: u64,
+}
+
+impl UsingReport {
+    /// What an agent said so long ago.
+    pub fn said(using: &Using, ago: Duration) -> Self {
+        Self {
+            ty: using.ty.clone(),
+            manager: using.manager.clone(),
+            outcome: using.outcome,
+            cause: using.cause.to_string(),
+            since_ms: millis(using.since.saturating_add(ago)),
+        }
+    }
+}
+
+/// A committed edit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HistoryReport {
+    /// The state it made.
+    #[serde(flatten)]
+    pub at_position: At,
+    /// When, RFC 3339, by the clock of the manager that committed it.
+    pub at: String,
+    /// Who asked for it.
+    pub actor: ActorReport,
+    /// From where; none where the manager asked by itself.
+    pub from: Option<Endpoint>,
+    /// Its request id.
+    pub request_id: RequestId,
+    /// Whether it left so few managers that it was refused, had its sender not said that this is meant.
+    pub shrink_allowed: bool,
+    /// What it changed.
+    pub changed: Vec<Changed>,
+    /// Whether the next document goes on with what this edit changed. Only between manager and console.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+impl HistoryReport {
+    /// A commit, without what it changed.
+    pub fn of(commit: &Commit) -> Self {
+        Self {
+            at_position: commit.position.into(),
+            at: commit.at.to_string(),
+            actor: (&commit.actor).into(),
+            from: commit.from.clone(),
+            request_id: commit.request,
+            shrink_allowed: commit.shrinks,
+            changed: Vec::new(),
+            more: false,
+        }
+    }
+}
+
+/// Who asked for an edit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ActorReport {
+    /// `console`, `agent`, `manager` or `token`.
+    pub kind: String,
+    /// The console's or the host's name, or the token's id.
+    pub name: String,
+}
+
+impl From<&Actor> for ActorReport {
+    fn from(actor: &Actor) -> Self {
+        let (kind, name) = match actor {
+            Actor::Console(name) => ("console", name.to_string()),
+            Actor::Agent(host) => ("agent", host.to_string()),
+            Actor::Manager(host) => ("manager", host.to_string()),
+            Actor::Token(id) => ("token", id.to_string()),
+        };
+        Self { kind: kind.into(), name }
+    }
+}
+
+impl std::fmt::Display for ActorReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
     }
 }
 

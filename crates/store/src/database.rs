@@ -63,6 +63,21 @@ impl Database {
         Self::open(path, schema, sync)
     }
 
+    /// Opens a file that exists, beside its owner, to read from it only.
+    pub(crate) fn open_to_read(path: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        let connect = || -> Result<Connection, Problem> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            schema.check(&connection)?;
+            Ok(connection)
+        };
+        match connect() {
+            Ok(connection) => Ok(Self { connection, path: path.to_owned() }),
+            Err(problem) => Err(StoreError::new(path, OPENING, problem)),
+        }
+    }
+
     fn connect(path: &Path, schema: &Schema, sync: Sync) -> Result<Self, Problem> {
         if rusqlite::version_number() < LEAST_SQLITE {
             return Err(Problem::OldSqlite { found: rusqlite::version() });

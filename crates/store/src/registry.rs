@@ -19,7 +19,7 @@ const CHECKED_ENTRIES: usize = 1_000;
 const CHECKED_BYTES: usize = 64 << 20;
 
 /// The application id is "ECHr" in ASCII; any number that no other program uses would do.
-const SCHEMA: Schema = Schema {
+pub(crate) const SCHEMA: Schema = Schema {
     application_id: 0x4543_4872,
     migrations: &["
         PRAGMA application_id = 0x45434872;
@@ -413,4 +413,4 @@ pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 const LINEAGE: Lineage = Lineage(Uuid::from_u128(1));
 
-fn at(revision: u64) -> Position {
+pub(crate) fn at(revision: u64) -> Position {
     Position { lineage: LINEAGE, epoch: 1, revision }
 }
 
@@ -24,7 +24,7 @@ fn host(id: u128, name: &str) -> Row {
     })
 }
 
-fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
+pub(crate) fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
     Commit {
         position: at(revision),
         at: UnixMillis(revision * 1000),
@@ -57,7 +57,7 @@ fn add(row: Row) -> RowChange {
 }
 
 /// A registry with host 1, named `a`, at revision 1.
-fn fresh() -> (TempDir, PathBuf, RegistryStore) {
+pub(crate) fn fresh() -> (TempDir, PathBuf, RegistryStore) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("registry.db");
     let store = RegistryStore::create(&path, at(1), &[host(1, "a")]).unwrap();

@@ -29,7 +29,16 @@ const ROW_OVERHEAD: usize = 6;
 /// Cuts `rows` into parts of at most `most` encoded bytes, in order. A row that is larger by itself gets a
 /// part of its own; there is no empty part, and none at all for no rows.
 pub fn parts<T: Wire>(rows: impl IntoIterator<Item = T>, most: usize) -> impl Iterator<Item = Vec<T>> {
-    let mut rows = rows.into_iter().map(|row| (row.encoded_len() + ROW_OVERHEAD, row)).peekable();
+    parts_by(rows, most, Wire::encoded_len)
+}
+
+/// As [`parts`], of anything whose encoded length is known.
+pub fn parts_by<T>(
+    rows: impl IntoIterator<Item = T>,
+    most: usize,
+    length: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = Vec<T>> {
+    let mut rows = rows.into_iter().map(move |row| (length(&row) + ROW_OVERHEAD, row)).peekable();
     std::iter::from_fn(move || {
         let (mut size, first) = rows.next()?;
         let mut part = vec![first];

@@ -40,7 +40,9 @@ mod tests;
 pub use bytes::Bytes;
 pub use content::content_hash;
 pub use error::DecodeError;
-pub use frame::{MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, MAX_SESSION_FRAME, parts};
+pub use frame::{
+    MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, MAX_SESSION_FRAME, parts, parts_by,
+};
 pub use request::decode_anonymous;
 
 use echelon_core::change::ChangeSet;

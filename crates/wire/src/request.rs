@@ -68,10 +68,22 @@ message! { message::Enrol => Enrol {
     #[prost(bytes = "vec", tag = "6")] csr: Vec<u8>,
 } }
 
-choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3")
-    unit { "1" Status, "3" Tokens }
+choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12, 13, 14")
+    unit { "1" Status, "3" Tokens, "11" Watch, "12" Alarms }
     value {}
     record {
+        "10" History {
+            #[prost(uint64, optional, tag = "1")] since: Option<u64>,
+            #[prost(uint64, optional, tag = "2")] limit: Option<u64>,
+            #[prost(bool, tag = "3")] follow: bool,
+        },
+        "13" Agents {
+            #[prost(string, optional, tag = "1")] host: Option<String>,
+        },
+        "14" Actual {
+            #[prost(string, tag = "1")] host: String,
+            #[prost(string, tag = "2")] ty: String,
+        },
         "2" Route {
             #[prost(string, optional, tag = "1")] host: Option<String>,
             #[prost(string, tag = "2")] ty: String,

@@ -619,7 +619,19 @@ fn query() -> impl Strategy<Value = Query> {
     let down = (host_name(), option::of(manager_type())).prop_map(|(host, ty)| Down { host, ty });
     let route = (option::of(host_name()), manager_type(), vec(down, LIST), option::of(any::<u32>()))
         .prop_map(|(host, ty, down, candidates)| Query::Route { host, ty, down, candidates });
-    prop_oneof![Just(Query::Status), route, Just(Query::Tokens)]
+    let history = (option::of(any::<u64>()), option::of(any::<u64>()), any::<bool>())
+        .prop_map(|(since, limit, follow)| Query::History { since, limit, follow });
+    let actual = (host_name(), manager_type()).prop_map(|(host, ty)| Query::Actual { host, ty });
+    prop_oneof![
+        Just(Query::Status),
+        route,
+        Just(Query::Tokens),
+        history,
+        Just(Query::Watch),
+        Just(Query::Alarms),
+        option::of(host_name()).prop_map(|host| Query::Agents { host }),
+        actual,
+    ]
 }
 
 /// A wish to enrol.

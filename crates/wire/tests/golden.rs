@@ -114,7 +114,7 @@ kinds! {
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
     Request { Session, Enrol, Renew, Edit, Read, Query, Announce }
-    Query { Status, Route, Tokens }
+    Query { Status, Route, Tokens, History, Watch, Alarms, Agents, Actual }
     Response { Failed, Enrolled, Renewed, Edited, Rows, Documents }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
     Retry { Safe, Unsafe, Pointless }
@@ -504,6 +504,11 @@ fn queries() -> Vec<Query> {
         Query::Status,
         Query::Route { host: Some(to("agent4")), ty: to("audit"), down, candidates: Some(3) },
         Query::Tokens,
+        Query::History { since: Some(290), limit: Some(10), follow: true },
+        Query::Watch,
+        Query::Alarms,
+        Query::Agents { host: Some(to("agent4")) },
+        Query::Actual { host: to("agent4"), ty: to("audit") },
     ]
 }
 

@@ -4,6 +4,7 @@ use crate::console::Console;
 use crate::edit::{EditArgs, explain, show_applied, submit};
 use crate::inventory::read_topology;
 use crate::problem::{Problem, failed};
+use crate::progress;
 use crate::style;
 use echelon_client::{ManagerClient, Reading};
 use echelon_core::change::{Change, ChangeSet};
@@ -11,10 +12,8 @@ use echelon_core::id::HostId;
 use echelon_core::message::{EditAnswer, Failure, FailureClass};
 use echelon_core::name::HostName;
 use echelon_topology::{DiffLine, Options, Plan, Sign, Topology};
-use indicatif::ProgressBar;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// How often the difference is worked out anew, where somebody else edits in between. Whoever loses
@@ -23,12 +22,6 @@ const MAX_TRIES: u32 = 4;
 
 /// What to do when that was not enough.
 const CONTENDED: &str = "others are editing the registry; look at what they do, then apply again";
-
-/// From how many changes on a wait is long enough to be told about.
-const MANY: usize = 1000;
-
-/// How often the sign of life turns.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What to apply.
 #[derive(Debug, clap::Args)]
@@ -64,7 +57,8 @@ async fn apply(
     let mut tries = 0;
     loop {
         tries += 1;
-        let reading = manager.read().await.map_err(|error| error.failure())?;
+        let reading = progress::shown("reading the registry", manager.read()).await;
+        let reading = reading.map_err(|error| error.failure())?;
         let plan = plan(topology, &reading, args.prune)?;
         if plan.lines != shown || plan.is_empty() {
             show_plan(&plan, console)?;
@@ -124,18 +118,8 @@ fn check_live(plan: &Plan, reading: &Reading, meant: bool) -> Result<(), Problem
 }
 
 async fn send(manager: &ManagerClient, set: ChangeSet, dry_run: bool) -> Result<EditAnswer, Problem> {
-    // Shows itself on a terminal only.
-    let sign_of_life = (set.changes.len() > MANY).then(|| {
-        let bar =
-            ProgressBar::new_spinner().with_message(format!("{} changes in one edit", set.changes.len()));
-        bar.enable_steady_tick(TICK);
-        bar
-    });
-    let answer = submit(manager, set, dry_run).await;
-    if let Some(bar) = sign_of_life {
-        bar.finish_and_clear();
-    }
-    answer
+    let what = format!("making {} changes in one edit", set.changes.len());
+    progress::shown(&what, submit(manager, set, dry_run)).await
 }
 
 fn show_plan(plan: &Plan, console: &mut Console) -> Result<(), Problem> {

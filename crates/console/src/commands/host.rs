@@ -3,18 +3,13 @@
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
 use crate::hosts::{HostArg, names};
-use crate::inventory::{From, Inventory, PackageEntry};
 use crate::problem::Problem;
-use crate::table::{NOTHING, Table, cell, maybe};
 use echelon_core::change::Change;
-use echelon_core::describe::DrainReport;
 use echelon_core::duration;
 use echelon_core::endpoint::Address;
 use echelon_core::id::HostId;
 use echelon_core::limits::{MAX_DRAIN, MIN_DRAIN};
-use echelon_core::name::{DomainPath, HostName, ManagerType, Text};
-use echelon_core::row::Host as HostRow;
-use serde::Serialize;
+use echelon_core::name::{DomainPath, HostName, Text};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -96,7 +91,7 @@ pub(crate) enum Host {
         #[command(flatten)]
         edit: EditArgs,
     },
-    /// Show one host with its packages
+    /// Show one host: its packages, its agent, what it uses, the policies in force there
     #[command(after_help = "Example:\n  echelon host show agent5")]
     Show {
         /// Its name
@@ -105,62 +100,18 @@ pub(crate) enum Host {
     /// List hosts
     #[command(after_help = "Examples:
   echelon host list --domain /emea --type command-control
+  echelon host list --unhealthy --output json
+  echelon host list --not-home --type command-control
+  echelon host list --stale 30s
   echelon host list --without-type audit --file topology.toml")]
-    List(List),
-}
-
-/// Which hosts to list.
-#[derive(Debug, clap::Args)]
-pub(crate) struct List {
-    /// Only hosts in or below this domain
-    #[arg(long, value_name = "PATH")]
-    domain: Option<DomainPath>,
-    /// Only hosts with a package of this type
-    #[arg(long = "type", value_name = "TYPE", conflicts_with = "without_type")]
-    ty: Option<ManagerType>,
-    /// Only hosts without a package of this type
-    #[arg(long, value_name = "TYPE")]
-    without_type: Option<ManagerType>,
-    #[command(flatten)]
-    from: From,
-}
-
-/// A host as operators see it; its JSON is what scripts rely on.
-#[derive(Serialize)]
-struct HostEntry {
-    name: HostName,
-    domain: DomainPath,
-    address: Option<Address>,
-    drained: Option<DrainReport>,
-    packages: Vec<PackageEntry>,
-}
-
-/// One host in full.
-#[derive(Serialize)]
-struct HostDocument {
-    id: HostId,
-    #[serde(flatten)]
-    host: HostEntry,
-    agent: AgentWord,
-}
-
-/// What is known of a host's agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum AgentWord {
-    /// It reports.
-    Heard,
-    /// It did, and does no longer.
-    Silent,
-    /// It never did, since the manager's start.
-    Unheard,
+    List(super::host_list::List),
 }
 
 /// Does it.
 pub(crate) async fn run(command: Host, console: &mut Console) -> Result<(), Problem> {
     let (changes, args) = match command {
-        Host::Show { name } => return show(&name, console).await,
-        Host::List(args) => return list(&args, console).await,
+        Host::Show { name } => return super::host_show::run(&name, console).await,
+        Host::List(args) => return super::host_list::run(&args, console).await,
         Host::Add { names, domain, address, edit } => {
             let added = |name| Change::AddHost {
                 id: HostId(Uuid::now_v7()),
@@ -199,87 +150,5 @@ fn lasting(text: &str) -> Result<Duration, String> {
             duration::print(MIN_DRAIN),
             duration::print(MAX_DRAIN)
         )),
-    }
-}
-
-async fn show(name: &HostName, console: &mut Console) -> Result<(), Problem> {
-    let inventory = Inventory::load(console, &From { file: None }).await?;
-    let host = inventory.host(name)?;
-    let agent = match inventory.liveness(host.id) {
-        Some(entry) if entry.silent => AgentWord::Silent,
-        Some(_) => AgentWord::Heard,
-        None => AgentWord::Unheard,
-    };
-    let document = HostDocument { id: host.id, host: entry(&inventory, host), agent };
-    match console.out.is_json() {
-        true => console.out.object(&document),
-        false => print(&document, console),
-    }
-}
-
-fn print(document: &HostDocument, console: &mut Console) -> Result<(), Problem> {
-    let HostDocument { id, host, agent } = document;
-    let agent = match agent {
-        AgentWord::Heard => "reports",
-        AgentWord::Silent => "silent",
-        AgentWord::Unheard => "not heard since the manager's start",
-    };
-    console.out.line(format!("name     {}", host.name))?;
-    console.out.line(format!("id       {id}"))?;
-    console.out.line(format!("domain   {}", host.domain))?;
-    let address = host.address.as_ref().map_or_else(|| NOTHING.to_owned(), ToString::to_string);
-    console.out.line(format!("address  {address}"))?;
-    console.out.line(format!("agent    {agent}"))?;
-    if let Some(drained) = &host.drained {
-        console.out.line(format!("drained  {drained}"))?;
-    }
-    if host.packages.is_empty() {
-        return console.out.line("packages none");
-    }
-    console.out.line("")?;
-    console.out.table(&super::package::table(&host.packages, false))
-}
-
-async fn list(args: &List, console: &mut Console) -> Result<(), Problem> {
-    let inventory = Inventory::load(console, &args.from).await?;
-    let domain = args.domain.as_ref().map(|path| inventory.domain(path)).transpose()?;
-    let below = |host: &HostRow| {
-        domain.is_none_or(|domain| inventory.registry.hierarchy().is_within(host.domain, domain))
-    };
-    let has = |host: &HostRow, ty: &ManagerType| inventory.registry.package(host.id, ty).is_some();
-    let wanted = |host: &HostRow| {
-        below(host)
-            && args.ty.as_ref().is_none_or(|ty| has(host, ty))
-            && args.without_type.as_ref().is_none_or(|ty| !has(host, ty))
-    };
-    let hosts = inventory.registry.hosts_by_name().filter(|host| wanted(host));
-    let entries = hosts.map(|host| entry(&inventory, host));
-    if console.out.is_json() {
-        return entries.into_iter().try_for_each(|entry| console.out.object(&entry));
-    }
-    let mut table = Table::new(["HOST", "DOMAIN", "ADDRESS", "PACKAGES", "DRAINED"]);
-    for entry in entries {
-        let packages = entry.packages.iter().map(in_short).collect::<Vec<_>>().join(" ");
-        let packages = if packages.is_empty() { NOTHING.to_owned() } else { packages };
-        let place = [cell(entry.name), cell(entry.domain), maybe(entry.address)];
-        table.row(place.into_iter().chain([cell(packages), maybe(entry.drained)]));
-    }
-    console.out.table(&table)
-}
-
-fn entry(inventory: &Inventory, host: &HostRow) -> HostEntry {
-    HostEntry {
-        name: host.name.clone(),
-        domain: inventory.registry.path(host.domain),
-        address: host.address.clone(),
-        drained: host.drained.as_ref().map(DrainReport::from),
-        packages: inventory.entries(host).collect(),
-    }
-}
-
-fn in_short(package: &PackageEntry) -> String {
-    match package.state {
-        None | Some(echelon_core::report::CandidateState::Live) => package.ty.to_string(),
-        Some(state) => format!("{}({state})", package.ty),
     }
 }

@@ -1,10 +1,15 @@
 //! One module for each group of commands.
 
+pub(crate) mod alarm;
 pub(crate) mod apply;
 pub(crate) mod completion;
 pub(crate) mod domain;
 pub(crate) mod export;
+pub(crate) mod history;
 pub(crate) mod host;
+mod host_entry;
+mod host_list;
+mod host_show;
 pub(crate) mod man;
 pub(crate) mod package;
 pub(crate) mod policy;
@@ -13,6 +18,7 @@ mod route_all;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod tree;
+pub(crate) mod watch;
 
 use crate::console::Console;
 use crate::problem::Problem;
@@ -20,9 +26,9 @@ use crate::problem::Problem;
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// How the registry manager is
-    #[command(after_help = "Example:\n  echelon status")]
-    Status,
+    /// How the registry manager is, and whether something is wrong
+    #[command(after_help = "Examples:\n  echelon status\n  echelon status --check || echelon alarm list")]
+    Status(status::Status),
     /// The domains with their hosts, packages and the state of each manager
     #[command(after_help = "Examples:\n  echelon tree\n  echelon tree /emea --file topology.toml")]
     Tree(tree::Tree),
@@ -55,6 +61,17 @@ pub(crate) enum Command {
         after_help = "Example:\n  ECHELON_TOKEN=$(echelon token create --host agent5 --ttl 10m)"
     )]
     Token(token::Token),
+    /// Show committed edits: who, when, from where, what was before and what after
+    #[command(after_help = history::EXAMPLES)]
+    History(history::History),
+    /// Show changes of configuration and liveness as they happen, until interrupted
+    #[command(after_help = "Examples:
+  echelon watch
+  echelon watch --output json | jq 'select(.event == \"not-home\")'")]
+    Watch,
+    /// List what is wrong at the moment, and what to do about it
+    #[command(subcommand, after_help = "Example:\n  echelon alarm list")]
+    Alarm(alarm::Alarm),
     /// Print the completion of these commands for a shell
     #[command(after_help = "Example:\n  echelon completion bash > /etc/bash_completion.d/echelon")]
     Completion(completion::Completion),
@@ -66,7 +83,7 @@ pub(crate) enum Command {
 /// Does it.
 pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), Problem> {
     match command {
-        Command::Status => status::run(console).await,
+        Command::Status(args) => status::run(&args, console).await,
         Command::Tree(args) => tree::run(args, console).await,
         Command::Domain(args) => domain::run(args, console).await,
         Command::Host(args) => host::run(args, console).await,
@@ -76,6 +93,9 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::Apply(args) => apply::run(args, console).await,
         Command::Export => export::run(console).await,
         Command::Token(args) => token::run(args, console).await,
+        Command::History(args) => history::run(args, console).await,
+        Command::Watch => watch::run(console).await,
+        Command::Alarm(args) => alarm::run(args, console).await,
         Command::Completion(args) => completion::run(&args, console),
         Command::Man(args) => man::run(&args, console),
     }

@@ -4,13 +4,15 @@ use crate::commands::route_all;
 use crate::console::Console;
 use crate::inventory::{From, Inventory};
 use crate::problem::{Problem, failed};
+use crate::progress;
+use crate::rough::rough_ms;
 use crate::style;
 use crate::table::{self, NOTHING, Table, cell, maybe};
 use clap::ArgGroup;
 use echelon_core::message::Query;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::project::project;
-use echelon_core::report::{CandidateReport, Down, Outcome, RouteReport};
+use echelon_core::report::{Basis, CandidateReport, Down, Outcome, RouteReport};
 use echelon_core::row::Host;
 use echelon_core::settled::Settled;
 
@@ -18,6 +20,7 @@ use echelon_core::settled::Settled;
 pub(crate) const EXAMPLES: &str = "Examples:
   echelon route --host agent4 --type command-control
   echelon route --host agent4 --type command-control --down agent3 --explain
+  echelon route --host agent4 --type command-control --actual
   echelon route --all --type command-control --down agent1:command-control
   echelon route --all --type command-control --candidates 2 --file topology.toml";
 
@@ -43,6 +46,9 @@ pub(crate) struct Route {
     /// Say why each candidate stands where it does
     #[arg(long)]
     explain: bool,
+    /// What the host uses now, as its agent says, not what it ought to use
+    #[arg(long, conflicts_with_all = ["all", "down", "file"])]
+    actual: bool,
     #[command(flatten)]
     from: From,
 }
@@ -63,14 +69,23 @@ pub(crate) async fn run(args: Route, console: &mut Console) -> Result<(), Proble
 
 async fn ask(args: &Route, console: &Console) -> Result<Vec<RouteReport>, Problem> {
     let manager = console.manager().await?;
-    let query = Query::Route {
-        host: args.host.clone(),
-        ty: args.ty.clone(),
-        down: args.down.clone(),
-        candidates: args.candidates,
+    let query = match (&args.host, args.actual) {
+        (Some(host), true) => Query::Actual { host: host.clone(), ty: args.ty.clone() },
+        _ => Query::Route {
+            host: args.host.clone(),
+            ty: args.ty.clone(),
+            down: args.down.clone(),
+            candidates: args.candidates,
+        },
     };
-    let reports = manager.query(query).await.map_err(|error| error.failure())?;
+    let mut reports: Vec<RouteReport> = progress::shown("asking for the routes", manager.query(query))
+        .await
+        .map_err(|error| error.failure())?;
     manager.close().await;
+    if args.actual {
+        let at_most = args.candidates.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        reports.iter_mut().for_each(|report| report.candidates.truncate(at_most));
+    }
     Ok(reports)
 }
 
@@ -130,7 +145,20 @@ fn sentence(report: &RouteReport) -> String {
         None => "nobody".to_owned(),
     };
     let cause = if report.cause.is_empty() { String::new() } else { format!(": {}", report.cause) };
-    format!("{} → {to}, {style}{}{style:#}{cause}", report.host, word(report.outcome))
+    let known = match report.basis {
+        Basis::Settled => String::new(),
+        Basis::Live => known(report),
+    };
+    format!("{} → {to}, {style}{}{style:#}{cause}{known}", report.host, word(report.outcome))
+}
+
+/// Since when a live answer is so, and how old the knowledge of it is.
+fn known(report: &RouteReport) -> String {
+    let dim = style::DIM;
+    let since = report.since_ms.map(|since| format!("for {}", rough_ms(since)));
+    let heard = report.age_ms.map(|age| format!("its agent said so {} ago", rough_ms(age)));
+    let known = since.into_iter().chain(heard).collect::<Vec<_>>().join(", ");
+    format!("  {dim}({known}){dim:#}")
 }
 
 pub(super) fn word(outcome: Outcome) -> &'static str {

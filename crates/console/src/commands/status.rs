@@ -2,22 +2,54 @@
 
 use crate::console::Console;
 use crate::problem::{Problem, failed};
+use crate::rough::rough;
 use crate::style;
-use echelon_core::duration::print;
+use echelon_core::alarm::Severity;
 use echelon_core::message::Query;
+use echelon_core::name::ManagerType;
 use echelon_core::report::StatusReport;
 use std::time::Duration;
 
+/// How to look at it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// Exit with 7 where a warning or something critical is up; see echelon alarm list
+    #[arg(long)]
+    check: bool,
+}
+
 /// Shows how the manager is.
-pub(crate) async fn run(console: &mut Console) -> Result<(), Problem> {
+pub(crate) async fn run(args: &Status, console: &mut Console) -> Result<(), Problem> {
     let manager = console.manager().await?;
     let reports: Vec<StatusReport> = manager.query(Query::Status).await.map_err(|e| e.failure())?;
     manager.close().await;
     let report = reports.into_iter().next();
     let report = report.ok_or_else(|| failed("no-status", "the manager gave no report of its own state"))?;
     match console.out.is_json() {
-        true => console.out.object(&report),
-        false => lines(&report).into_iter().try_for_each(|line| console.out.line(line)),
+        true => console.out.object(&report)?,
+        false => lines(&report).into_iter().try_for_each(|line| console.out.line(line))?,
+    }
+    match args.check && is_bad(&report) {
+        true => {
+            console.out.finish()?;
+            Err(Problem::BadAnswer)
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether something is wrong. Types without a manager and a manager that doubts itself are alarms too.
+fn is_bad(report: &StatusReport) -> bool {
+    report.worst_alarm.is_some_and(|worst| worst > Severity::Info)
+}
+
+fn alarms(r: &StatusReport) -> String {
+    match r.worst_alarm {
+        None => "none".into(),
+        Some(worst) => {
+            let style = style::of_severity(worst);
+            format!("{}, the worst is {style}{worst}{style:#}: echelon alarm list", r.alarms)
+        }
     }
 }
 
@@ -37,7 +69,12 @@ fn lines(r: &StatusReport) -> Vec<String> {
             r.agents_connected, r.agents_in_sync, r.agents_silent
         ),
         format!("routing    {} managers failing, {} hosts not home", r.managers_failing, r.hosts_not_home),
+        format!("alarms     {}", alarms(r)),
     ];
+    if !r.types_unserved.is_empty() {
+        let (bad, types) = (style::BAD, r.types_unserved.iter().map(ManagerType::as_str).collect::<Vec<_>>());
+        lines.push(format!("{bad}unserved{bad:#}   no manager can be used of: {}", types.join(", ")));
+    }
     if r.warming {
         lines.push(format!(
             "{odd}warming{odd:#}    started a moment ago: agents that were not heard yet are not judged"
@@ -47,23 +84,4 @@ fn lines(r: &StatusReport) -> Vec<String> {
         lines.push(format!("{odd}doubting{odd:#}   too many agents fell silent at once: none is judged for now, look at the network"));
     }
     lines
-}
-
-/// A duration to its largest unit, which is all that matters to a reader.
-fn rough(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let unit = [86_400, 3600, 60].into_iter().find(|unit| seconds >= *unit).unwrap_or(1);
-    print(Duration::from_secs(seconds / unit * unit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_rounded_down_to_one_unit() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m"), (7300, "2h"), (200_000, "2d")] {
-            assert_eq!(rough(Duration::from_secs(seconds)), text);
-        }
-    }
 }

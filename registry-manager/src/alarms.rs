@@ -1,0 +1,205 @@
+//! Alarms: those that this manager raises of itself, and all that are up.
+
+use crate::clock::{Clock, unix_now};
+use crate::hub::Event;
+use crate::limits::{ALARM_INTERVAL, SELF_INTERVAL};
+use crate::server::{Inner, Shared};
+use echelon_core::alarm::{Notice, OwnAlarms, Raised};
+use echelon_core::event::{EventKind, EventReport};
+use echelon_core::name::AlarmName;
+use echelon_core::report::AlarmReport;
+use echelon_core::survey::Survey;
+use echelon_core::time::UnixMillis;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+/// The alarm of a certificate of the manager's own that is not renewed.
+pub(crate) const RENEWAL: &str = "renewal-failing";
+
+/// The alarm of an issuer near its end.
+const ISSUER: &str = "issuer-expiring";
+
+/// How long before its end an issuer gives alarm: it takes the root key, which may lie in a safe.
+const ISSUER_LEFT: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// The alarm of a socket with small buffers, and of datagrams that were lost by that.
+const BUFFERS: &str = "socket-buffers-small";
+
+/// The alarms that a manager has raised of itself. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Alarms {
+    clock: Clock,
+    own: Arc<Mutex<OwnAlarms>>,
+}
+
+impl Alarms {
+    /// No alarms.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, own: Arc::default() }
+    }
+
+    /// Raises an alarm, which stays up until it is cleared. One that is up already may change what it says.
+    pub(crate) fn raise(&self, notice: Notice) {
+        let Notice { name, severity, message, remedy } = notice.clone();
+        if self.own().raise(self.clock.now(), notice) {
+            warn!(alarm = %name, %severity, %remedy, "Raised an alarm: {message}");
+        }
+    }
+
+    /// Takes an alarm back, where it is up.
+    pub(crate) fn clear(&self, name: &str) {
+        if self.own().clear(name) {
+            info!(alarm = name, "Cleared an alarm");
+        }
+    }
+
+    fn list(&self) -> Vec<Raised> {
+        self.own().list(self.clock.now())
+    }
+
+    fn own(&self) -> MutexGuard<'_, OwnAlarms> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Works on what there is to see at the moment. Holds the board meanwhile.
+    pub(crate) fn survey<T>(&self, work: impl FnOnce(&Survey<'_>) -> T) -> T {
+        let (registry, own, manager) = (self.hub.registry(), self.alarms.list(), self.name());
+        let board = self.hub.board();
+        let now = self.hub.clock.now();
+        work(&Survey { registry: &registry, board: &board, now, manager: &manager, own: &own })
+    }
+}
+
+/// The manager's certificate was not renewed.
+pub(crate) fn not_renewed(not_after: UnixMillis, why: &str) -> Notice {
+    let remedy = "see whether the manager's state directory can be written; it is tried again";
+    let message = format!("the manager's certificate, which ends at {not_after}, was not renewed: {why}");
+    Notice::critical(RENEWAL, &message, remedy)
+}
+
+/// Looks at the manager itself until it stops.
+pub(crate) async fn watch_self(shared: Shared) {
+    let mut lost = 0;
+    let mut tick = interval(SELF_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = shared.stop.cancelled() => return,
+        }
+        set(&shared.alarms, ISSUER, issuer(shared.issuer.not_after(), unix_now()));
+        let drops = shared.endpoint.socket_drops().unwrap_or(0);
+        lost = drops.max(lost);
+        if let Some(small) = shared.endpoint.small_buffers() {
+            shared.alarms.raise(buffers(small.receive, small.wanted, lost));
+        }
+    }
+}
+
+fn set(alarms: &Alarms, name: &str, notice: Option<Notice>) {
+    match notice {
+        Some(notice) => alarms.raise(notice),
+        None => alarms.clear(name),
+    }
+}
+
+fn issuer(not_after: UnixMillis, now: UnixMillis) -> Option<Notice> {
+    let message = format!("the issuer with which this manager signs certificates ends at {not_after}");
+    let remedy = "make a new one with the root key before that; hosts cannot enrol or renew afterwards";
+    match now + ISSUER_LEFT {
+        _ if now >= not_after => Some(Notice::critical(ISSUER, &message, remedy)),
+        soon if soon >= not_after => Some(Notice::warning(ISSUER, &message, remedy)),
+        _ => None,
+    }
+}
+
+/// Worth knowing where nothing was lost yet.
+fn buffers(receive: usize, wanted: usize, lost: u64) -> Notice {
+    let remedy =
+        format!("sysctl -w net.core.rmem_max={wanted} net.core.wmem_max={wanted}, then restart the manager");
+    let have = format!("the UDP socket has a receive buffer of {receive} bytes, not {wanted}");
+    match lost {
+        0 => Notice::info(BUFFERS, &have, &remedy),
+        lost => Notice::warning(BUFFERS, &format!("{have}, and lost {lost} datagrams"), &remedy),
+    }
+}
+
+/// What tells one alarm from another.
+type Key = (AlarmName, String);
+
+/// Tells those who watch which alarms come and go, until the manager stops.
+pub(crate) async fn tell_watchers(shared: Shared) {
+    let mut known: Option<BTreeMap<Key, AlarmReport>> = None;
+    let mut tick = interval(ALARM_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = shared.stop.cancelled() => return,
+        }
+        if !shared.hub.is_watched() {
+            known = None;
+            continue;
+        }
+        let up = shared.survey(|survey| survey.alarms());
+        let up: BTreeMap<_, _> = up.into_iter().map(|a| ((a.name.clone(), a.subject.clone()), a)).collect();
+        if let Some(known) = &known {
+            shared.hub.happened(news(unix_now(), known, &up).map(Event::Told));
+        }
+        known = Some(up);
+    }
+}
+
+fn news<'a>(
+    at: UnixMillis,
+    known: &'a BTreeMap<Key, AlarmReport>,
+    up: &'a BTreeMap<Key, AlarmReport>,
+) -> impl Iterator<Item = EventReport> + 'a {
+    let says = |a: &AlarmReport| (a.severity, a.message.clone());
+    let raised = up.iter().filter(move |(key, a)| known.get(*key).map(says) != Some(says(a)));
+    let cleared = known.iter().filter(|(key, _)| !up.contains_key(*key));
+    let raised = raised.map(move |(_, a)| EventReport::alarm(at, EventKind::AlarmRaised, a.clone()));
+    raised.chain(cleared.map(move |(_, a)| EventReport::alarm(at, EventKind::AlarmCleared, a.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use echelon_core::alarm::Severity;
+
+    #[test]
+    fn an_issuer_gives_alarm_sixty_days_before_its_end() {
+        let day = Duration::from_secs(24 * 3600);
+        let end = UnixMillis(0) + day * 365;
+        let severity = |days: u32| issuer(end, UnixMillis(0) + day * days).map(|n| n.severity);
+        assert_eq!([304, 305, 365].map(severity), [None, Some(Severity::Warning), Some(Severity::Critical)]);
+    }
+
+    #[test]
+    fn small_buffers_are_a_warning_once_something_was_lost() {
+        assert_eq!(buffers(1, 2, 0).severity, Severity::Info);
+        assert_eq!(buffers(1, 2, 7).severity, Severity::Warning);
+    }
+
+    #[test]
+    fn watchers_hear_what_is_raised_what_says_something_else_and_what_is_over() {
+        let alarm = |subject: &str, message: &str| {
+            let raised =
+                Raised { notice: Notice::warning("agent-silent", message, ""), since: Duration::ZERO };
+            let report = AlarmReport::raised(&raised, subject);
+            ((report.name.clone(), report.subject.clone()), report)
+        };
+        let known = BTreeMap::from([alarm("a", "one"), alarm("b", "one"), alarm("c", "one")]);
+        let up = BTreeMap::from([alarm("b", "two"), alarm("c", "one"), alarm("d", "one")]);
+        let told: Vec<_> = news(UnixMillis(0), &known, &up).map(|e| (e.event, e.subject)).collect();
+        let (raised, cleared) = (EventKind::AlarmRaised, EventKind::AlarmCleared);
+        assert_eq!(told, [(raised, "b".into()), (raised, "d".into()), (cleared, "a".into())]);
+    }
+}
