@@ -5,7 +5,7 @@ use crate::registry::{Identity, Link};
 use echelon_core::alarm::Notice;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often it looks. The shortest certificate there may be lives for 10 s; the usual one for a day.
@@ -28,6 +28,7 @@ pub(crate) async fn run(alarms: Alarms, identity: Arc<Identity>, link: Arc<Link>
             &format!("sysctl -w net.core.rmem_max={0} net.core.wmem_max={0}", small.wanted),
         ));
     }
+    let began = Instant::now();
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -36,7 +37,7 @@ pub(crate) async fn run(alarms: Alarms, identity: Arc<Identity>, link: Arc<Link>
             () = stop.cancelled() => return,
         }
         set(&alarms, CERTIFICATE, certificate(identity.left(), identity.life()));
-        set(&alarms, REPLICA, replica(link.age()));
+        set(&alarms, REPLICA, replica(link.age(), began.elapsed()));
     }
 }
 
@@ -68,8 +69,11 @@ fn certificate(left: Duration, life: Duration) -> Option<Notice> {
 
 const REPLICA: &str = "replica-stale";
 
-fn replica(age: Option<Duration>) -> Option<Notice> {
+/// `age` is that of a registry manager's last word, `up` how long the agent has been running.
+fn replica(age: Option<Duration>, up: Duration) -> Option<Notice> {
     let message = match age {
+        // It takes a moment to reach one.
+        _ if up < STALE => return None,
         None => "this agent has no replica yet: no registry manager was ever heard",
         Some(age) if age > STALE => {
             "no registry manager was heard for more than a minute; routing goes on with the replica"
@@ -98,7 +102,8 @@ mod tests {
     #[test]
     fn a_replica_is_stale_after_a_minute_without_a_word() {
         let minute = Duration::from_secs(60);
-        assert!(replica(Some(minute)).is_none());
-        assert!(replica(Some(minute * 2)).is_some() && replica(None).is_some());
+        assert!(replica(Some(minute), minute * 5).is_none());
+        assert!(replica(Some(minute * 2), minute * 5).is_some() && replica(None, minute).is_some());
+        assert!(replica(Some(minute * 2), minute / 2).is_none() && replica(None, minute / 2).is_none());
     }
 }

@@ -19,6 +19,9 @@ use tracing::{info, warn};
 /// The alarm of a certificate of the manager's own that is not renewed.
 pub(crate) const RENEWAL: &str = "renewal-failing";
 
+/// The alarm of settings that were refused.
+pub(crate) const SETTINGS: &str = "settings-refused";
+
 /// The alarm of an issuer near its end.
 const ISSUER: &str = "issuer-expiring";
 
@@ -80,6 +83,16 @@ pub(crate) fn not_renewed(not_after: UnixMillis, why: &str) -> Notice {
     let remedy = "see whether the manager's state directory can be written; it is tried again";
     let message = format!("the manager's certificate, which ends at {not_after}, was not renewed: {why}");
     Notice::critical(RENEWAL, &message, remedy)
+}
+
+/// The settings file was refused when it was read again.
+pub(crate) fn settings_refused(why: &str) -> Notice {
+    let message = format!("the settings file cannot be used, the old settings stay in force: {why}");
+    Notice::warning(
+        SETTINGS,
+        &message,
+        "correct it, then send the manager SIGHUP: systemctl reload registry-manager",
+    )
 }
 
 /// Looks at the manager itself until it stops.
@@ -149,7 +162,7 @@ pub(crate) async fn tell_watchers(shared: Shared) {
         let up = shared.survey(|survey| survey.alarms());
         let up: BTreeMap<_, _> = up.into_iter().map(|a| ((a.name.clone(), a.subject.clone()), a)).collect();
         if let Some(known) = &known {
-            shared.hub.happened(news(unix_now(), known, &up).map(Event::Told));
+            shared.hub.happened(news(unix_now(), known, &up).map(Event::told));
         }
         known = Some(up);
     }

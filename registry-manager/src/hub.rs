@@ -48,7 +48,13 @@ pub(crate) enum Event {
     /// This revision is committed.
     Committed(u64),
     /// Anything else.
-    Told(EventReport),
+    Told(Box<EventReport>),
+}
+
+impl Event {
+    pub(crate) fn told(report: EventReport) -> Self {
+        Self::Told(Box::new(report))
+    }
 }
 
 impl Hub {
@@ -192,7 +198,7 @@ impl Hub {
         let done = work(board);
         if let (Some(before), Some(row)) = (before, registry.host(host)) {
             let events = differences(unix_now(), &row.name, before.as_ref(), board.agent(host));
-            self.happened(events.into_iter().map(Event::Told));
+            self.happened(events.into_iter().map(Event::told));
         }
         done
     }
@@ -238,7 +244,7 @@ impl Hub {
         if self.is_watched() {
             let silent = news.iter().filter_map(|entry| registry.host(entry.host));
             let silent = silent.map(|host| EventReport::silent(unix_now(), &host.name));
-            self.happened(silent.map(Event::Told));
+            self.happened(silent.map(Event::told));
         }
         self.tell(&registry, news);
     }

@@ -52,9 +52,9 @@ pub(crate) const STRANGERS: usize = 2_048;
 /// there is no place, so that neither can fill it.
 pub(crate) const STRANGERS_LOG: Duration = Duration::from_secs(1);
 
-/// Events that a watcher may be behind before it misses some: as many as a thousand agents make that all start
-/// at once. The ring is shared, so that a slow watcher costs nothing by itself.
-pub(crate) const EVENT_RING: usize = 4_096;
+/// Events that a watcher may be behind before it misses some, besides those on their way to it: as many as a
+/// thousand agents make that all start at once. The ring is shared, so that a slow watcher costs nothing by itself.
+pub(crate) const EVENT_RING: usize = 1_024;
 
 /// Watchers at once, of events and of the history: a room of operators and their dashboards. Each has a task
 /// that may wait for its peer for ever.

@@ -236,6 +236,14 @@ impl Manager {
         Pulse(Arc::clone(&self.shared))
     }
 
+    /// Raises an alarm of settings that were refused, with the reason, or clears it once they are taken.
+    pub fn note_settings(&self, refused: Option<&str>) {
+        match refused {
+            Some(why) => self.shared.alarms.raise(alarms::settings_refused(why)),
+            None => self.shared.alarms.clear(alarms::SETTINGS),
+        }
+    }
+
     /// How many agents hold the view that this manager has.
     pub fn agents_in_sync(&self) -> usize {
         let digest = self.shared.hub.mark().digest;

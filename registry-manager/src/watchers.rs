@@ -84,7 +84,7 @@ pub(crate) async fn watch(
         while let Some(event) = next {
             match event {
                 Ok(event) => match event.as_ref() {
-                    Event::Told(report) => told.push(report.clone()),
+                    Event::Told(report) => told.push(EventReport::clone(report)),
                     Event::Committed(revision) => {
                         let part;
                         (history, part) = edits(history, *revision).await?;

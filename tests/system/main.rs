@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod access;
+mod alarms;
 mod announcing;
 mod bad_input;
 mod checks;
@@ -18,11 +19,15 @@ mod examples;
 mod failover;
 mod follow;
 mod garbage;
+mod history;
+mod hosts;
 mod metrics;
 mod outside;
 mod registry_down;
 mod renewal;
 mod replica;
 mod service;
+mod shapes;
 mod state_directories;
 mod transcripts;
+mod watching;

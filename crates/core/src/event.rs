@@ -46,6 +46,8 @@ pub enum EventKind {
     AgentDisconnected,
     /// An agent was not heard for too long.
     AgentSilent,
+    /// An agent that was silent is heard again.
+    AgentHeard,
     /// A package's check passes, after it failed or was not made.
     PackagePassing,
     /// A package's check fails.
@@ -71,6 +73,7 @@ impl std::fmt::Display for EventKind {
             Self::AgentConnected => "agent-connected",
             Self::AgentDisconnected => "agent-disconnected",
             Self::AgentSilent => "agent-silent",
+            Self::AgentHeard => "agent-heard",
             Self::PackagePassing => "package-passing",
             Self::PackageFailing => "package-failing",
             Self::PackageWithdrawn => "package-withdrawn",
@@ -146,17 +149,26 @@ pub fn differences(
     before: Option<&Agent>,
     after: Option<&Agent>,
 ) -> Vec<EventReport> {
-    let is = |agent: Option<&Agent>, what: fn(&Agent) -> bool| agent.is_some_and(what);
     let mut events = Vec::new();
-    let mut happened = |event, detail: String| events.push(EventReport::of_host(at, event, host, detail));
-    match (is(before, Agent::is_connected), is(after, Agent::is_connected)) {
-        (false, true) => happened(EventKind::AgentConnected, build(after)),
-        (true, false) => happened(EventKind::AgentDisconnected, String::new()),
-        _ => {}
-    }
+    events
+        .extend(session(before, after).map(|(event, detail)| EventReport::of_host(at, event, host, detail)));
     events.extend(packages(at, host, before, after));
     events.extend(routes(at, host, before, after));
     events
+}
+
+/// What became of an agent's session.
+fn session(before: Option<&Agent>, after: Option<&Agent>) -> Option<(EventKind, String)> {
+    let is = |agent: Option<&Agent>, what: fn(&Agent) -> bool| agent.is_some_and(what);
+    let start = |agent: Option<&Agent>| agent.map(|a| a.report().incarnation);
+    match (is(before, Agent::is_connected), is(after, Agent::is_connected)) {
+        (true, false) => Some((EventKind::AgentDisconnected, String::new())),
+        (false, true) => Some((EventKind::AgentConnected, build(after))),
+        // Its former session has not been missed yet.
+        (true, true) if start(before) != start(after) => Some((EventKind::AgentConnected, build(after))),
+        (true, true) if is(before, Agent::is_silent) => Some((EventKind::AgentHeard, String::new())),
+        _ => None,
+    }
 }
 
 fn build(agent: Option<&Agent>) -> String {

@@ -66,8 +66,12 @@ async fn serve(args: &RunArgs, log: &Log, config: &Config) -> anyhow::Result<Exi
 /// Reads the settings again. A bad file changes nothing.
 fn reload(args: &RunArgs, log: &Log, running: &Config, manager: &Manager) {
     match take_again(args, log, running, manager) {
-        Ok(()) => info!("The settings file was read again"),
+        Ok(()) => {
+            manager.note_settings(None);
+            info!("The settings file was read again");
+        }
         Err(error) => {
+            manager.note_settings(Some(&format!("{error:#}")));
             error!("The settings file cannot be used, and the old settings stay in force: {error:#}")
         }
     }

@@ -46,9 +46,11 @@ fn line(event: &EventReport) -> String {
 fn style_of(event: EventKind) -> Style {
     match event {
         EventKind::Edit => style::BOLD,
-        EventKind::AgentConnected | EventKind::PackagePassing | EventKind::Home | EventKind::AlarmCleared => {
-            style::GOOD
-        }
+        EventKind::AgentConnected
+        | EventKind::AgentHeard
+        | EventKind::PackagePassing
+        | EventKind::Home
+        | EventKind::AlarmCleared => style::GOOD,
         EventKind::AgentDisconnected
         | EventKind::NotHome
         | EventKind::Missed

@@ -1,0 +1,101 @@
+//! What is wrong at the moment, who says so, and the exit code for scripts.
+
+use echelon_tests::topology::PORT;
+use echelon_tests::{Agent, Manager, Sandbox, Stub, TYPE, Topology, wait_for, wait_until};
+use serde_json::Value;
+use std::time::Duration;
+
+fn alarm(manager: &Manager<'_>, name: &str, subject: &str) -> Option<Value> {
+    let alarms = manager.console().objects("alarm list");
+    alarms.into_iter().find(|alarm| alarm["name"] == name && alarm["subject"] == subject)
+}
+
+#[track_caller]
+fn wait_alarm(manager: &Manager<'_>, name: &str, subject: &str) -> Value {
+    wait_for(&format!("{name} of {subject}"), || {
+        alarm(manager, name, subject).ok_or_else(|| manager.console().ok("alarm list"))
+    })
+}
+
+/// A service that is down is an alarm of its host, a type that nobody serves a critical one, and an agent that
+/// is gone one of its own. `status --check` says so with its exit code, and is content again afterwards.
+#[test]
+fn failures_raise_alarms_that_status_reports_and_that_go_with_them() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    let console = manager.console();
+    let mut agent = Agent::new(&sandbox, "a");
+    manager.apply(&Topology::new().manager("a", "/", agent.address()));
+    let mut service = Stub::start("a", (agent.address(), PORT).into());
+    agent.enroll_with(&manager);
+    agent.start_ready();
+    let live = || console.objects("package list")[0]["state"] == "live";
+    wait_until("a live manager", live);
+    assert_eq!(console.run("status --check").code, 0, "{}", console.ok("alarm list"));
+
+    service.kill();
+    let package = format!("a:{TYPE}");
+    let failing = wait_alarm(&manager, "package-failing", &package);
+    assert_eq!(failing["severity"], "warning");
+    let unserved = wait_alarm(&manager, "type-unserved", TYPE);
+    assert_eq!(unserved["severity"], "critical");
+    let status = console.fails(7, "status --check");
+    assert!(status.out.contains("the worst is critical") && status.err.is_empty(), "{status:?}");
+    let status = manager.status();
+    assert_eq!((&status["worst_alarm"], &status["types_unserved"][0]), (&"critical".into(), &TYPE.into()));
+    let worst_first = console.ok("alarm list");
+    assert!(worst_first.lines().nth(1).unwrap().starts_with("critical"), "{worst_first}");
+
+    service.revive();
+    wait_until("no alarm", || console.run("status --check").code == 0);
+    assert_eq!(alarm(&manager, "type-unserved", TYPE), None);
+
+    agent.kill9();
+    wait_alarm(&manager, "agent-silent", "a");
+    console.fails(7, "status --check");
+}
+
+/// An agent's own alarms reach the operator with its heartbeats, and its own API shows them: here a replica that
+/// cannot be written.
+#[test]
+fn an_agents_own_alarms_reach_the_operator() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    let mut agent = Agent::enrolled(&manager, "a");
+    agent.start_with_files_up_to(256);
+    manager.wait_in_sync(1);
+    let made = std::cell::Cell::new(0);
+    let raised = wait_for("an alarm", || {
+        made.set(made.get() + 1);
+        let hosts: String = (0..400)
+            .map(|n| {
+                format!(
+                    "[[host]]\nname = \"h{}-{n}\"\naddress = \"10.0.0.1\"\npackages = [\"audit:1\"]\n",
+                    made.get()
+                )
+            })
+            .collect();
+        let path = sandbox.file("more.toml", format!("framework = \"acme\"\n{hosts}"));
+        manager.console().ok(&format!("apply {}", path.display()));
+        alarm(&manager, "replica-not-saved", "a").ok_or(())
+    });
+    assert_eq!(raised["severity"], "warning");
+    let own = agent.get("/v1/status").unwrap().json()["alarms"].clone();
+    assert_eq!(own[0]["name"], "replica-not-saved", "{own}");
+    let shown = manager.console().object("host show a");
+    assert_eq!(shown["alarms"][0]["name"], "replica-not-saved", "{shown}");
+}
+
+/// One address that does not answer costs a command a moment, not the whole time it is tried.
+#[test]
+fn a_dead_address_costs_little() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    // A socket that takes what comes and never answers.
+    let dead = std::net::UdpSocket::bind(sandbox.endpoint(29120)).unwrap();
+    let dead = dead.local_addr().unwrap();
+    let begin = std::time::Instant::now();
+    manager.console().ok(&format!("status --manager {dead} --manager {}", manager.listen()));
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: an address is tried for 5 s");
+}
