@@ -22,7 +22,7 @@ fn every_edit_is_told_in_the_names_of_its_time_and_without_secrets() {
         "package add h audit --port 7001",
         "domain rename /a b",
         "host rename h g",
-        "package withdraw g audit --reason moved",
+        "package withdraw g audit --reason moved --allow-shrink",
         "host remove g --with-packages",
         "domain remove /b",
     ] {
@@ -38,6 +38,8 @@ fn every_edit_is_told_in_the_names_of_its_time_and_without_secrets() {
     assert_eq!(changed(&edits[6], "package")["name"], "g:audit");
     assert_eq!(changed(&edits[6], "package")["after"]["state"], "withdrawn");
     assert_eq!(changed(&edits[7], "host")["after"], Value::Null);
+    let shrinks = edits.iter().filter(|edit| edit["shrink_allowed"] == true);
+    assert_eq!(shrinks.map(|edit| &edit["revision"]).collect::<Vec<_>>(), [7]);
     for edit in &edits {
         assert_eq!((&edit["actor"]["kind"], &edit["actor"]["name"]), (&"console".into(), &"admin".into()));
         assert!(edit["from"].as_str().unwrap().starts_with("127."), "{edit}");
