@@ -117,8 +117,10 @@ fn is(word: &str, value: &Value) -> bool {
 fn parts(shape: &Value, at: &str, all: &mut BTreeSet<String>) {
     all.insert(at.to_owned());
     match shape {
+        // A map may be empty.
         Value::Object(shape) => {
-            shape.iter().for_each(|(key, inner)| parts(inner, &format!("{at}.{key}"), all))
+            let fixed = shape.iter().filter(|(key, _)| *key != "*");
+            fixed.for_each(|(key, inner)| parts(inner, &format!("{at}.{key}"), all));
         }
         Value::Array(shape) => match shape.as_slice() {
             [Value::String(word), inner] if word == "or null" => parts(inner, &format!("{at}?"), all),
