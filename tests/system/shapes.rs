@@ -50,7 +50,7 @@ fn scene(sandbox: &Sandbox) -> Scene<'_> {
     let mut near = Agent::new(sandbox, "near");
     let mut caller = Agent::new(sandbox, "caller").forwarding(TYPE);
     let text = format!(
-        "framework = \"acme\"\n[[policy]]\nwalk = \"subtree\"\nfailback_hold = \"1s\"\n\
+        "framework = \"acme\"\n[[policy]]\nwalk = \"subtree\"\nfailback_hold = \"1s\"\nfailback_jitter = \"0s\"\n\
          [[host]]\nname = \"hub\"\naddress = \"{}\"\npackages = [\"{TYPE}:{PORT}\"]\n\
          [[host]]\nname = \"near\"\ndomain = \"/x\"\naddress = \"{}\"\npackages = [\"{TYPE}:{PORT}\"]\n\
          [[host]]\nname = \"caller\"\ndomain = \"/x\"\npackages = [\"audit\"]\n\
