@@ -1,5 +1,6 @@
 use super::*;
 use crate::dialer::Parts;
+use crate::forward::crew::Crew;
 use crate::listen::{Forward, Listen};
 use crate::metrics::Metrics;
 use crate::routes::{RouterInput, Routes};
@@ -24,10 +25,19 @@ struct Setup {
 }
 
 async fn setup_at(listen: Listen, managers: &[Manager], settings: PolicySettings) -> Setup {
+    setup_with(Arc::default(), listen, managers, settings).await
+}
+
+async fn setup_with(
+    crew: Arc<Crew>,
+    listen: Listen,
+    managers: &[Manager],
+    settings: PolicySettings,
+) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::new(Metrics::new()) };
     let forward = Forward { ty: ty(), listen };
-    let forwarder = Forwarder::start(&forward, parts, Arc::default()).await.unwrap();
+    let forwarder = Forwarder::start(&forward, parts, crew).await.unwrap();
     Setup { forwarder, routes, tasks }
 }
 
@@ -255,4 +265,23 @@ async fn a_forwarder_that_is_its_own_manager_does_not_call_itself() {
     let read = timeout(DEADLINE, stream.read_u8()).await.unwrap();
     assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(setup.forwarder.status().failed, 1);
+}
+
+#[tokio::test]
+async fn threads_of_its_own_carry_callers_and_outlive_the_forwarder_while_one_is_left() {
+    let crew = Arc::new(Crew::start(2).unwrap());
+    let (listen, managers) = ("127.0.0.1:0".parse().unwrap(), [manager(1, 0, service("near").await)]);
+    let setup = setup_with(crew, listen, &managers, defaults()).await;
+    for _ in 0..8 {
+        assert_eq!(setup.call().await, "near hello");
+    }
+    let mut stream = setup.connect().await;
+    assert_eq!(say(&mut stream, "one").await, "near one");
+    assert_eq!(setup.tasks.count("forwarder"), 2);
+    let Setup { forwarder, tasks, .. } = setup;
+    drop(forwarder);
+    let draining = tokio::spawn(async move { tasks.drain(DEADLINE).await });
+    assert_eq!(say(&mut stream, "two").await, "near two");
+    drop(stream);
+    draining.await.unwrap().unwrap();
 }
