@@ -2,14 +2,14 @@
 
 use crate::alarms::Alarms;
 use crate::announce::Announcer;
-use crate::api::{self, ApiWriters};
+use crate::api::ApiWriters;
 use crate::check::{HostChecks, Supervisor};
 use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::dialer::Parts;
-use crate::direct::Direct;
+use crate::doors::Doors;
 use crate::forward::{self, Forwarder};
-use crate::listen::{BindError, Forward, Listen, Listener};
+use crate::listen::{BindError, Forward, Listen};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::record::{EnrolledAs, IDENTITY, RecordError};
@@ -20,16 +20,16 @@ use crate::router_task::RouterTask;
 use crate::routes::Routes;
 use crate::self_watch;
 use crate::status::{AgentStatus, Subject};
+use arc_swap::ArcSwap;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::ManagerType;
 use echelon_daemon::{DrainError, Exit, StateDir, StateDirError, Tasks};
 use echelon_identity::IdentityDirectory;
 use echelon_identity::directory::DirectoryError;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
@@ -92,6 +92,25 @@ impl AgentConfig {
             stop_grace: DEFAULT_STOP_GRACE,
         }
     }
+
+    /// The keys that differ from `other` and cannot change while an agent runs.
+    fn fixed_unlike(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("state", self.state != other.state),
+            ("managers", self.managers != other.managers),
+            ("forward_threads", self.forward_threads != other.forward_threads),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+/// Settings that an agent did not take over while it runs. Everything else is in force.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Their keys, where they take a restart.
+    pub restart: Vec<&'static str>,
+    /// What cannot be listened at.
+    pub failed: Vec<BindError>,
 }
 
 /// Why an agent did not start. Nothing of it is running.
@@ -146,11 +165,10 @@ pub struct Agent;
 pub struct Handle {
     subject: Arc<Subject>,
     connector: Connector,
-    forwards: Vec<Forward>,
-    apis: Vec<Listen>,
     checks: watch::Sender<Arc<HostChecks>>,
     tasks: Tasks,
-    grace: Duration,
+    /// What is in force.
+    settings: Mutex<AgentConfig>,
     /// Kept locked until all has ended.
     _state: StateDir,
 }
@@ -169,19 +187,9 @@ impl Agent {
         let tasks = span.in_scope(|| Tasks::below(shutdown));
         let started = start(&config, enrolled, &tasks).instrument(span).await;
         match started {
-            Ok((subject, connector, apis, checks)) => {
-                let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
-                let forwards = subject.forwarders.iter().map(forward).collect();
-                Ok(Handle {
-                    subject,
-                    connector,
-                    forwards,
-                    apis,
-                    checks,
-                    tasks,
-                    grace: config.stop_grace,
-                    _state: state,
-                })
+            Ok((subject, connector, checks)) => {
+                let settings = Mutex::new(config);
+                Ok(Handle { subject, connector, checks, tasks, settings, _state: state })
             }
             Err(error) => {
                 // What had begun has nothing to finish.
@@ -204,18 +212,33 @@ impl Handle {
     }
 
     /// The forwarders, with the ports that were given for 0.
-    pub fn forwards(&self) -> &[Forward] {
-        &self.forwards
+    pub fn forwards(&self) -> Vec<Forward> {
+        let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
+        self.subject.doors.forwarders().iter().map(forward).collect()
     }
 
     /// Where callers of this type connect; none without such a forwarder.
-    pub fn forward(&self, ty: &ManagerType) -> Option<&Listen> {
-        self.forwards.iter().find(|f| f.ty == *ty).map(|f| &f.listen)
+    pub fn forward(&self, ty: &ManagerType) -> Option<Listen> {
+        self.forwards().into_iter().find(|f| f.ty == *ty).map(|f| f.listen)
     }
 
     /// Where the local API listens, with the ports that were given for 0.
-    pub fn apis(&self) -> &[Listen] {
-        &self.apis
+    pub fn apis(&self) -> Vec<Listen> {
+        self.subject.doors.apis()
+    }
+
+    /// Takes over other settings while the agent runs: what listens, how packages are checked, the grace at its end.
+    /// What stays the same goes on undisturbed; connections through a forwarder that is no more are drained. Gives
+    /// what is not in force; calling again tries again.
+    pub async fn reload(&self, config: AgentConfig) -> Pending {
+        let mut settings = self.settings.lock().await;
+        let restart = config.fixed_unlike(&settings);
+        self.set_checks(config.checks.clone());
+        let failed = self.subject.doors.set(&config, &self.subject).await;
+        self.subject.api_writers.store(Arc::new(config.api_writers.clone()));
+        let (state, managers) = (settings.state.clone(), settings.managers.clone());
+        *settings = AgentConfig { state, managers, forward_threads: settings.forward_threads, ..config };
+        Pending { restart, failed }
     }
 
     /// Has this host's own packages checked so from now on, and all others as the registry says. Checks that stay
@@ -249,7 +272,7 @@ impl Handle {
     /// # Errors
     /// Names what had to be cut off. The agent has ended all the same.
     pub async fn stop(self) -> Result<Exit, DrainError> {
-        self.tasks.drain(self.grace).await?;
+        self.tasks.drain(self.settings.into_inner().stop_grace).await?;
         Ok(self.tasks.exit())
     }
 }
@@ -257,7 +280,7 @@ impl Handle {
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle")
-            .field("forwards", &self.forwards)
+            .field("forwards", &self.forwards())
             .field("tasks", &self.tasks)
             .finish_non_exhaustive()
     }
@@ -267,7 +290,7 @@ async fn start(
     config: &AgentConfig,
     enrolled: EnrolledAs,
     tasks: &Tasks,
-) -> Result<(Arc<Subject>, Connector, Vec<Listen>, watch::Sender<Arc<HostChecks>>), StartError> {
+) -> Result<(Arc<Subject>, Connector, watch::Sender<Arc<HostChecks>>), StartError> {
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
     let (identity, first) = identity(config)?;
@@ -294,20 +317,9 @@ async fn start(
         info!("No routes yet: {error}");
     }
 
-    let sockets = direct_sockets(config);
-    let nobody_calls = config.forwards.is_empty() && sockets.is_empty();
-    let threads = if nobody_calls { 0 } else { config.forward_threads };
-    let crew = Arc::new(forward::crew(threads));
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
-    let mut forwarders = Vec::new();
-    for forward in &config.forwards {
-        forwarders.push(Forwarder::start(forward, parts.clone(), Arc::clone(&crew)).await?);
-    }
     let connector = Connector::new(parts.clone());
-    let mut directs = Vec::new();
-    for path in sockets {
-        directs.push(Direct::start(path, connector.clone(), parts.clone(), Arc::clone(&crew))?);
-    }
+    let doors = Doors::new(parts, connector.clone(), config.forward_threads);
     let uplink = UplinkParts {
         clock,
         routes: routes.clone(),
@@ -333,30 +345,18 @@ async fn start(
         identity,
         health,
         announcer,
-        api_writers: config.api_writers.clone(),
-        forwarders,
-        directs,
+        api_writers: ArcSwap::from_pointee(config.api_writers.clone()),
+        doors,
         metrics,
         alarms,
         tasks: tasks.clone(),
     });
-    let listeners = config.api.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
-    let apis = listeners.iter().map(|l| l.at().clone()).collect();
-    for listener in listeners {
-        tasks.spawn("api-listener", api::serve(listener, api::router(Arc::clone(&subject)), tasks.clone()));
+    if let Some(error) = subject.doors.set(config, &subject).await.pop() {
+        return Err(error.into());
     }
     tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
     info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
-    Ok((subject, connector, apis, checks))
-}
-
-/// Where connections are handed over: beside each of the API's sockets, once in each directory.
-fn direct_sockets(config: &AgentConfig) -> BTreeSet<PathBuf> {
-    let beside = |api: &Listen| match api {
-        Listen::Unix(path) if config.direct => Direct::beside(path),
-        Listen::Unix(_) | Listen::Tcp(_) => None,
-    };
-    config.api.iter().filter_map(beside).collect()
+    Ok((subject, connector, checks))
 }
 
 fn enrolled(state: &Path) -> Result<EnrolledAs, StartError> {

@@ -1,6 +1,7 @@
 //! What the binary does with its arguments.
 
 mod enroll;
+mod reload;
 mod run;
 mod settings;
 

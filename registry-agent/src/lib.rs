@@ -47,8 +47,10 @@ mod connect;
 mod connector;
 mod dialer;
 mod direct;
+mod doors;
 mod enrol;
 mod forward;
+mod latch;
 mod listen;
 mod metrics;
 mod prober;
@@ -64,7 +66,9 @@ mod status;
 #[cfg(test)]
 mod testing;
 
-pub use agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, StartError, default_forward_threads};
+pub use agent::{
+    Agent, AgentConfig, DEFAULT_STOP_GRACE, Handle, Pending, StartError, default_forward_threads,
+};
 pub use alarms::Alarms;
 pub use api::{ApiWriters, User, UserError};
 pub use check::{HostCheck, HostCheckError, HostChecks, What};

@@ -119,7 +119,7 @@ fn routes(r: &mut Registry, agent: &Subject) {
 
 fn callers(r: &mut Registry, agent: &Subject) {
     let open = Family::<OfType, Gauge>::default();
-    for forwarder in &agent.forwarders {
+    for forwarder in agent.doors.forwarders() {
         let status = forwarder.status();
         open.get_or_create(&OfType { r#type: status.ty.to_string() }).inc_by(signed(status.open));
     }

@@ -5,13 +5,15 @@ use crate::announce::Announcer;
 use crate::api::ApiWriters;
 use crate::check::HealthMap;
 use crate::clock::{Clock, millis};
-use crate::direct::{Direct, DirectStatus};
+use crate::direct::DirectStatus;
+use crate::doors::Doors;
 use crate::forward::{Forwarder, ForwarderStatus};
 use crate::metrics::Metrics;
 use crate::readings::readings;
 use crate::record::EnrolledAs;
 use crate::registry::{Identity, Link};
 use crate::routes::{Routes, Snapshot};
+use arc_swap::ArcSwap;
 use echelon_core::id::HostId;
 use echelon_core::message::Health;
 use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
@@ -113,9 +115,8 @@ pub(crate) struct Subject {
     pub(crate) identity: Arc<Identity>,
     pub(crate) health: watch::Receiver<Arc<HealthMap>>,
     pub(crate) announcer: Announcer,
-    pub(crate) api_writers: ApiWriters,
-    pub(crate) forwarders: Vec<Forwarder>,
-    pub(crate) directs: Vec<Arc<Direct>>,
+    pub(crate) api_writers: ArcSwap<ApiWriters>,
+    pub(crate) doors: Doors,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) alarms: Alarms,
     pub(crate) tasks: Tasks,
@@ -152,8 +153,8 @@ impl Subject {
             session,
             certificate_left_ms: millis(self.identity.left()),
             packages: self.health.borrow().as_ref().clone(),
-            forwarders: self.forwarders.iter().map(Forwarder::status).collect(),
-            direct: self.directs.iter().map(|direct| direct.status()).collect(),
+            forwarders: self.doors.forwarders().iter().map(Forwarder::status).collect(),
+            direct: self.doors.directs().iter().map(|direct| direct.status()).collect(),
             routes: self
                 .routes
                 .all()

@@ -45,7 +45,7 @@ fn local(state: &Path) -> LocalAgent {
 
 fn port(agent: &Handle) -> SocketAddr {
     match agent.forward(&ty()) {
-        Some(Listen::Tcp(addr)) => *addr,
+        Some(Listen::Tcp(addr)) => addr,
         other => panic!("the forwarder is at {other:?}"),
     }
 }

@@ -93,6 +93,13 @@ impl<'a> Agent<'a> {
         command
     }
 
+    /// From its next start on, nobody is served but by what its settings file says.
+    #[must_use]
+    pub fn without_forwarders(mut self) -> Self {
+        self.forwards.clear();
+        self
+    }
+
     /// Writes its settings file, and says where that is.
     pub fn configure(&self, settings: &str) -> PathBuf {
         self.sandbox.file(&format!("agent-{}.toml", self.name), settings)

@@ -85,7 +85,7 @@ fn a_stream_tells_every_change_of_a_choice() {
     let console = scene.registry.console();
     // Its primary goes last.
     console.ok(&format!("package remove near {TYPE}"));
-    console.ok(&format!("package remove hub {TYPE}"));
+    console.ok(&format!("package remove hub {TYPE} --allow-shrink"));
     for stream in [&mut one, &mut all] {
         stream.until(|event| event["error"] == "unknown-type" && event["type"] == TYPE);
     }

@@ -24,6 +24,7 @@ mod hosts;
 mod metrics;
 mod outside;
 mod registry_down;
+mod reload;
 mod renewal;
 mod replica;
 mod service;

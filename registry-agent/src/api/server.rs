@@ -24,9 +24,8 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of a request's head that are held. Types have 63 bytes, so that this is ample.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves `app` on `listener` until the tasks are shut down.
-pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks) {
-    let stop = tasks.shutdown();
+/// Serves `app` on `listener` until `stop`.
+pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks, stop: CancellationToken) {
     let welcome = |caller, place| {
         let (app, stop) = (app.clone(), stop.clone());
         tasks.spawn("api", async move {
@@ -35,7 +34,7 @@ pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks) {
         });
     };
     let complain = |error: &std::io::Error| warn!(%error, "The API cannot accept a connection");
-    listener.serve(MAX_CONNECTIONS, tasks.shutdown(), welcome, complain).await;
+    listener.serve(MAX_CONNECTIONS, stop.clone(), welcome, complain).await;
 }
 
 /// Answers requests on one connection; at a stop, the one under way is still answered.

@@ -1,16 +1,17 @@
 //! `registry-agent run`.
 
+use crate::cli::reload::reload;
 use crate::cli::settings::{API_IN_STATE, DEFAULT_API, DEFAULT_FILE, File};
 use crate::cli::{DEFAULT_STATE, Failed};
 use anyhow::Context;
 use clap::{ArgAction, Args};
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::config::{ConfigError, layered, layered_list, load_or_default};
-use echelon_daemon::{Exit, LogArgs, Tasks, notify, shutdown};
+use echelon_daemon::{Exit, Log, LogArgs, Tasks, notify, shutdown};
 use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Listen, default_forward_threads};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 /// How long what is not the agent's own may take to end.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -50,19 +51,19 @@ pub(crate) struct RunArgs {
 /// Runs the agent until it is told to stop.
 pub(crate) fn run(args: RunArgs, log: &LogArgs) -> Result<Exit, Failed> {
     let file = settings(&args)?;
-    log.start(&file.log)?;
+    let log = log.start(&file.log)?;
     let config = resolve(&args, file);
     if let Err(error) = registry_agent::raise_descriptor_limit() {
         warn!(%error, "The limit of open files stays as it is");
     }
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(serve(&args, config))
+    runtime.block_on(serve(&args, &log, config))
 }
 
-async fn serve(args: &RunArgs, config: AgentConfig) -> Result<Exit, Failed> {
+async fn serve(args: &RunArgs, log: &Log, config: AgentConfig) -> Result<Exit, Failed> {
     let tasks = Tasks::new();
     let mut hangups = shutdown::on_signals(&tasks)?;
-    let agent = Agent::start(config.clone(), &tasks.shutdown()).await?;
+    let agent = Agent::start(config, &tasks.shutdown()).await?;
     let routes = agent.routes().clone();
     notify::watchdog(&tasks, move || {
         let routes = routes.clone();
@@ -75,7 +76,7 @@ async fn serve(args: &RunArgs, config: AgentConfig) -> Result<Exit, Failed> {
             () = ending.cancelled() => break,
             () = hangups.next() => {
                 notify::reloading();
-                reload(args, &config);
+                reload(args, log, &agent).await;
                 notify::ready();
             }
         }
@@ -92,12 +93,12 @@ async fn serve(args: &RunArgs, config: AgentConfig) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
-fn settings(args: &RunArgs) -> Result<File, ConfigError> {
+pub(crate) fn settings(args: &RunArgs) -> Result<File, ConfigError> {
     load_or_default(args.config.as_deref(), Path::new(DEFAULT_FILE))
 }
 
 /// The settings in force.
-fn resolve(args: &RunArgs, file: File) -> AgentConfig {
+pub(crate) fn resolve(args: &RunArgs, file: File) -> AgentConfig {
     let named = args.state.clone().or(file.state);
     let api = match &named {
         Some(state) => state.join(API_IN_STATE),
@@ -113,16 +114,5 @@ fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         checks: file.check,
         forward_threads: layered(None, file.forward_threads, default_forward_threads()),
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
-    }
-}
-
-/// Reads the settings again. A bad file changes nothing; a good one is taken at the next start.
-fn reload(args: &RunArgs, config: &AgentConfig) {
-    match settings(args).map(|file| resolve(args, file)) {
-        Ok(read) if read == *config => {
-            info!("The settings file says what is in force already");
-        }
-        Ok(_) => warn!("The settings file says something else than is in force; restart the agent to use it"),
-        Err(error) => error!("The old settings stay in force: {error}"),
     }
 }

@@ -5,6 +5,7 @@ use crate::dialer::Parts;
 use crate::direct::answer::{self, SEND_BUFFER};
 use crate::direct::request::{RequestError, Requests, broken_off};
 use crate::forward::{Crew, Throttle};
+use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Listen, Listener};
 use crate::metrics::Metrics;
 use echelon_core::name::ManagerType;
@@ -44,6 +45,7 @@ pub(crate) struct Direct {
     open: AtomicU64,
     served: AtomicU64,
     failed: AtomicU64,
+    latch: Latch,
     complaints: Throttle,
 }
 
@@ -91,6 +93,7 @@ impl Direct {
             connector,
             metrics: parts.metrics,
             span: parts.tasks.span("direct"),
+            latch: Latch::new(&parts.tasks),
             tasks: parts.tasks,
             crew,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -100,9 +103,15 @@ impl Direct {
             complaints,
         });
         this.crew.serve(listener, |door| {
-            this.tasks.spawn("direct-listener", Arc::clone(&this).accept(door));
+            let accepting = Arc::clone(&this).accept(door);
+            this.tasks.spawn("direct-listener", this.latch.holding(accepting));
         })?;
         Ok(this)
+    }
+
+    /// Lets no more programs in, answers the requests under way, and returns once the place is free.
+    pub(crate) async fn close(&self) {
+        self.latch.close().await;
     }
 
     /// How it is.
@@ -117,7 +126,7 @@ impl Direct {
     }
 
     async fn accept(self: Arc<Self>, listener: Listener) {
-        let stop = self.tasks.shutdown();
+        let stop = self.latch.stop();
         let welcome = |caller, place| {
             // It listens on a unix socket only.
             let Caller::Unix(stream) = caller else { return };

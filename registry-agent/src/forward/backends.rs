@@ -121,6 +121,13 @@ impl Backends {
         }
     }
 
+    /// Closes every connection.
+    pub(crate) fn cut_all(&self) {
+        for backend in self.state().open.values() {
+            backend.cut.cancel();
+        }
+    }
+
     fn cut_overdue(&self, draining: &mut BTreeMap<HostId, Instant>) {
         let now = Instant::now();
         let state = self.state();

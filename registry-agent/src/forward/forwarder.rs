@@ -6,6 +6,7 @@ use crate::forward::crew::Crew;
 use crate::forward::pipe::Pipes;
 use crate::forward::relay::Relay;
 use crate::forward::throttle::Throttle;
+use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{Became, TypeMetrics};
 use echelon_core::id::HostId;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, warn};
 
@@ -40,6 +42,7 @@ struct Inner {
     backends: Backends,
     places: Arc<Semaphore>,
     pipes: Pipes,
+    latch: Latch,
     complaints: Throttle,
     /// What happens to connections is told as the forwarder's; a span for each would cost as much as a
     /// connect.
@@ -82,6 +85,7 @@ impl Forwarder {
             backends: Backends::default(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             pipes: Pipes::default(),
+            latch: Latch::new(&parts.tasks),
             complaints: Throttle::default(),
             span,
             ty,
@@ -91,18 +95,18 @@ impl Forwarder {
         let this = Self(Arc::new(inner));
         this.0.parts.routes.tell(echelon_core::router::Input::Want(this.0.ty.clone())).await;
         let tasks = &this.0.parts.tasks;
-        this.0.crew.serve(listener, |door| {
-            tasks.spawn("forwarder", Arc::clone(&this.0).accept(door, tasks.shutdown()));
+        let (latch, inner) = (&this.0.latch, &this.0);
+        inner.crew.serve(listener, |door| {
+            tasks.spawn("forwarder", latch.holding(Arc::clone(inner).accept(door, latch.stop())));
         })?;
-        let (drainer, stop) = (Arc::clone(&this.0), tasks.shutdown());
-        tasks.spawn("drainer", async move {
-            let watch = drainer.parts.routes.watch(drainer.ty.clone());
-            tokio::select! {
-                () = drainer.backends.drain(watch) => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        tasks.spawn("drainer", Arc::clone(inner).drain(tasks.shutdown()));
         Ok(this)
+    }
+
+    /// Takes no more callers, and returns once the place is free. Those it has are left for the type's
+    /// `drain_timeout`.
+    pub(crate) async fn close(&self) {
+        self.0.latch.close().await;
     }
 
     /// The type.
@@ -142,6 +146,22 @@ impl Inner {
         };
         let complain = |error: &io::Error| self.complain(&format!("cannot accept: {error}"));
         listener.serve_within(&self.places, stop, welcome, complain).await;
+    }
+
+    /// Closes connections of managers that serve no more; once the forwarder is closed, all.
+    async fn drain(self: Arc<Self>, agent_stops: CancellationToken) {
+        let watch = self.parts.routes.watch(self.ty.clone());
+        let closed = self.latch.stop();
+        tokio::select! {
+            () = self.backends.drain(watch) => {}
+            () = closed.cancelled() => {}
+        }
+        let policy = self.parts.routes.get(&self.ty).map(|route| route.policy.clone());
+        tokio::select! {
+            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.cut_all(),
+            // What is open then is given the grace of the agent's end.
+            () = agent_stops.cancelled() => {}
+        }
     }
 
     async fn serve(&self, caller: Caller) {

@@ -1,0 +1,152 @@
+//! Where an agent listens, which can change while it runs.
+
+use crate::agent::AgentConfig;
+use crate::api;
+use crate::connector::Connector;
+use crate::dialer::Parts;
+use crate::direct::Direct;
+use crate::forward::{self, Crew, Forwarder};
+use crate::latch::Latch;
+use crate::listen::{BindError, Forward, Listen, Listener};
+use crate::status::Subject;
+use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use tracing::info;
+
+/// The open forwarders, direct sockets and listeners of the API.
+pub(crate) struct Doors {
+    parts: Parts,
+    connector: Connector,
+    open: ArcSwap<Open>,
+    threads: usize,
+    /// The threads of those who connect callers, from the first one on.
+    crew: OnceLock<Arc<Crew>>,
+}
+
+/// Each with what was asked for, which for a port of 0 is not where it is.
+#[derive(Clone, Default)]
+struct Open {
+    forwarders: Vec<(Forward, Forwarder)>,
+    directs: Vec<(PathBuf, Arc<Direct>)>,
+    apis: Vec<(Listen, Api)>,
+}
+
+/// An open listener of the API.
+#[derive(Clone)]
+struct Api {
+    at: Listen,
+    latch: Latch,
+}
+
+impl Doors {
+    /// Nothing is open yet. Forwarders and direct sockets will have so many threads for
+    /// themselves.
+    pub(crate) fn new(parts: Parts, connector: Connector, threads: usize) -> Self {
+        Self { parts, connector, open: ArcSwap::default(), threads, crew: OnceLock::new() }
+    }
+
+    /// The open forwarders.
+    pub(crate) fn forwarders(&self) -> Vec<Forwarder> {
+        self.open.load().forwarders.iter().map(|(_, forwarder)| forwarder.clone()).collect()
+    }
+
+    /// The open direct sockets.
+    pub(crate) fn directs(&self) -> Vec<Arc<Direct>> {
+        self.open.load().directs.iter().map(|(_, direct)| Arc::clone(direct)).collect()
+    }
+
+    /// Where the API listens.
+    pub(crate) fn apis(&self) -> Vec<Listen> {
+        self.open.load().apis.iter().map(|(_, api)| api.at.clone()).collect()
+    }
+
+    /// Has exactly those open that `config` asks for. Those that stay the same go on as they are; those that are asked
+    /// for no more let nobody new in, and are closed before others are opened, which may be in their place. Gives what
+    /// could not be opened. One call at a time.
+    pub(crate) async fn set(&self, config: &AgentConfig, agent: &Arc<Subject>) -> Vec<BindError> {
+        let mut open = Open::clone(&self.open.load());
+        let directs = direct_sockets(config);
+        open.close_others(config, &directs).await;
+        // Nobody is told of what is closed, even while something else is being opened.
+        self.open.store(Arc::new(open.clone()));
+        let mut failed = Vec::new();
+        for forward in &config.forwards {
+            if !has(&open.forwarders, forward) {
+                let started = Forwarder::start(forward, self.parts.clone(), self.crew()).await;
+                take(&mut open.forwarders, forward, started, &mut failed);
+            }
+        }
+        for path in &directs {
+            if !has(&open.directs, path) {
+                let (connector, parts) = (self.connector.clone(), self.parts.clone());
+                let started = Direct::start(path.clone(), connector, parts, self.crew());
+                take(&mut open.directs, path, started, &mut failed);
+            }
+        }
+        for listen in &config.api {
+            if !has(&open.apis, listen) {
+                take(&mut open.apis, listen, self.open_api(listen, agent), &mut failed);
+            }
+        }
+        self.open.store(Arc::new(open));
+        failed
+    }
+
+    fn crew(&self) -> Arc<Crew> {
+        Arc::clone(self.crew.get_or_init(|| Arc::new(forward::crew(self.threads))))
+    }
+
+    fn open_api(&self, listen: &Listen, agent: &Arc<Subject>) -> Result<Api, BindError> {
+        let (listener, tasks) = (Listener::bind(listen)?, &self.parts.tasks);
+        let (at, latch) = (listener.at().clone(), Latch::new(tasks));
+        let serving = api::serve(listener, api::router(Arc::clone(agent)), tasks.clone(), latch.stop());
+        tasks.spawn("api-listener", latch.holding(serving));
+        Ok(Api { at, latch })
+    }
+}
+
+impl Open {
+    async fn close_others(&mut self, config: &AgentConfig, directs: &BTreeSet<PathBuf>) {
+        for (asked, forwarder) in
+            self.forwarders.extract_if(.., |(asked, _)| !config.forwards.contains(asked))
+        {
+            info!(forward = %asked, "Closing a forwarder; connections through it are drained");
+            forwarder.close().await;
+        }
+        for (path, direct) in self.directs.extract_if(.., |(path, _)| !directs.contains(path)) {
+            info!(path = %path.display(), "Closing a direct socket");
+            direct.close().await;
+        }
+        for (asked, api) in self.apis.extract_if(.., |(asked, _)| !config.api.contains(asked)) {
+            info!(listen = %asked, "Closing a listener of the API");
+            api.latch.close().await;
+        }
+    }
+}
+
+/// Where connections are handed over: beside each of the API's sockets, once in each directory.
+fn direct_sockets(config: &AgentConfig) -> BTreeSet<PathBuf> {
+    let beside = |api: &Listen| match api {
+        Listen::Unix(path) if config.direct => Direct::beside(path),
+        Listen::Unix(_) | Listen::Tcp(_) => None,
+    };
+    config.api.iter().filter_map(beside).collect()
+}
+
+fn has<K: PartialEq, T>(open: &[(K, T)], asked: &K) -> bool {
+    open.iter().any(|(known, _)| known == asked)
+}
+
+fn take<K: Clone, T>(
+    open: &mut Vec<(K, T)>,
+    asked: &K,
+    started: Result<T, BindError>,
+    failed: &mut Vec<BindError>,
+) {
+    match started {
+        Ok(started) => open.push((asked.clone(), started)),
+        Err(error) => failed.push(error),
+    }
+}
