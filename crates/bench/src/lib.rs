@@ -10,6 +10,7 @@ pub mod bare;
 pub mod binaries;
 pub mod fleet;
 pub mod generate;
+pub mod http;
 pub mod random;
 pub mod registry;
 pub mod report;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// How a host finds its manager of one type.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct RouteReport {
+pub struct RouteReport<C = Vec<CandidateReport>> {
     /// The host that asks.
     pub host: HostName,
     /// The type.
@@ -46,10 +46,31 @@ pub struct RouteReport {
     /// Who is used; none where nobody can be.
     pub chosen: Option<Chosen>,
     /// All managers of the type, in order.
-    pub candidates: Vec<CandidateReport>,
+    pub candidates: C,
     /// Whether a registry manager is connected; answers of an agent only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+}
+
+impl<C> RouteReport<C> {
+    /// The same report with these candidates.
+    pub fn with_candidates<D>(self, candidates: D) -> RouteReport<D> {
+        RouteReport {
+            host: self.host,
+            ty: self.ty,
+            at: self.at,
+            basis: self.basis,
+            age_ms: self.age_ms,
+            outcome: self.outcome,
+            cause: self.cause,
+            since_ms: self.since_ms,
+            home: self.home,
+            isolated: self.isolated,
+            chosen: self.chosen,
+            candidates,
+            source: self.source,
+        }
+    }
 }
 
 /// Which state of the registry an answer is from.

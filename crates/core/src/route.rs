@@ -207,8 +207,12 @@ impl Route {
 
     /// The route as people and programs read it. The caller adds position, age and source.
     pub fn report(&self, view: &View, now: Monotonic, basis: Basis) -> RouteReport {
+        self.summary(now, basis).with_candidates(self.candidates(view, now))
+    }
+
+    /// The same without the candidates.
+    pub fn summary(&self, now: Monotonic, basis: Basis) -> RouteReport<()> {
         let chosen = self.chosen().map(|e| &e.candidate.manager);
-        let mut rank = 0;
         RouteReport {
             host: self.asker.clone(),
             ty: self.ty.clone(),
@@ -221,9 +225,20 @@ impl Route {
             home: self.home().map(|e| e.candidate.manager.name.clone()),
             isolated: false,
             chosen: chosen.map(|m| Chosen { host: m.name.clone(), endpoint: m.endpoint.clone() }),
-            candidates: self.entries.iter().map(|e| e.report(view, now, &mut rank)).collect(),
+            candidates: (),
             source: None,
         }
+    }
+
+    /// The candidates of the report.
+    pub fn candidates(&self, view: &View, now: Monotonic) -> Vec<CandidateReport> {
+        let mut rank = 0;
+        self.entries.iter().map(|e| e.report(view, now, &mut rank)).collect()
+    }
+
+    /// Whether what is said of any candidate tells how long ago something was.
+    pub fn tells_ages(&self) -> bool {
+        self.entries.iter().any(|e| e.at.is_some() && !e.reason.is_empty())
     }
 }
 

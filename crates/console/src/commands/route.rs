@@ -56,8 +56,9 @@ pub(crate) struct Route {
 /// Shows it.
 pub(crate) async fn run(args: Route, console: &mut Console) -> Result<(), Problem> {
     if args.from.file.is_some() {
-        let inventory = Inventory::load(console, &args.from).await?;
-        return preview(&args, &inventory, console);
+        // The process ends with it: what the system takes back as a whole need not be taken apart before.
+        let inventory = Box::leak(Box::new(Inventory::load(console, &args.from).await?));
+        return preview(&args, inventory, console);
     }
     let reports = ask(&args, console).await?;
     match (args.all, reports.as_slice()) {
