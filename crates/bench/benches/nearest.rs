@@ -45,9 +45,9 @@ fn main() {
     });
     let revision = || agent.routes().replica().unwrap().mark.view_revision;
     let before = revision();
-    let editing = runtime.spawn(edit(registry.console_identity()));
+    let identity = registry.console_identity();
+    std::thread::spawn(move || tokio::runtime::Runtime::new().unwrap().block_on(edit(identity)));
     let samples = answers(agent.routes(), &types);
-    editing.abort();
     beside("deltas meanwhile", revision() - before);
     let reached = samples.median() <= REACH;
     show("nearest manager, in process", samples, &format!("≤ {REACH:?}"), reached);
