@@ -1,6 +1,7 @@
 //! The local HTTP API, for programs on this host.
 
 mod answers;
+mod candidates;
 mod follow;
 mod packages;
 mod problem;

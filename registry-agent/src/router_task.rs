@@ -5,7 +5,7 @@ use crate::prober::Prober;
 use crate::routes::{RouterInput, Routes, Snapshot};
 use echelon_core::announce::{Announcement, overlay};
 use echelon_core::limits::MAX_WANTED_TYPES;
-use echelon_core::message::Health;
+use echelon_core::message::{Health, LivenessEntry};
 use echelon_core::name::ManagerType;
 use echelon_core::report::Outcome;
 use echelon_core::route::Route;
@@ -68,7 +68,7 @@ impl RouterTask {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = inputs.recv_many(&mut batch, BATCH) => {
-                    for input in batch.drain(..) {
+                    for input in merged(batch.drain(..)) {
                         self.take(input);
                     }
                 }
@@ -172,6 +172,26 @@ impl RouterTask {
     }
 }
 
+/// Reports of liveness that waited behind one another as one, so that many agents' news cost one decision.
+fn merged(inputs: impl Iterator<Item = RouterInput>) -> Vec<RouterInput> {
+    let mut merged: Vec<RouterInput> = Vec::new();
+    for mut input in inputs {
+        match (merged.last_mut().and_then(news), news(&mut input)) {
+            (Some(before), Some(more)) => before.append(more),
+            _ => merged.push(input),
+        }
+    }
+    merged
+}
+
+/// The entries of a report that says nothing of what it does not name.
+fn news(input: &mut RouterInput) -> Option<&mut Vec<LivenessEntry>> {
+    match input {
+        RouterInput::Core(Input::Liveness { complete: false, entries }) => Some(entries),
+        _ => None,
+    }
+}
+
 /// Says who serves a type now, where that has changed.
 fn announce(old: Option<&Route>, new: &Route) {
     let name = |route: &Route| route.chosen().map(|e| e.candidate.manager.name.clone());
@@ -188,5 +208,39 @@ fn announce(old: Option<&Route>, new: &Route) {
         Outcome::Failover | Outcome::LastResort => {
             info!(manager.type = %new.ty, %from, %to, cause = %new.cause, "Rerouted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::id::HostId;
+
+    #[test]
+    fn only_reports_that_follow_one_another_and_are_of_what_they_name_are_merged() {
+        let report = |complete, host: u128| {
+            let host = HostId(uuid::Uuid::from_u128(host));
+            let packages = BTreeMap::new();
+            let entry = LivenessEntry { host, incarnation: 1, sequence: 1, silent: false, packages };
+            RouterInput::Core(Input::Liveness { complete, entries: vec![entry] })
+        };
+        let session = RouterInput::Core(Input::Session(true));
+        let inputs = [
+            report(false, 1),
+            report(false, 2),
+            session,
+            report(false, 3),
+            report(true, 4),
+            report(false, 5),
+            report(false, 6),
+        ];
+        let shape = |input: RouterInput| match input {
+            RouterInput::Core(Input::Liveness { entries, .. }) => {
+                entries.iter().map(|e| e.host.0.as_u128()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let found: Vec<_> = merged(inputs.into_iter()).into_iter().map(shape).collect();
+        assert_eq!(found, [vec![1, 2], vec![], vec![3], vec![4], vec![5, 6]]);
     }
 }

@@ -1,19 +1,20 @@
 //! Routes: one, one once it has changed, all as they change.
 
+use crate::api::candidates::{Candidates, with_candidates};
 use crate::api::follow::{Followers, TooMany};
 use crate::api::problem::problem;
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;
+use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use echelon_core::duration;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::name::{ManagerType, quoted};
-use echelon_core::report::{Outcome, RouteReport};
+use echelon_core::report::{CandidateReport, Outcome, RouteReport};
 use echelon_core::route::Route;
 use futures::stream::unfold;
 use serde::Serialize;
@@ -45,25 +46,27 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
     agent: Arc<Subject>,
     followers: Followers,
 ) -> Router<S> {
-    Router::new()
-        .route("/v1/routes", get(all))
-        .route("/v1/routes/{type}", get(one))
-        .with_state(Api { agent, followers })
+    Router::new().route("/v1/routes", get(all)).route("/v1/routes/{type}", get(one)).with_state(Api {
+        agent,
+        followers,
+        candidates: Candidates::default(),
+    })
 }
 
 #[derive(Clone)]
 struct Api {
     agent: Arc<Subject>,
     followers: Followers,
+    candidates: Candidates,
 }
 
 /// A route as it is answered.
 #[derive(Serialize)]
-struct Tagged {
+struct Tagged<C = Vec<CandidateReport>> {
     /// Differs where the choice or the order of candidates does; means nothing else. The same after a restart.
     tag: String,
     #[serde(flatten)]
-    route: RouteReport,
+    route: RouteReport<C>,
 }
 
 /// Why there is no route to answer with.
@@ -94,16 +97,6 @@ impl IntoResponse for Missing {
     }
 }
 
-impl IntoResponse for Tagged {
-    fn into_response(self) -> Response {
-        let status = match self.route.outcome {
-            Outcome::Unserved => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::OK,
-        };
-        (status, Json(self)).into_response()
-    }
-}
-
 impl IntoResponse for TooMany {
     fn into_response(self) -> Response {
         problem(StatusCode::SERVICE_UNAVAILABLE, "too-many-waiting", &self.to_string())
@@ -118,16 +111,12 @@ async fn one(State(api): State<Api>, Path(text): Path<String>, query: Query<Pair
     };
     let Ok(ty) = text.parse::<ManagerType>() else { return Missing::Unknown(text).into_response() };
     match asked {
-        Asked { after: None, .. } => answer(api.now(&ty).await),
+        Asked { after: None, .. } => api.answer(api.current(&ty).await),
         Asked { after: Some(tag), wait } => match api.followers.admit() {
-            Ok(_place) => answer(api.after(&ty, &tag, wait).await),
+            Ok(_place) => api.answer(api.after(&ty, &tag, wait).await),
             Err(full) => full.into_response(),
         },
     }
-}
-
-fn answer(found: Result<Tagged, Missing>) -> Response {
-    found.map_or_else(Missing::into_response, Tagged::into_response)
 }
 
 /// What was asked for besides the type.
@@ -292,25 +281,42 @@ impl Api {
         Tagged { route: self.agent.report(&current.route, &current.replica), tag: current.tag }
     }
 
-    async fn now(&self, ty: &ManagerType) -> Result<Tagged, Missing> {
-        Ok(self.tagged(self.current(ty).await?))
+    fn answer(&self, found: Result<Current, Missing>) -> Response {
+        let current = match found {
+            Ok(current) => current,
+            Err(missing) => return missing.into_response(),
+        };
+        let status = match current.route.outcome {
+            Outcome::Unserved => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::OK,
+        };
+        match self.text(current) {
+            Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
+        }
+    }
+
+    fn text(&self, Current { tag, route, replica }: Current) -> serde_json::Result<String> {
+        let head = Tagged { tag, route: self.agent.summary(&route, &replica) };
+        let candidates = self.candidates.json(&route, &replica, self.agent.clock.now())?;
+        Ok(with_candidates(&serde_json::to_string(&head)?, &candidates))
     }
 
     /// The same once its tag is another, at the end of `wait`, or when the agent stops.
-    async fn after(&self, ty: &ManagerType, tag: &str, wait: Duration) -> Result<Tagged, Missing> {
+    async fn after(&self, ty: &ManagerType, tag: &str, wait: Duration) -> Result<Current, Missing> {
         let (end, stop) = (Instant::now() + wait, self.agent.tasks.shutdown());
         let mut changes = self.agent.routes.changes();
         loop {
             changes.mark_unchanged();
             let current = self.current(ty).await?;
             if current.tag != tag {
-                return Ok(self.tagged(current));
+                return Ok(current);
             }
             tokio::select! {
                 // Never fails while the agent is there.
                 _ = changes.changed() => {}
-                () = sleep_until(end) => return self.now(ty).await,
-                () = stop.cancelled() => return Ok(self.tagged(current)),
+                () = sleep_until(end) => return self.current(ty).await,
+                () = stop.cancelled() => return Ok(current),
             }
         }
     }
