@@ -71,7 +71,8 @@ fn life_of_a_new_certificate(manager: &Manager<'_>, host: &str) -> Duration {
     Duration::from_millis(peer.not_after.0 - peer.not_before.0) - Duration::from_secs(3600)
 }
 
-/// Protects: settings that can change do so without a restart, and a bad file changes nothing.
+/// Protects: settings that can change do so without a restart, and a bad file changes nothing but to raise an
+/// alarm, until it is mended.
 #[test]
 fn a_manager_that_hangs_up_reads_its_settings_again() {
     let sandbox = Sandbox::new();
@@ -98,17 +99,21 @@ fn a_manager_that_hangs_up_reads_its_settings_again() {
     assert_eq!(life_of_a_new_certificate(&manager, "b"), hour);
     assert!(process.log().contains("The settings file was read again"), "{}", process.log());
     // The flag says where HTTP is; it goes over the file before and after.
-    assert!(!process.log().contains("restart the manager"), "{}", process.log());
+    assert!(!process.log().contains("restart the manager to use it"), "{}", process.log());
 
     for bad in ["host_certificates = \"2h\"\n[log]\nfilter = \"inof\"\n", "host_certificates = \"25h\"\n"] {
         reload(bad);
+        let alarms = manager.console().ok("alarm list");
+        assert!(alarms.contains("settings-refused"), "{alarms}");
         assert_eq!(life_of_a_new_certificate(&manager, &format!("h{}", bad.len())), hour);
     }
     let log = process.log();
-    let refused = log.lines().filter(|line| line.contains("the old settings stay in force")).count();
+    let refused = log.lines().filter(|line| line.contains("cannot be used, and the old settings stay in force")).count();
     assert_eq!(refused, 2, "{log}");
     assert!(log.contains("`inof` is no log filter") && log.contains("manager.toml:1:21"), "{log}");
     reload("listen = \"127.0.0.1:1\"\n");
+    let alarms = manager.console().ok("alarm list");
+    assert!(!alarms.contains("settings-refused"), "{alarms}");
     assert!(process.log().contains("another listen than is in force; restart the manager"));
 }
 

@@ -50,7 +50,7 @@ fn idle(service: SocketAddr) {
     let kib = agent.resident_kib();
     let mib = kib as f64 / 1024.0;
     show("memory, two forwarders, 500 managers", format!("{mib:.1} MiB"), "15 MiB", mib <= 15.0);
-    show("idle, default heartbeats and checks", format!("{share:.2} % of a core"), "0.3 %", share <= 0.3);
+    show("idle, default heartbeats and checks", format!("{share:.3} % of a core"), "0.3 %", share <= 0.3);
 }
 
 /// First calls through forwarders whose first candidate answers, refuses, or is silent.

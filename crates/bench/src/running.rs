@@ -37,13 +37,15 @@ impl Running {
         self.0.wait().unwrap();
     }
 
-    /// The processor time that it has used, of all its threads.
+    /// The processor time that its threads have used, as the scheduler counts it; ticks are too coarse for an idle
+    /// process.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        // Fields 14 and 15, in ticks of 10 ms (proc(5)); the second field may hold spaces, but ends in `)`.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let nanos = threads.map(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+            stat.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(nanos.sum())
     }
 
     /// Its resident memory in KiB.
