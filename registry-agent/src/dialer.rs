@@ -4,7 +4,7 @@ use crate::connect;
 use crate::metrics::{Became, Metrics, TypeMetrics};
 use crate::race::{Attempt, Overtaken, Race, race};
 use crate::reports::Reports;
-use crate::routes::Routes;
+use crate::routes::{Routes, WantError};
 use echelon_core::evidence::Seen;
 use echelon_core::name::{ManagerType, Text};
 use echelon_core::route::{Route, Target};
@@ -75,7 +75,10 @@ impl Dialer {
     pub(crate) async fn dial(&self, except: Option<SocketAddr>) -> Result<(TcpStream, Target), DialError> {
         let unserved = |why| Err(DialError::Unserved(why));
         match self.parts.routes.get(&self.ty) {
-            None => unserved(Text::lossy("this host has no replica yet")),
+            None if self.parts.routes.replica().is_none() => {
+                unserved(Text::lossy(&WantError::NoReplica.to_string()))
+            }
+            None => unserved(Text::lossy(&WantError::TooMany.to_string())),
             Some(route) if route.targets.is_empty() => unserved(route.cause.clone()),
             Some(route) => self.race(&route, except).await,
         }

@@ -123,7 +123,7 @@ fn set(alarms: &Alarms, name: &str, notice: Option<Notice>) {
 
 fn issuer(not_after: UnixMillis, now: UnixMillis) -> Option<Notice> {
     let message = format!("the issuer with which this manager signs certificates ends at {not_after}");
-    let remedy = "make a new one with the root key before that; hosts cannot enrol or renew afterwards";
+    let remedy = "this version cannot make a new one: upgrade before that; afterwards hosts cannot enrol or renew, and routing goes on";
     match now + ISSUER_LEFT {
         _ if now >= not_after => Some(Notice::critical(ISSUER, &message, remedy)),
         soon if soon >= not_after => Some(Notice::warning(ISSUER, &message, remedy)),
@@ -138,7 +138,8 @@ fn buffers(receive: usize, wanted: usize, lost: u64) -> Notice {
     let have = format!("the UDP socket has a receive buffer of {receive} bytes, not {wanted}");
     match lost {
         0 => Notice::info(BUFFERS, &have, &remedy),
-        lost => Notice::warning(BUFFERS, &format!("{have}, and lost {lost} datagrams"), &remedy),
+        // How many, the metrics tell: an alarm that says another number all the time is no news.
+        _ => Notice::warning(BUFFERS, &format!("{have}, and has lost datagrams"), &remedy),
     }
 }
 

@@ -79,6 +79,9 @@ pub(crate) const HISTORY_DOCUMENT: usize = 256 * 1024;
 /// Previews of every host at once: each takes a core for as long as it lasts.
 pub(crate) const PREVIEWS: usize = 2;
 
+/// Readings of the history at once: each takes a thread and a connection to the journal's file.
+pub(crate) const HISTORIES: usize = 8;
+
 /// Most managers that one question takes as down: a whole region, and few enough to compare each with all.
 pub(crate) const MAX_DOWN: usize = 1_024;
 

@@ -23,6 +23,7 @@ use echelon_wire::{
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -278,18 +279,28 @@ impl Caller<'_> {
     }
 
     async fn query(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {
-        let _turn = match query {
+        let turn = match query {
             Query::Watch => return ended(watchers::watch(self.shared, channel).await, channel).await,
             Query::History { since, limit, follow: true } => {
                 return ended(watchers::history(self.shared, since, limit, channel).await, channel).await;
             }
-            Query::Route { host: None, .. } => self.shared.previews.acquire().await.ok(),
+            Query::Route { host: None, .. } => Some(&self.shared.previews),
+            Query::History { .. } => Some(&self.shared.histories),
             _ => None,
+        };
+        let turn = match turn {
+            // Never closed.
+            Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+            None => None,
         };
         // A preview of every host is work for a thread, not for the tasks that serve agents.
         let (hub, shared) = (self.shared.hub.clone(), self.shared.clone());
         let (send, mut documents) = tokio::sync::mpsc::channel(4);
-        let work = tokio::task::spawn_blocking(move || reports::answer(&shared, &hub, query, &send));
+        let work = tokio::task::spawn_blocking(move || {
+            // Kept for as long as the work lasts, also where whoever asked is gone before.
+            let _turn = turn;
+            reports::answer(&shared, &hub, query, &send)
+        });
         while let Some(part) = documents.recv().await {
             respond(channel, &Response::Documents { documents: part, last: false }).await?;
         }

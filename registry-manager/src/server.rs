@@ -8,8 +8,8 @@ use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
 use crate::limits::{
-    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, JUDGE_INTERVAL, MAX_WATCHERS, PREVIEWS, RELEASE,
-    REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL, MAX_WATCHERS,
+    PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::occasion::Occasion;
 use crate::paths::Paths;
@@ -108,7 +108,8 @@ pub(crate) struct Inner {
     pub(crate) enrolments: Semaphore,
     /// For what is said of strangers with wrong tokens.
     pub(crate) strangers: Occasion,
-    pub(crate) previews: Semaphore,
+    pub(crate) previews: Arc<Semaphore>,
+    pub(crate) histories: Arc<Semaphore>,
     /// How often hosts announce.
     pub(crate) announcements: Rates,
     pub(crate) watchers: Semaphore,
@@ -190,7 +191,8 @@ impl Manager {
             certificate_ends: AtomicU64::new(credentials.peer().map_err(identity_error)?.not_after.0),
             enrolments: Semaphore::new(ENROLMENTS),
             strangers: Occasion::every(STRANGERS_LOG),
-            previews: Semaphore::new(PREVIEWS),
+            previews: Arc::new(Semaphore::new(PREVIEWS)),
+            histories: Arc::new(Semaphore::new(HISTORIES)),
             announcements: Rates::new(ANNOUNCEMENTS, ANNOUNCEMENT_INTERVAL),
             watchers: Semaphore::new(MAX_WATCHERS),
             alarms,

@@ -50,6 +50,11 @@ fn failures_raise_alarms_that_status_reports_and_that_go_with_them() {
     wait_until("no alarm", || console.run("status --check").code == 0);
     assert_eq!(alarm(&manager, "type-unserved", TYPE), None);
 
+    console.ok("host drain a --allow-shrink");
+    wait_alarm(&manager, "type-unserved", TYPE);
+    console.ok("host resume a");
+    wait_until("no alarm", || console.run("status --check").code == 0);
+
     agent.kill9();
     wait_alarm(&manager, "agent-silent", "a");
     console.fails(7, "status --check");

@@ -198,6 +198,13 @@ fn an_announcement_never_lifts_an_operators_withdrawal() {
     assert_eq!(scene.caller.served_by(TYPE).as_deref(), Some("hub"));
     console.ok(&format!("package restore svc {TYPE}"));
     scene.caller.wait_served_by(TYPE, "svc");
+    console.ok("host drain svc --reason kernel");
+    scene.caller.wait_served_by(TYPE, "hub");
+    scene.settle();
+    let reply = scene.svc.put(TYPE, &format!("{{\"port\":{PORT},\"version\":\"3\"}}"));
+    assert_error(&reply, 409, "withdrawn-by-operator");
+    let message = reply.json()["message"].to_string();
+    assert!(message.contains("kernel") && message.contains("host resume svc"), "{message}");
 }
 
 /// Bodies and types that are not taken, each with its own answer; none of them leaves a trace.

@@ -108,7 +108,10 @@ fn a_manager_that_hangs_up_reads_its_settings_again() {
         assert_eq!(life_of_a_new_certificate(&manager, &format!("h{}", bad.len())), hour);
     }
     let log = process.log();
-    let refused = log.lines().filter(|line| line.contains("cannot be used, and the old settings stay in force")).count();
+    let refused = log
+        .lines()
+        .filter(|line| line.contains("cannot be used, and the old settings stay in force"))
+        .count();
     assert_eq!(refused, 2, "{log}");
     assert!(log.contains("`inof` is no log filter") && log.contains("manager.toml:1:21"), "{log}");
     reload("listen = \"127.0.0.1:1\"\n");

@@ -4,6 +4,7 @@ use crate::announce::{Announcement, HostWord, next_number};
 use crate::id::RequestId;
 use crate::limits::{MAX_PACKAGES_PER_HOST, REQUEST_TTL};
 use crate::name::ManagerType;
+use crate::package::Package;
 use crate::position::Position;
 use crate::time::UnixMillis;
 use crate::view::Place;
@@ -105,7 +106,7 @@ impl Announcements {
         }
         let (recorded, said) = (place.package(ty), self.packages.get(ty));
         match said {
-            Some(said) if said.word == word => return Ok(Saying::Same(said.number)),
+            Some(said) if said.word == word && said.holds(recorded) => return Ok(Saying::Same(said.number)),
             None if self.packages.len() >= MAX_PACKAGES_PER_HOST => return Err(SayError::TooMany),
             _ => {}
         }
@@ -207,5 +208,16 @@ impl Said {
     /// Whether the registry has not confirmed it.
     pub fn is_pending(&self) -> bool {
         matches!(self.stage, Stage::Kept | Stage::Offered)
+    }
+
+    /// Whether it still counts: it is on its way, or the registry has recorded what it says and nobody has
+    /// changed that since.
+    fn holds(&self, recorded: Option<&Package>) -> bool {
+        let says_the_same = |package: &Package| {
+            let mut said = package.clone();
+            self.word.apply(&mut said, self.number);
+            said == *package
+        };
+        !matches!(self.stage, Stage::Settled(_)) || recorded.is_some_and(says_the_same)
     }
 }

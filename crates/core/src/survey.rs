@@ -1,6 +1,7 @@
 //! What is wrong at the moment, as one registry manager sees it: worked out from its registry and its board,
 //! with nothing kept.
 
+use crate::access::Subject;
 use crate::alarm::{Raised, Severity};
 use crate::board::{Agent, Board};
 use crate::message::{Health, Using};
@@ -42,13 +43,15 @@ impl Survey<'_> {
         alarms
     }
 
-    /// The types that have managers, none of which can be used: each is down or withdrawn.
+    /// The types that have managers, none of which can be used: each is down, withdrawn, drained or denied.
     pub fn unserved_types(&self) -> Vec<ManagerType> {
         let mut served = BTreeMap::new();
         for package in self.registry.packages().filter(|p| p.is_manager() && !p.ty.is_registry()) {
             let (state, _) = self.board.state_of(package.host, &package.ty);
-            let usable =
-                !package.is_withdrawn() && !matches!(state, CandidateState::Down | CandidateState::Withdrawn);
+            let serves = self.registry.host(package.host).is_some_and(|host| host.serves(package));
+            let denied = self.registry.denial_in_force(&Subject::Host(package.host)).is_some();
+            let down = matches!(state, CandidateState::Down | CandidateState::Withdrawn);
+            let usable = serves && !denied && !down;
             *served.entry(&package.ty).or_insert(false) |= usable;
         }
         served.into_iter().filter(|(_, served)| !served).map(|(ty, _)| ty.clone()).collect()

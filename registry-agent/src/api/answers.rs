@@ -13,11 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
-/// The API over an agent.
-pub(crate) fn router(agent: Arc<Subject>) -> Router {
+/// The API over an agent, on a listener that closes with `stop`: who waits or follows there is answered then.
+pub(crate) fn router(agent: Arc<Subject>, stop: CancellationToken) -> Router {
     Router::new()
-        .merge(routes::router(Arc::clone(&agent), Followers::new()))
+        .merge(routes::router(Arc::clone(&agent), Followers::new(), stop))
         .route("/v1/packages", get(packages::list))
         .route("/v1/packages/{type}", packages::one())
         .route("/v1/status", get(status))

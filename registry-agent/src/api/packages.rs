@@ -187,9 +187,14 @@ impl Subject {
         let reason = package.as_ref().and_then(|p| p.reason.as_ref());
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         let host = &package.as_ref().map_or(&self.enrolled.host, |p| &p.host);
+        let drained = self.routes.replica().is_some_and(|replica| replica.place.drained.is_some());
+        let remedy = match drained {
+            true => format!("echelon host resume {host}"),
+            false => format!("echelon package restore {host} {ty}"),
+        };
         let message = format!(
             "the operator has withdrawn {ty} on this host{reason}: the announcement is kept, and the package is not \
-             used until: echelon package restore {host} {ty}"
+             used until: {remedy}"
         );
         (StatusCode::CONFLICT, Json(Objection { error: "withdrawn-by-operator", message, package }))
             .into_response()
@@ -218,7 +223,9 @@ impl Subject {
     fn document(&self, package: &Package) -> PackageDocument {
         let replica = self.routes.replica();
         let place = replica.as_ref().map(|replica| &replica.place);
-        let operator = package.withdrawn.is_some().then_some("operator");
+        let drained = place.and_then(|place| place.drained.as_ref()).filter(|_| !package.ty.is_registry());
+        let by_operator = package.withdrawn.as_ref().or(drained);
+        let operator = by_operator.map(|_| "operator");
         let host = package.is_withdrawn_by_host().then_some("host");
         PackageDocument {
             host: place.map_or(&self.enrolled.host, |place| &place.name).clone(),
@@ -228,9 +235,9 @@ impl Subject {
             role: package.role,
             priority: package.priority,
             weight: package.weight,
-            state: if package.is_withdrawn() { "withdrawn" } else { "active" },
+            state: if operator.or(host).is_some() { "withdrawn" } else { "active" },
             withdrawn_by: operator.into_iter().chain(host).collect(),
-            reason: package.withdrawn.as_ref().and_then(|w| w.reason.clone()),
+            reason: by_operator.and_then(|w| w.reason.clone()),
             announced: package.is_announced(),
             health: self.health.borrow().get(&package.ty).cloned(),
             pending: self.pending(&package.ty),

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// How long a caller waits who gives a tag and no time.
 const WAIT: Duration = Duration::from_secs(30);
@@ -45,11 +46,13 @@ type Pairs = Vec<(String, String)>;
 pub(super) fn router<S: Clone + Send + Sync + 'static>(
     agent: Arc<Subject>,
     followers: Followers,
+    stop: CancellationToken,
 ) -> Router<S> {
     Router::new().route("/v1/routes", get(all)).route("/v1/routes/{type}", get(one)).with_state(Api {
         agent,
         followers,
         candidates: Candidates::default(),
+        stop,
     })
 }
 
@@ -58,6 +61,7 @@ struct Api {
     agent: Arc<Subject>,
     followers: Followers,
     candidates: Candidates,
+    stop: CancellationToken,
 }
 
 /// A route as it is answered.
@@ -199,9 +203,9 @@ struct Following {
 }
 
 impl Following {
-    /// The next event; none when the agent stops.
+    /// The next event; none once the listener closes, as it does when the agent stops.
     async fn next(&mut self) -> Option<Event> {
-        let stop = self.api.agent.tasks.shutdown();
+        let stop = self.api.stop.clone();
         loop {
             while let Some(ty) = self.due.pop() {
                 if let Some(event) = self.look(ty).await {
@@ -304,7 +308,7 @@ impl Api {
 
     /// The same once its tag is another, at the end of `wait`, or when the agent stops.
     async fn after(&self, ty: &ManagerType, tag: &str, wait: Duration) -> Result<Current, Missing> {
-        let (end, stop) = (Instant::now() + wait, self.agent.tasks.shutdown());
+        let end = Instant::now() + wait;
         let mut changes = self.agent.routes.changes();
         loop {
             changes.mark_unchanged();
@@ -316,7 +320,7 @@ impl Api {
                 // Never fails while the agent is there.
                 _ = changes.changed() => {}
                 () = sleep_until(end) => return self.current(ty).await,
-                () = stop.cancelled() => return Ok(current),
+                () = self.stop.cancelled() => return Ok(current),
             }
         }
     }

@@ -12,8 +12,11 @@ const REFUSED: &str = "settings-refused";
 /// The alarm of settings that are not in force.
 const PENDING: &str = "settings-pending";
 
-/// What to do about both.
-const REMEDY: &str = "correct the settings file, then: systemctl reload registry-agent, or kill -HUP";
+/// What to do about the first.
+const CORRECT: &str = "correct the settings file, then: systemctl reload registry-agent, or kill -HUP";
+
+/// What to do about the second.
+const RESTART: &str = "systemctl restart registry-agent; or correct the settings file and reload";
 
 /// Reads the settings again and takes them over. A bad file changes nothing and raises an alarm; so does what cannot be
 /// taken over. Flags and environment go over the file as ever.
@@ -26,7 +29,7 @@ pub(crate) async fn reload(args: &RunArgs, log: &Log, agent: &Handle) {
         Err(error) => {
             let message = format!("the settings file cannot be used, and the old settings stay: {error:#}");
             error!("{message}");
-            agent.alarms().raise(Notice::warning(REFUSED, &message, REMEDY));
+            agent.alarms().raise(Notice::warning(REFUSED, &message, CORRECT));
         }
     }
 }
@@ -58,5 +61,5 @@ fn tell(agent: &Handle, pending: Pending) {
         warn!("The settings file was read again; not in force: {fault}");
     }
     let message = format!("settings are not in force: {}", faults.join("; "));
-    agent.alarms().raise(Notice::warning(PENDING, &message, REMEDY));
+    agent.alarms().raise(Notice::warning(PENDING, &message, RESTART));
 }

@@ -26,6 +26,8 @@ struct State {
     open: BTreeMap<HostId, Backend>,
     /// The managers that may have connections, by the route that was last looked at.
     serving: BTreeSet<HostId>,
+    /// All were cut, and nobody drains any more.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -68,11 +70,15 @@ impl Backends {
         if !state.serving.contains(&host) {
             self.late.notify_one();
         }
+        let closed = state.closed;
         let backend = state.open.entry(host).or_default();
         backend.connections += 1;
-        if backend.cut.is_cancelled() {
+        if backend.cut.is_cancelled() && !closed {
             // Those before were cut and have not all noticed; this one was made since and is its own case.
             backend.cut = CancellationToken::new();
+        }
+        if closed {
+            backend.cut.cancel();
         }
         Open { backends: self, host, cut: backend.cut.clone() }
     }
@@ -121,9 +127,11 @@ impl Backends {
         }
     }
 
-    /// Closes every connection.
+    /// Closes every connection, also those that are still being made.
     pub(crate) fn cut_all(&self) {
-        for backend in self.state().open.values() {
+        let mut state = self.state();
+        state.closed = true;
+        for backend in state.open.values() {
             backend.cut.cancel();
         }
     }
@@ -152,4 +160,23 @@ impl Backends {
 fn serving(route: &Route) -> BTreeSet<HostId> {
     let out = |state| matches!(state, CandidateState::Withdrawn | CandidateState::Excluded);
     route.entries.iter().filter(|e| !out(e.state)).map(|e| e.candidate.manager.host).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// A caller's connection may come about while the forwarder is closed; nobody is left to drain it later.
+    #[tokio::test]
+    async fn what_is_connected_after_all_were_cut_is_cut_as_well() {
+        let (backends, host) = (Backends::default(), HostId(uuid::Uuid::from_u128(1)));
+        let before = backends.opened(host);
+        backends.cut_all();
+        let after = backends.opened(host);
+        for open in [before, after] {
+            timeout(Duration::from_secs(30), open.cut()).await.expect("it stays");
+        }
+    }
 }

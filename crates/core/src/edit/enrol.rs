@@ -1,4 +1,4 @@
-//! Join tokens, and hosts that enrol with them. The rules are those of docs/security.md.
+//! Join tokens, and hosts that enrol with them. Every wrong token gets one and the same refusal.
 
 use super::Draft;
 use crate::access::{Access, Identity, Subject, Token};

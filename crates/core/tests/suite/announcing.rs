@@ -283,6 +283,19 @@ fn the_newest_announcement_counts_and_the_same_again_is_the_same_one() {
 }
 
 #[test]
+fn what_an_operator_has_written_over_is_announced_anew() {
+    let mut host = Host::new();
+    host.say(CC, on(7100)).unwrap();
+    host.commit(true);
+    host.see();
+    assert!(matches!(host.say(CC, on(7100)), Ok(Saying::Same(_))), "it still counts");
+    let spec = PackageSpec { listens: Listens::Port(7000.try_into().unwrap()), ..PackageSpec::default() };
+    host.world.edit([Change::SetPackage { host: "agent2".parse().unwrap(), ty: ty(CC), spec }]);
+    host.see();
+    assert!(matches!(host.say(CC, on(7100)), Ok(Saying::New(_))));
+}
+
+#[test]
 fn an_answer_that_was_lost_is_asked_for_again_under_the_same_number() {
     let mut host = Host::new();
     host.say(CC, on(7100)).unwrap();

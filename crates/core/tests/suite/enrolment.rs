@@ -1,4 +1,4 @@
-//! Join tokens and enrolment, by the rules of security.md.
+//! Join tokens and enrolment.
 
 use crate::support::*;
 use echelon_core::access::{Access, Identity, Subject, Token};

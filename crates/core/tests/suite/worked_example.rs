@@ -96,7 +96,7 @@ fn another_branch_serves_only_if_no_other_manager_is_live() {
 }
 
 #[test]
-fn the_report_says_what_interfaces_md_shows() {
+fn the_report_has_the_documented_shape() {
     let mut world = reference_case();
     world.edit(["agent1", "agent3"].map(|h| {
         let last = &h[5..];
