@@ -1,5 +1,6 @@
 //! The agent's side of the registry: who it is, whom it asks, what it is told.
 
+mod ask;
 mod contacts;
 mod identity;
 mod keeper;
@@ -9,6 +10,7 @@ mod renewal;
 mod session;
 mod uplink;
 
+pub(crate) use ask::{AskError, ask};
 pub(crate) use identity::{Identity, IdentityError};
 pub(crate) use keeper::{Keeper, KeeperError, Opened};
 pub(crate) use link::{Link, SessionInfo};

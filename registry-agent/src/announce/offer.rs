@@ -2,17 +2,16 @@
 
 use crate::announce::announcer::{Announcer, Shown, fresh};
 use crate::clock::unix_now;
-use crate::registry::source_chain;
+use crate::registry::{AskError, ask, source_chain};
 use echelon_core::announce::{Announcement, HostWord};
 use echelon_core::id::RequestId;
 use echelon_core::message::{Failure, FailureClass, Request, Response, Retry};
 use echelon_core::name::ManagerType;
-use echelon_transport::{CloseReason, Connection, RecvError, SendError};
-use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use echelon_transport::Connection;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 /// How long a manager may take to answer: it waits for its disk, behind other edits.
@@ -23,23 +22,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// Hosts that come back with something to announce are spread over this time.
 const SPREAD: Duration = Duration::from_millis(500);
-
-/// Why there is no answer to an announcement. Whether it was taken in is not known; repeating it is safe.
-#[derive(Debug, thiserror::Error)]
-enum OfferError {
-    #[error("the connection is gone")]
-    Closed(#[from] CloseReason),
-    #[error("the announcement was not sent")]
-    Send(#[from] SendError),
-    #[error("the answer did not arrive")]
-    Receive(#[from] RecvError),
-    #[error("no answer within {DEADLINE:?}")]
-    Timeout,
-    #[error("the answer cannot be read")]
-    Message(#[from] DecodeError),
-    #[error("the manager answered something else")]
-    Other,
-}
 
 /// When an announcement is to be tried again, after so many tries.
 #[derive(Clone, Copy)]
@@ -97,7 +79,8 @@ impl Announcer {
             }
         };
         let number = offered.number;
-        let answer = timeout(DEADLINE, ask(connection, &offered)).await.unwrap_or(Err(OfferError::Timeout));
+        // Whether it was taken in is not known where no answer comes; repeating it is safe.
+        let answer = ask(connection, &Request::Announce(offered.clone()), DEADLINE).await;
         let (of, again) = (ty.clone(), Some(number));
         match answer {
             Ok(Response::Edited(answer)) => {
@@ -106,7 +89,7 @@ impl Announcer {
                 noted.err().and(again)
             }
             Ok(Response::Failed(why)) => self.failed(offered, why).await,
-            Ok(_) => self.unanswered(&offered, &OfferError::Other),
+            Ok(_) => self.unanswered(&offered, &AskError::Other),
             Err(error) => self.unanswered(&offered, &error),
         }
     }
@@ -132,7 +115,7 @@ impl Announcer {
         updated.err().and(Some(number))
     }
 
-    fn unanswered(&self, offered: &Announcement, error: &OfferError) -> Option<RequestId> {
+    fn unanswered(&self, offered: &Announcement, error: &AskError) -> Option<RequestId> {
         let message = source_chain(error);
         debug!(package = %offered.ty, "An announcement got no answer: {message}");
         let why = Failure {
@@ -187,13 +170,6 @@ fn next(shown: &Shown, waits: &mut BTreeMap<ManagerType, Wait>) -> Next {
 fn again(tries: u32, share: f64) -> Instant {
     let full = RETRY.0.saturating_mul(1 << tries.min(16)).min(RETRY.1);
     Instant::now() + full.mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0)
-}
-
-async fn ask(connection: &Connection, said: &Announcement) -> Result<Response, OfferError> {
-    let mut channel = connection.open().await?;
-    channel.send(&Request::Announce(said.clone()).encode()).await?;
-    let frame = channel.recv(MAX_SESSION_FRAME).await?.ok_or(OfferError::Other)?;
-    Ok(Response::decode(&frame)?)
 }
 
 #[cfg(test)]

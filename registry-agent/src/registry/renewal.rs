@@ -3,16 +3,15 @@
 use crate::alarms::Alarms;
 use crate::clock::unix_now;
 use crate::metrics::Metrics;
-use crate::registry::{Identity, IdentityError};
+use crate::registry::{AskError, Identity, IdentityError, ask};
 use echelon_core::alarm::Notice;
 use echelon_core::message::{Request, Response};
 use echelon_identity::CertificateRequest;
 use echelon_identity::request::RequestError;
-use echelon_transport::{CloseReason, Connection, RecvError, SendError};
-use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use echelon_transport::Connection;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// How long a manager may take to answer: it signs one certificate.
@@ -32,20 +31,10 @@ const RETRY_SHARE: u32 = 10;
 pub(crate) enum RenewError {
     #[error("no request could be made")]
     Request(#[from] RequestError),
-    #[error("the connection is gone")]
-    Closed(#[from] CloseReason),
-    #[error("the request was not sent")]
-    Send(#[from] SendError),
-    #[error("the answer did not arrive")]
-    Receive(#[from] RecvError),
-    #[error("no answer within {DEADLINE:?}")]
-    Timeout,
-    #[error("the answer cannot be read")]
-    Message(#[from] DecodeError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("the manager refused: {0}")]
     Refused(String),
-    #[error("the manager answered something else")]
-    Other,
     #[error("the new certificate is not used")]
     Identity(#[from] IdentityError),
 }
@@ -92,7 +81,7 @@ pub(crate) async fn renew(
     metrics: &Metrics,
 ) -> Result<(), RenewError> {
     let renewed = async {
-        let chain = timeout(DEADLINE, ask(identity, connection)).await.map_err(|_| RenewError::Timeout)??;
+        let chain = new_chain(identity, connection).await?;
         Ok::<_, RenewError>(identity.renew(chain).await?)
     };
     let renewed = renewed.await;
@@ -102,15 +91,12 @@ pub(crate) async fn renew(
     Ok(())
 }
 
-async fn ask(identity: &Identity, connection: &Connection) -> Result<Vec<Vec<u8>>, RenewError> {
+async fn new_chain(identity: &Identity, connection: &Connection) -> Result<Vec<Vec<u8>>, RenewError> {
     let csr = CertificateRequest::new(identity.credentials().key())?.der().to_vec();
-    let mut channel = connection.open().await?;
-    channel.send(&Request::Renew { csr }.encode()).await?;
-    let frame = channel.recv(MAX_SESSION_FRAME).await?.ok_or(RenewError::Other)?;
-    match Response::decode(&frame)? {
+    match ask(connection, &Request::Renew { csr }, DEADLINE).await? {
         Response::Renewed(chain) => Ok(chain),
         Response::Failed(failure) => Err(RenewError::Refused(failure.message)),
-        _ => Err(RenewError::Other),
+        _ => Err(AskError::Other.into()),
     }
 }
 
