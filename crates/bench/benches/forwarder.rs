@@ -73,7 +73,7 @@ fn main() {
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let service = service::start();
     let (registry, [agent_at, haproxy_at]) = (Registry::start(), free_ports());
-    let agent = start_agent(&registry, service, agent_at);
+    let agent = registry.forwarding("command-control", service, agent_at);
     let haproxy = start_haproxy(&registry, service, haproxy_at);
     let ways = [("forwarder", agent_at), ("HAProxy", haproxy_at), ("no relay", service)];
     println!("{rounds} samples of each, in turn; {} and {} threads", threads(&agent), threads(&haproxy));
@@ -114,20 +114,6 @@ fn median_and_range(mut samples: Vec<f64>) -> (f64, f64, f64) {
         _ => samples[middle],
     };
     (median, samples[0], samples[samples.len() - 1])
-}
-
-fn start_agent(registry: &Registry, service: SocketAddr, at: SocketAddr) -> Running {
-    let managed = format!("[[host]]\nname = \"near\"\npackages = [\"command-control:{}\"]\n", service.port());
-    registry.apply(&format!(
-        "framework = \"acme\"\n{managed}domain = \"/a\"\naddress = \"127.0.0.1\"\n\n\
-         [[host]]\nname = \"asker\"\ndomain = \"/a\"\n"
-    ));
-    let state = registry.enroll("asker");
-    let mut run = registry.agent(&state);
-    run.args(["--forward", &format!("command-control={at}")]);
-    let agent = Running::start(run, &registry.path("agent.log"));
-    wait_for_calls(at);
-    agent
 }
 
 fn start_haproxy(registry: &Registry, service: SocketAddr, at: SocketAddr) -> Running {

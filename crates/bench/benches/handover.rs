@@ -4,10 +4,9 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use echelon_bench::report::{beside, show};
-use echelon_bench::running::wait_for;
-use echelon_bench::{Registry, Running, Samples, service};
+use echelon_bench::{Registry, Samples, service};
 use echelon_client::blocking::LocalAgent;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Samples of each, where the first argument says nothing else.
@@ -37,7 +36,7 @@ fn main() {
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let (service, registry) = (service::start(), Registry::start());
     let relay = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let _agent = start_agent(&registry, service, relay);
+    let _agent = registry.forwarding(TYPE, service, relay);
     let (local, ty) = (LocalAgent::at(registry.path("agent-asker/agent.sock")), TYPE.parse().unwrap());
     let connect = |addr| {
         let stream = TcpStream::connect(addr).unwrap();
@@ -91,18 +90,4 @@ fn measure(connect: &dyn Fn() -> TcpStream, figures: &mut Figures) {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-fn start_agent(registry: &Registry, service: SocketAddr, relay: SocketAddr) -> Running {
-    let near = format!("[[host]]\nname = \"near\"\npackages = [\"{TYPE}:{}\"]\n", service.port());
-    registry.apply(&format!(
-        "framework = \"acme\"\n{near}domain = \"/a\"\naddress = \"127.0.0.1\"\n\n\
-         [[host]]\nname = \"asker\"\ndomain = \"/a\"\n"
-    ));
-    let state = registry.enroll("asker");
-    let mut run = registry.agent(&state);
-    run.args(["--forward", &format!("{TYPE}={relay}")]);
-    let agent = Running::start(run, &registry.path("agent.log"));
-    wait_for("an answer through the forwarder", || service::answers(relay).then_some(()));
-    agent
 }

@@ -3,6 +3,7 @@
 use crate::binaries;
 use crate::generate::FRAMEWORK;
 use crate::running::{Running, output, wait_for};
+use crate::service;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -124,6 +125,21 @@ impl Registry {
         let mut run = binaries().agent();
         run.arg("run").arg("--state").arg(state).arg("--config").arg(config).env("ECHELON_LOG", LOG);
         run
+    }
+
+    /// A running agent of the host `asker`, which forwards `relay` to the manager of type `ty` at `service`, and has
+    /// done so once.
+    pub fn forwarding(&self, ty: &str, service: SocketAddr, relay: SocketAddr) -> Running {
+        let near = format!("[[host]]\nname = \"near\"\npackages = [\"{ty}:{}\"]\n", service.port());
+        self.apply(&format!(
+            "framework = \"acme\"\n{near}domain = \"/a\"\naddress = \"127.0.0.1\"\n\n\
+             [[host]]\nname = \"asker\"\ndomain = \"/a\"\n"
+        ));
+        let mut run = self.agent(&self.enroll("asker"));
+        run.args(["--forward", &format!("{ty}={relay}")]);
+        let agent = Running::start(run, &self.path("agent.log"));
+        wait_for(&format!("an answer through {relay}"), || service::answers(relay).then_some(()));
+        agent
     }
 
     fn state(&self) -> PathBuf {
