@@ -10,4 +10,5 @@ mod run;
 mod supervisor;
 
 pub use host_check::{HostCheck, HostCheckError, HostChecks, What};
+pub(crate) use run::ask;
 pub(crate) use supervisor::{HealthMap, Supervisor};

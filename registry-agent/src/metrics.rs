@@ -241,9 +241,9 @@ impl TypeMetrics {
     /// Counts an attempt to connect.
     pub(crate) fn attempt(&self, seen: &Seen, took: Duration) {
         let durations = match seen {
-            Seen::Connected => &self.connected,
+            Seen::Connected | Seen::Answered => &self.connected,
             Seen::Overtaken => &self.overtaken,
-            Seen::Failed(_) => &self.refused,
+            Seen::Failed(_) | Seen::Unanswered(_) => &self.refused,
         };
         durations.observe(took);
     }
@@ -268,6 +268,8 @@ fn name(seen: &Seen) -> &'static str {
         Seen::Connected => "connected",
         Seen::Overtaken => "overtaken",
         Seen::Failed(_) => "failed",
+        Seen::Answered => "answered",
+        Seen::Unanswered(_) => "unanswered",
     }
 }
 

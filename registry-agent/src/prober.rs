@@ -1,9 +1,11 @@
 //! Background probes: so that no caller is the one to find out that a manager is back.
 
+use crate::check::ask;
 use crate::connect;
 use crate::metrics::Metrics;
 use crate::registry::ManagerProbe;
 use crate::routes::Routes;
+use echelon_core::check::CheckKind;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
 use echelon_core::name::ManagerType;
@@ -46,8 +48,8 @@ impl Prober {
         Self(Arc::new(Inner { routes, tasks, metrics, places, under_way: Mutex::default(), registry }))
     }
 
-    /// Probes a manager, unless a probe of it is under way.
-    pub(crate) fn probe(&self, ty: ManagerType, target: Target, timeout: Duration) {
+    /// Probes a manager, unless a probe of it is under way: by `check`, or by connecting where there is none.
+    pub(crate) fn probe(&self, ty: ManagerType, target: Target, timeout: Duration, check: Option<CheckKind>) {
         let key = (ty.clone(), target.host);
         if !self.0.enter(key.clone()) {
             return;
@@ -55,7 +57,7 @@ impl Prober {
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn("probe", async move {
             let began = Instant::now();
-            if let Some(seen) = inner.look(&ty, &target, timeout).await {
+            if let Some(seen) = inner.look(&ty, &target, timeout, check.as_ref()).await {
                 inner.metrics.count_probe(&seen);
                 inner.routes.saw(&ty, target.host, seen, began.elapsed());
             }
@@ -65,12 +67,22 @@ impl Prober {
 }
 
 impl Inner {
-    /// What a connect comes to; none where nothing can be said.
-    async fn look(&self, ty: &ManagerType, target: &Target, timeout: Duration) -> Option<Seen> {
+    /// What a probe comes to; none where nothing can be said.
+    async fn look(
+        &self,
+        ty: &ManagerType,
+        target: &Target,
+        timeout: Duration,
+        check: Option<&CheckKind>,
+    ) -> Option<Seen> {
         // Never closed, so that a place comes up sooner or later.
         let _place = self.places.acquire().await.ok()?;
         if ty.is_registry() {
             return self.registry.as_ref()?.probe(target).await;
+        }
+        if let Some(kind) = check {
+            let asked = ask(kind, &target.endpoint, timeout).await;
+            return Some(asked.map_or_else(Seen::Unanswered, |()| Seen::Answered));
         }
         Some(match connect::tcp(&target.endpoint, timeout).await {
             Ok(_) => Seen::Connected,

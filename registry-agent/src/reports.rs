@@ -34,8 +34,8 @@ impl Reports {
     /// Hands in what was seen of a manager: failures and delays always, successes where they are news.
     pub(crate) fn saw(&self, host: HostId, seen: Seen, took: Duration) {
         let told = match seen {
-            Seen::Connected => self.was_told(host),
-            Seen::Overtaken | Seen::Failed(_) => {
+            Seen::Connected | Seen::Answered => self.was_told(host),
+            Seen::Overtaken | Seen::Failed(_) | Seen::Unanswered(_) => {
                 self.told().remove(&host);
                 false
             }

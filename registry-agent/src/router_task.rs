@@ -165,7 +165,9 @@ impl RouterTask {
                     announce(self.routes.get(&route.ty).as_deref(), &route);
                     published.push(route);
                 }
-                Output::Probe { ty, target, timeout } => self.prober.probe(ty, target, timeout),
+                Output::Probe { ty, target, timeout, check } => {
+                    self.prober.probe(ty, target, timeout, check);
+                }
             }
         }
         self.routes.publish(published, replica);

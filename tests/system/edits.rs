@@ -297,3 +297,31 @@ fn a_renamed_host_goes_on_under_its_new_name() {
     wait_until("the end of the denied session", || manager.status()["agents_connected"] == 0);
     drop(service);
 }
+
+/// With a `probe` that demands an answer, a manager that merely accepts connections again is not returned to; one
+/// that answers is.
+#[test]
+fn a_probe_decides_when_a_manager_is_back() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let console = scene.registry.console();
+    let calls = scene.calls();
+    let expecting = |what: &str| format!(r#"probe={{"tcp":true,"send":"hello\n","expect":"{what}"}}"#);
+    let set = |what: &str| Answer::of(console.command(["policy", "set", "/", &expecting(what)]));
+    assert_eq!(set("somebody else").code, 0);
+    scene.near.kill();
+    calls.wait_served_by("hub");
+    scene.near.revive();
+    wait_for("a probe without the answer it wants", || {
+        let route = scene.caller.route(TYPE);
+        let reason = route["candidates"][0]["reason"].as_str().unwrap().to_owned();
+        reason.contains("probe failed").then_some(()).ok_or(route)
+    });
+    assert_eq!(scene.caller.served_by(TYPE).as_deref(), Some("hub"));
+    assert_eq!(set("near").code, 0);
+    calls.wait_served_by("near");
+    let listed = console.objects("policy list");
+    assert_eq!(listed[0]["probe"]["expect"], "near", "{listed:?}");
+    assert_eq!(set("near").code, 0);
+    calls.stop();
+}

@@ -148,6 +148,7 @@ fn policy(p: &Policy, names: &Names<'_>) -> Value {
 pub fn settings(settings: &PolicySettings) -> Map<String, Value> {
     let values = settings.texts().map(|(setting, text)| match setting {
         Setting::Boundary => (setting.to_string(), Value::Bool(text == "true")),
+        Setting::Probe => (setting.to_string(), serde_json::from_str(&text).unwrap_or(Value::String(text))),
         _ => (setting.to_string(), Value::String(text)),
     });
     values.collect()

@@ -16,7 +16,17 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {
     own: Option<Own>,
+    /// What came of this host's last probe that demands an answer.
+    answer: Option<Answer>,
     report: Option<Report>,
+}
+
+/// What came of a probe that demands an answer, and when.
+#[derive(Clone, Debug, PartialEq)]
+struct Answer {
+    at: Monotonic,
+    /// Why it failed; none where it passed.
+    failure: Option<Text>,
 }
 
 /// What this host saw itself, and when.
@@ -35,6 +45,10 @@ pub enum Seen {
     Overtaken,
     /// It refused, was reset, or timed out.
     Failed(Text),
+    /// A probe that demands an answer passed.
+    Answered,
+    /// A probe that demands an answer failed.
+    Unanswered(Text),
 }
 
 /// What a registry manager reported, and when this host heard it.
@@ -93,6 +107,18 @@ impl Evidence {
     /// Takes in what this host saw. Says whether the verdict may be another one now, which it is not for one
     /// more connection to a manager that nothing speaks against.
     pub fn saw(&mut self, now: Monotonic, seen: Seen, took: Duration) -> bool {
+        let seen = match seen {
+            Seen::Answered => {
+                self.answer = Some(Answer { at: now, failure: None });
+                self.own = Some(Own { at: now, seen: Seen::Connected });
+                return true;
+            }
+            Seen::Unanswered(why) => {
+                self.answer = Some(Answer { at: now, failure: Some(why) });
+                return true;
+            }
+            seen => seen,
+        };
         let reached = self.own.as_ref().filter(|o| o.seen == Seen::Connected);
         if seen != Seen::Connected && reached.is_some_and(|o| o.at > now - took) {
             // The attempt is older than a connection that was made: it tells how things were before.
@@ -114,9 +140,22 @@ impl Evidence {
         new
     }
 
-    /// Whether this host's own last attempt failed, or was overtaken and has come to nothing since.
+    /// Forgets what came of probes that demand an answer, as when other ones are made from now on.
+    pub fn forget_answer(&mut self) {
+        self.answer = None;
+    }
+
+    /// Whether this host's own last attempt failed, or was overtaken and has come to nothing since; or its last
+    /// probe got no answer.
     pub fn own_failure(&self) -> bool {
         matches!(&self.own, Some(Own { seen: Seen::Failed(_) | Seen::Overtaken, .. }))
+            || self.unanswered().is_some()
+    }
+
+    /// Since when and why the last probe got no answer.
+    fn unanswered(&self) -> Option<(Monotonic, &Text)> {
+        let answer = self.answer.as_ref()?;
+        Some((answer.at, answer.failure.as_ref()?))
     }
 
     /// The connection of one's own that alone keeps a candidate live whose host's agent is silent: when it was
@@ -130,6 +169,7 @@ impl Evidence {
     /// overrides.
     pub fn judge(&self, c: &Circumstances) -> Verdict {
         self.withdrawn()
+            .or_else(|| self.failed_probe(c))
             .or_else(|| self.failed_check(c))
             .or_else(|| self.own_attempt(c))
             .or_else(|| self.silence(c))
@@ -138,10 +178,13 @@ impl Evidence {
 
     /// When the judgement may change though nothing more is heard; none if never.
     pub fn next_change(&self, c: &Circumstances) -> Option<Monotonic> {
+        let overdue = |since: Monotonic, at| std::cmp::max(since + c.ttl, at + PROBE_SLACK);
+        if let Some((since, _)) = self.unanswered() {
+            return c.next_probe.map(|at| overdue(since, at)).filter(|at| *at > c.now);
+        }
         let own = self.own.as_ref()?;
-        let overdue = |at| std::cmp::max(own.at + c.ttl, at + PROBE_SLACK);
         let at = match &own.seen {
-            Seen::Failed(_) => overdue(c.next_probe?),
+            Seen::Failed(_) => overdue(own.at, c.next_probe?),
             Seen::Connected if self.report.as_ref().is_some_and(|r| r.silent) => own.at + c.ttl,
             _ => return None,
         };
@@ -153,12 +196,21 @@ impl Evidence {
         Some(Verdict::new(CandidateState::Withdrawn, WITHDRAWN_BY_HOST).at(report.at))
     }
 
-    /// A failed check outranks everything else, except that a later connection of one's own disproves a check
-    /// that only connects; and, made since there is no registry manager left to say more, casts doubt on any
-    /// other.
+    /// An own probe that demands an answer and got none outranks everything else; no connect clears it.
+    fn failed_probe(&self, c: &Circumstances) -> Option<Verdict> {
+        let (at, why) = self.unanswered()?;
+        Some(Verdict::new(failed_state(at, c), format!("probe failed: {why}")).at(at))
+    }
+
+    /// A failed check outranks everything below. A later probe of one's own that was answered disproves it, and
+    /// so does a later connection a check that only connects. One made since there is no registry manager left to
+    /// say more casts doubt on any other.
     fn failed_check(&self, c: &Circumstances) -> Option<Verdict> {
         let report = self.report.as_ref()?;
         let Health::Failing { demands_answer, reason } = &report.health else { return None };
+        if self.answer.as_ref().is_some_and(|a| a.failure.is_none() && a.at > report.at) {
+            return None;
+        }
         let own = self.own.as_ref().filter(|o| o.seen == Seen::Connected && o.at > report.at);
         match own {
             Some(_) if !demands_answer => None,
@@ -173,14 +225,9 @@ impl Evidence {
     fn own_attempt(&self, c: &Circumstances) -> Option<Verdict> {
         let own = self.own.as_ref()?;
         let verdict = match &own.seen {
-            Seen::Connected => return None,
             Seen::Overtaken => Verdict::new(CandidateState::Suspect, "slow to connect"),
-            Seen::Failed(reason) => {
-                let old = c.now.since(own.at) >= c.ttl;
-                let overdue = c.next_probe.is_none_or(|at| c.now >= at + PROBE_SLACK);
-                let state = if old && overdue { CandidateState::Suspect } else { CandidateState::Down };
-                Verdict::new(state, reason.as_str().to_owned())
-            }
+            Seen::Failed(reason) => Verdict::new(failed_state(own.at, c), reason.as_str().to_owned()),
+            Seen::Connected | Seen::Answered | Seen::Unanswered(_) => return None,
         };
         Some(verdict.at(own.at))
     }
@@ -205,6 +252,13 @@ impl Evidence {
             false => Verdict::new(CandidateState::Unknown, "nothing heard of it yet"),
         }
     }
+}
+
+/// A failure that this host saw itself: down, and suspect once it is old and the next probe overdue.
+fn failed_state(seen: Monotonic, c: &Circumstances) -> CandidateState {
+    let old = c.now.since(seen) >= c.ttl;
+    let overdue = c.next_probe.is_none_or(|at| c.now >= at + PROBE_SLACK);
+    if old && overdue { CandidateState::Suspect } else { CandidateState::Down }
 }
 
 #[cfg(test)]
@@ -237,6 +291,33 @@ mod tests {
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
         e.heard(at(4), false, Health::Passing);
         assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
+    }
+
+    #[test]
+    fn a_probe_without_an_answer_is_cleared_by_one_with_an_answer_alone() {
+        let mut e = Evidence::default();
+        e.heard(at(0), false, Health::Passing);
+        e.saw(at(1), Seen::Unanswered(Text::lossy("no answer within 1s")), Duration::ZERO);
+        assert!(e.own_failure());
+        e.saw(at(2), Seen::Connected, Duration::ZERO);
+        assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
+        let overdue = Circumstances { next_probe: Some(at(1)), ..circumstances(20) };
+        assert_eq!(state(&e, &overdue), CandidateState::Suspect);
+        e.saw(at(21), Seen::Answered, Duration::ZERO);
+        assert_eq!(state(&e, &circumstances(22)), CandidateState::Live);
+        assert!(!e.own_failure());
+    }
+
+    #[test]
+    fn of_checks_that_demand_an_answer_the_last_one_counts_whoever_made_it() {
+        let mut e = Evidence::default();
+        e.saw(at(1), Seen::Answered, Duration::ZERO);
+        e.heard(at(2), false, failing(true));
+        assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
+        e.saw(at(4), Seen::Answered, Duration::ZERO);
+        assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
+        e.forget_answer();
+        assert_eq!(state(&e, &circumstances(6)), CandidateState::Down, "a connect never cleared the check");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Settings of domains, and how hosts inherit them.
 
+use crate::check::Check;
 use crate::id::DomainId;
 use crate::name::{ManagerType, NameError};
 use crate::package::NumberError;
@@ -132,6 +133,20 @@ pub struct PolicySettings {
     /// How long an own observation outranks older hearsay; 1 s to 1 h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence_ttl: Option<Duration>,
+    /// How candidates are probed in the background.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// How a host probes candidates in the background.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// By connecting, which proves reach only.
+    Off,
+    /// By this check, within its timeout. When it is made is the router's to say, so that interval and misses
+    /// play no part.
+    By(Check),
 }
 
 impl PolicySettings {
@@ -159,7 +174,11 @@ impl PolicySettings {
                 NumberError::check(what, millis(d), millis(least), millis(most))
             }
             _ => Ok(()),
-        })
+        })?;
+        match &self.probe {
+            Some(Probe::By(check)) => check.validate(),
+            _ => Ok(()),
+        }
     }
 
     /// These settings over `other`: what is set here wins.
@@ -175,6 +194,7 @@ impl PolicySettings {
             connect_timeout: self.connect_timeout.or(other.connect_timeout),
             drain_timeout: self.drain_timeout.or(other.drain_timeout),
             evidence_ttl: self.evidence_ttl.or(other.evidence_ttl),
+            probe: self.probe.as_ref().or(other.probe.as_ref()).cloned(),
         }
     }
 }
@@ -209,6 +229,8 @@ pub struct Effective {
     pub drain_timeout: Duration,
     /// See [`PolicySettings::evidence_ttl`].
     pub evidence_ttl: Duration,
+    /// See [`PolicySettings::probe`]; none = by connecting.
+    pub probe: Option<Check>,
     /// The domain outside which every manager is excluded; none = no boundary.
     pub fence: Option<DomainId>,
 }
@@ -243,6 +265,10 @@ impl Effective {
             connect_timeout: merged.connect_timeout.unwrap_or(Duration::from_secs(1)),
             drain_timeout: merged.drain_timeout.unwrap_or(Duration::from_secs(30)),
             evidence_ttl: merged.evidence_ttl.unwrap_or(Duration::from_secs(15)),
+            probe: merged.probe.and_then(|probe| match probe {
+                Probe::Off => None,
+                Probe::By(check) => Some(check),
+            }),
             fence,
         }
     }

@@ -89,6 +89,11 @@ impl Roster {
         &self.members[at].evidence
     }
 
+    /// Forgets what came of probes that demand an answer.
+    pub(crate) fn forget_answers(&mut self) {
+        self.members.iter_mut().for_each(|member| member.evidence.forget_answer());
+    }
+
     /// What is known of the manager at this place, to add to it.
     pub(crate) fn evidence_mut(&mut self, at: usize) -> &mut Evidence {
         &mut self.members[at].evidence

@@ -3,6 +3,7 @@
 //! A deterministic state machine. Its shell hands it the time and what happened, carries out what it
 //! asks for, and calls again at the deadline it names.
 
+use crate::check::CheckKind;
 use crate::choice::{Choice, Memory, attempts, choose};
 use crate::evidence::{Circumstances, Seen, Verdict};
 use crate::hearsay::Hearsay;
@@ -74,6 +75,8 @@ pub enum Output {
         target: Target,
         /// How long it may take.
         timeout: Duration,
+        /// What demands an answer beyond the connection; none where a connection is enough.
+        check: Option<CheckKind>,
     },
 }
 
@@ -236,6 +239,9 @@ impl TypeState {
         let order = tiers.order(place.host, roster.managers(), ranking.seats());
         self.places = ranking.seats().iter().map(|seat| seat.at as usize).collect();
         self.stale |= order != self.order;
+        if order.policy.probe != self.order.policy.probe {
+            self.roster.forget_answers();
+        }
         self.order = order;
         for at in update.fresh {
             let host = self.roster.managers()[at].host;
@@ -331,10 +337,13 @@ impl TypeState {
             }
         };
         let wanted: Vec<_> = self.order.candidates.iter().enumerate().filter_map(wanted).collect();
-        let timeout = self.order.policy.connect_timeout;
+        let probe = self.order.policy.probe.as_ref();
+        let timeout = probe.map_or(self.order.policy.connect_timeout, |check| check.timeout);
+        let check = probe.map(|check| &check.kind).filter(|kind| kind.demands_answer());
         let due = self.probes.due(now, &place.name, &wanted);
         for c in self.order.candidates.iter().filter(|c| due.contains(&c.manager.host)) {
-            out.push(Output::Probe { ty: ty.clone(), target: Target::of(c), timeout });
+            let (ty, target, check) = (ty.clone(), Target::of(c), check.cloned());
+            out.push(Output::Probe { ty, target, timeout, check });
         }
     }
 

@@ -1,8 +1,9 @@
 //! Settings of a policy by name, as operators write them.
 
+use crate::check::{Check, CheckForm};
 use crate::duration;
 use crate::name::quoted;
-use crate::policy::{Failback, PolicySettings, Walk};
+use crate::policy::{Failback, PolicySettings, Probe, Walk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,6 +32,8 @@ pub enum Setting {
     DrainTimeout,
     /// See [`PolicySettings::evidence_ttl`].
     EvidenceTtl,
+    /// See [`PolicySettings::probe`].
+    Probe,
 }
 
 /// Text that is no setting. A retry is pointless.
@@ -60,7 +63,7 @@ fn names() -> String {
 
 impl Setting {
     /// All settings, in the order in which they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Walk,
         Self::Boundary,
         Self::Failback,
@@ -70,6 +73,7 @@ impl Setting {
         Self::ConnectTimeout,
         Self::DrainTimeout,
         Self::EvidenceTtl,
+        Self::Probe,
     ];
 
     /// Its name.
@@ -84,6 +88,7 @@ impl Setting {
             Self::ConnectTimeout => "connect_timeout",
             Self::DrainTimeout => "drain_timeout",
             Self::EvidenceTtl => "evidence_ttl",
+            Self::Probe => "probe",
         }
     }
 
@@ -91,7 +96,7 @@ impl Setting {
     pub fn range(self) -> Option<(Duration, Duration)> {
         const HOUR: u64 = 3_600_000;
         let (least, most) = match self {
-            Self::Walk | Self::Boundary | Self::Failback => return None,
+            Self::Walk | Self::Boundary | Self::Failback | Self::Probe => return None,
             Self::FailbackHold | Self::FailbackJitter | Self::DrainTimeout => (0, HOUR),
             Self::ConnectHedge => (1, 10_000),
             Self::ConnectTimeout => (10, 60_000),
@@ -112,6 +117,7 @@ impl Setting {
             }
             (Self::Walk, _) => "chain, subtree or hops".into(),
             (Self::Failback, _) => "auto, dormant or off".into(),
+            (Self::Probe, _) => r#"off, tcp, or a check as in {"http":"/healthz"} or {"grpc":true}"#.into(),
             _ => "true or false".into(),
         }
     }
@@ -123,6 +129,7 @@ impl Setting {
             Self::Walk => one.walk = Some(Walk::ALL.into_iter().find(|w| w.as_str() == text)?),
             Self::Failback => one.failback = Some(Failback::ALL.into_iter().find(|f| f.as_str() == text)?),
             Self::Boundary => one.boundary = Some(text.parse().ok()?),
+            Self::Probe => one.probe = Some(Probe::read(text)?),
             _ => {
                 let (least, most) = self.range()?;
                 let value = duration::parse(text).ok().filter(|d| (least..=most).contains(d))?;
@@ -160,11 +167,33 @@ impl FromStr for PolicySettings {
     }
 }
 
+impl Probe {
+    /// Reads `off`, `tcp`, or a check as JSON; none where it is anything else.
+    fn read(text: &str) -> Option<Self> {
+        let form = match text {
+            "off" => return Some(Self::Off),
+            "tcp" => CheckForm::default(),
+            text => serde_json::from_str(text).ok()?,
+        };
+        form.check().ok().map(Self::By)
+    }
+
+    /// As it is read.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Off => "off".into(),
+            Self::By(check) if *check == Check::default() => "tcp".into(),
+            // Texts and numbers, which JSON has words for.
+            Self::By(check) => serde_json::to_string(&CheckForm::shortest(check)).unwrap_or_default(),
+        }
+    }
+}
+
 impl PolicySettings {
     /// The duration of this name; none where the setting is no duration.
     fn time_mut(&mut self, setting: Setting) -> Option<&mut Option<Duration>> {
         match setting {
-            Setting::Walk | Setting::Boundary | Setting::Failback => None,
+            Setting::Walk | Setting::Boundary | Setting::Failback | Setting::Probe => None,
             Setting::FailbackHold => Some(&mut self.failback_hold),
             Setting::FailbackJitter => Some(&mut self.failback_jitter),
             Setting::ConnectHedge => Some(&mut self.connect_hedge),
@@ -183,6 +212,7 @@ impl PolicySettings {
                 Setting::Walk => rest.walk = None,
                 Setting::Boundary => rest.boundary = None,
                 Setting::Failback => rest.failback = None,
+                Setting::Probe => rest.probe = None,
                 time => rest.time_mut(*time).map_or((), |time| *time = None),
             }
         }
@@ -202,6 +232,7 @@ impl PolicySettings {
             (Setting::ConnectTimeout, time(self.connect_timeout)),
             (Setting::DrainTimeout, time(self.drain_timeout)),
             (Setting::EvidenceTtl, time(self.evidence_ttl)),
+            (Setting::Probe, self.probe.as_ref().map(Probe::text)),
         ];
         texts.into_iter().filter_map(|(setting, text)| Some((setting, text?)))
     }
@@ -211,7 +242,7 @@ impl PolicySettings {
 mod tests {
     use super::*;
 
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         "walk=hops",
         "boundary=true",
         "failback=dormant",
@@ -221,6 +252,7 @@ mod tests {
         "connect_timeout=1m",
         "drain_timeout=30s",
         "evidence_ttl=1s",
+        r#"probe={"http":"/healthz","timeout":"2s"}"#,
     ];
 
     fn all() -> PolicySettings {
@@ -246,7 +278,7 @@ mod tests {
     fn what_is_no_setting_says_what_would_be() {
         let message = |text: &str| text.parse::<PolicySettings>().unwrap_err().to_string();
         assert!(message("walk").contains("write KEY=VALUE"));
-        assert!(message("wlak=chain").ends_with("walk, boundary, failback, failback_hold, failback_jitter, connect_hedge, connect_timeout, drain_timeout, evidence_ttl"));
+        assert!(message("wlak=chain").ends_with("walk, boundary, failback, failback_hold, failback_jitter, connect_hedge, connect_timeout, drain_timeout, evidence_ttl, probe"));
         assert!(message("walk=up").ends_with("chain, subtree or hops"));
         assert!(message("boundary=yes").ends_with("true or false"));
         for (text, range) in [
@@ -256,6 +288,20 @@ mod tests {
             ("evidence_ttl=999ms", "from 1s to 1h"),
         ] {
             assert!(message(text).contains(range), "{}", message(text));
+        }
+    }
+
+    #[test]
+    fn probes_are_off_tcp_or_a_check() {
+        for text in ["off", "tcp", r#"{"grpc":true}"#, r#"{"tcp":true,"send":"PING\n","expect":"PONG"}"#] {
+            let read: PolicySettings = format!("probe={text}").parse().unwrap();
+            assert_eq!(read.probe.unwrap().text(), text);
+        }
+        for text in
+            ["on", "http", "{}x", r#"{"http":"/","tcp":true}"#, r#"{"tcp":false}"#, r#"{"timeout":"2m"}"#]
+        {
+            let refused = format!("probe={text}").parse::<PolicySettings>().unwrap_err();
+            assert!(refused.to_string().contains("off, tcp, or a check"), "{refused}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! What an agent's replica holds: the routing view, the same for all, and its own host's place.
 
 use crate::access::{Denial, Subject};
-use crate::check::CheckKind;
+use crate::check::{Check, CheckKind};
 use crate::digest::{Digest, RowHasher};
 use crate::endpoint::{Address, Endpoint};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
 use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::{Listens, Package, Role, Withdrawal};
-use crate::policy::{Effective, Policy, PolicySettings, TypeSelector};
+use crate::policy::{Effective, Policy, PolicySettings, Probe, TypeSelector};
 use crate::row::Domain;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
@@ -490,19 +490,22 @@ fn hash_settings(h: &mut RowHasher, s: &PolicySettings) {
     ] {
         optional(h, duration.map(micros));
     }
+    match &s.probe {
+        None => {
+            h.number(0);
+        }
+        Some(Probe::Off) => {
+            h.number(1);
+        }
+        Some(Probe::By(check)) => {
+            h.number(2);
+            hash_check(h, check);
+        }
+    }
 }
 
-fn hash_package(h: &mut RowHasher, p: &Package) {
-    h.text(p.ty.as_str()).number(p.priority.into()).number(p.weight.into());
-    match &p.listens {
-        Listens::Nowhere => h.number(0),
-        Listens::Port(port) => h.number(1).number(port.get().into()),
-        Listens::At(endpoint) => h.number(2).text(&endpoint.to_string()),
-    };
-    hash_withdrawal(h, p.withdrawn.as_ref());
-    optional(h, p.role.map(|r| r as u64));
-    optional_text(h, p.version.as_ref());
-    match &p.check.kind {
+fn hash_check(h: &mut RowHasher, check: &Check) {
+    match &check.kind {
         CheckKind::Connect => {
             h.number(0);
         }
@@ -519,8 +522,21 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
             optional_text(h, service.as_ref());
         }
     }
-    h.number(p.check.interval.as_micros() as u64).number(p.check.timeout.as_micros() as u64);
-    h.number(p.check.misses.into());
+    h.number(check.interval.as_micros() as u64).number(check.timeout.as_micros() as u64);
+    h.number(check.misses.into());
+}
+
+fn hash_package(h: &mut RowHasher, p: &Package) {
+    h.text(p.ty.as_str()).number(p.priority.into()).number(p.weight.into());
+    match &p.listens {
+        Listens::Nowhere => h.number(0),
+        Listens::Port(port) => h.number(1).number(port.get().into()),
+        Listens::At(endpoint) => h.number(2).text(&endpoint.to_string()),
+    };
+    hash_withdrawal(h, p.withdrawn.as_ref());
+    optional(h, p.role.map(|r| r as u64));
+    optional_text(h, p.version.as_ref());
+    hash_check(h, &p.check);
     match &p.host_side {
         None => h.number(0),
         Some(side) => {

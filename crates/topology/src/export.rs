@@ -5,7 +5,7 @@ use echelon_core::duration;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::name::{DomainPath, ManagerType};
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
-use echelon_core::policy::{PolicySettings, TypeSelector};
+use echelon_core::policy::{PolicySettings, Probe, TypeSelector};
 use echelon_core::registry::Registry;
 use echelon_core::row::Host;
 use echelon_core::setting::Setting;
@@ -192,6 +192,12 @@ pub(crate) fn check_text(check: &Check) -> String {
 pub(crate) fn settings_text(settings: &PolicySettings) -> Vec<String> {
     let lines = settings.texts().map(|(setting, text)| match setting {
         Setting::Boundary => format!("{setting} = {text}"),
+        Setting::Probe => match &settings.probe {
+            Some(Probe::By(check)) if *check != Check::default() => {
+                format!("{setting} = {}", check_text(check))
+            }
+            _ => format!("{setting} = {}", quote(&text)),
+        },
         _ => format!("{setting} = {}", quote(&text)),
     });
     lines.collect()

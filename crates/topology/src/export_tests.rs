@@ -7,7 +7,7 @@ use echelon_core::change::PackageSpec;
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::name::{DomainPath, FrameworkName};
 use echelon_core::package::{Listens, Role};
-use echelon_core::policy::{Failback, PolicySettings, TypeSelector, Walk};
+use echelon_core::policy::{Failback, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::refusal::Refusal;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -243,6 +243,7 @@ fn any_settings() -> impl Strategy<Value = PolicySettings> {
         prop::option::of(millis(10..=60_000)),
         prop::option::of(millis(0..=3_600_000)),
         prop::option::of(millis(1_000..=3_600_000)),
+        prop::option::of(prop_oneof![Just(Probe::Off), any_check().prop_map(Probe::By)]),
     );
     (words, times).prop_map(|((walk, boundary, failback), times)| PolicySettings {
         walk,
@@ -254,6 +255,7 @@ fn any_settings() -> impl Strategy<Value = PolicySettings> {
         connect_timeout: times.3,
         drain_timeout: times.4,
         evidence_ttl: times.5,
+        probe: times.6,
     })
 }
 

@@ -1,11 +1,12 @@
 //! Policies.
 
-use crate::document::{Entry, Node};
+use crate::document::{Entry, Node, Value};
 use crate::fault::Fault;
 use crate::read::{Reader, first_at};
 use crate::topology::PolicyEntry;
+use echelon_core::check::Check;
 use echelon_core::name::DomainPath;
-use echelon_core::policy::{Failback, PolicySettings, TypeSelector, Walk};
+use echelon_core::policy::{Failback, PolicySettings, Probe, TypeSelector, Walk};
 use std::time::Duration;
 
 const POLICY_KEYS: &[&str] = &[
@@ -20,10 +21,14 @@ const POLICY_KEYS: &[&str] = &[
     "connect_timeout",
     "drain_timeout",
     "evidence_ttl",
+    "probe",
 ];
 const WALKS: (&[&str], &[Walk]) = (&["chain", "subtree", "hops"], &[Walk::Chain, Walk::Subtree, Walk::Hops]);
 const FAILBACKS: (&[&str], &[Failback]) =
     (&["auto", "dormant", "off"], &[Failback::Auto, Failback::Dormant, Failback::Off]);
+
+/// The words for probes, and whether they are a check.
+const PROBES: (&[&str], &[bool]) = (&["off", "tcp"], &[false, true]);
 
 impl Reader<'_> {
     /// `[[policy]]`.
@@ -64,13 +69,21 @@ impl Reader<'_> {
             "connect_timeout" => one = self.time("connect_timeout", node, |s| &mut s.connect_timeout),
             "drain_timeout" => one = self.time("drain_timeout", node, |s| &mut s.drain_timeout),
             "evidence_ttl" => one = self.time("evidence_ttl", node, |s| &mut s.evidence_ttl),
-            "probe" => {
-                let instead = "leave it out; each manager is checked by its own host's agent";
-                let _: Option<()> = problems.note(entry.at, Fault::NotSupported { key: "probe", instead });
-            }
+            "probe" => one.probe = self.probe(node),
             _ => problems.unknown_key(entry, "policy", POLICY_KEYS),
         }
         one
+    }
+
+    /// `"off"`, `"tcp"`, or a check as that of a package.
+    fn probe(&mut self, node: &Node<'_>) -> Option<Probe> {
+        match &node.value {
+            Value::Text(_) => self.problems.word("probe", node, PROBES).map(|check| match check {
+                true => Probe::By(Check::default()),
+                false => Probe::Off,
+            }),
+            _ => self.check(node).map(Probe::By),
+        }
     }
 
     /// One duration, alone, so that the core can say whether it is within the range of this setting.

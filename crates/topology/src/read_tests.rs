@@ -263,7 +263,8 @@ fn numbers_durations_and_words_out_of_range_are_pointed_at() {
         ("[[policy]]\nfailback_jitter = \"61m\"\n", 2, 19, "failback_jitter is 61m: use 0s to 1h"),
         ("[[policy]]\ndrain_timeout = \"1d\"\n", 2, 17, "drain_timeout is 1d: use 0s to 1h"),
         ("[[policy]]\nevidence_ttl = \"10ms\"\n", 2, 16, "evidence_ttl is 10ms: use 1s to 1h"),
-        ("[[policy]]\nprobe = { tcp = true }\n", 2, 1, "probe is not supported yet: leave it out"),
+        ("[[policy]]\nprobe = \"on\"\n", 2, 9, "write one of off, tcp"),
+        ("[[policy]]\nprobe = { http = \"/\", timeout = \"2m\" }\n", 2, 33, "timeout is 2m: use 10ms to 1m"),
         ("[[policy]]\ndomain = \"/a\"\n", 1, 1, "this policy sets nothing"),
     ]);
 }

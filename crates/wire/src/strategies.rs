@@ -11,7 +11,7 @@ use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
-use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
+use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
@@ -232,14 +232,18 @@ pub fn package() -> impl Strategy<Value = Package> {
     )
 }
 
+fn probe() -> impl Strategy<Value = Option<Probe>> {
+    option::of(prop_oneof![Just(Probe::Off), check().prop_map(Probe::By)])
+}
+
 fn settings() -> impl Strategy<Value = PolicySettings> {
     let hour = || option::of(millis(0..=3_600_000));
     let walk = option::of(prop::sample::select(vec![Walk::Chain, Walk::Subtree, Walk::Hops]));
     let failback = option::of(prop::sample::select(vec![Failback::Auto, Failback::Dormant, Failback::Off]));
-    let connect = (option::of(millis(1..=10_000)), option::of(millis(10..=60_000)));
+    let connect = (option::of(millis(1..=10_000)), option::of(millis(10..=60_000)), probe());
     let ttl = option::of(millis(1_000..=3_600_000));
     (walk, option::of(any::<bool>()), failback, hour(), hour(), connect, hour(), ttl).prop_map(
-        |(walk, boundary, failback, hold, jitter, (hedge, timeout), drain, ttl)| PolicySettings {
+        |(walk, boundary, failback, hold, jitter, (hedge, timeout, probe), drain, ttl)| PolicySettings {
             walk,
             boundary,
             failback,
@@ -249,6 +253,7 @@ fn settings() -> impl Strategy<Value = PolicySettings> {
             connect_timeout: timeout,
             drain_timeout: drain,
             evidence_ttl: ttl,
+            probe,
         },
     )
 }

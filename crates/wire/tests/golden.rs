@@ -13,7 +13,7 @@ use echelon_core::digest::Digest;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
-use echelon_core::policy::{Failback, Policy, PolicySettings, TypeSelector, Walk};
+use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
@@ -222,6 +222,11 @@ fn spec() -> PackageSpec {
     }
 }
 
+/// All settings that there were before the first that was added.
+fn first_settings() -> BTreeSet<Setting> {
+    Setting::ALL.into_iter().filter(|s| *s != Setting::Probe).collect()
+}
+
 fn settings(walk: Walk, failback: Failback) -> PolicySettings {
     PolicySettings {
         walk: Some(walk),
@@ -233,6 +238,7 @@ fn settings(walk: Walk, failback: Failback) -> PolicySettings {
         connect_timeout: Some(Duration::from_secs(1)),
         drain_timeout: Some(Duration::from_secs(3600)),
         evidence_ttl: Some(Duration::from_secs(15)),
+        probe: None,
     }
 }
 
@@ -368,7 +374,7 @@ fn changes() -> Vec<Change> {
         Change::RestorePackage { host: host(), ty: ty() },
         Change::RemovePackage { host: host(), ty: ty(), successor: Some(to("agent2")) },
         Change::SetPolicy { domain: path(), ty: one(), settings: settings(Walk::Chain, Failback::Auto) },
-        Change::UnsetPolicy { domain: path(), ty: one(), keys: Setting::ALL.into() },
+        Change::UnsetPolicy { domain: path(), ty: one(), keys: first_settings() },
         Change::ReplacePolicy { domain: path(), ty: one(), settings: PolicySettings::default() },
         Change::CreateToken { token: token(), domain: path() },
         Change::RevokeToken { id: token_id() },
@@ -398,6 +404,12 @@ fn added() -> Vec<Example> {
     let package = Package { host_side: Some(side), ..plain_package() };
     let manager = Manager { withdrawn_by_host: true, ..manager() };
     let allowed = Place { allow_types: BTreeSet::from([to("audit"), to("command-control")]), ..place() };
+    let probing = |probe| {
+        let settings = PolicySettings { probe: Some(probe), ..PolicySettings::default() };
+        Row::Policy(Policy { domain: DomainId(8), ty: TypeSelector::All, settings })
+    };
+    let keys = BTreeSet::from([Setting::Probe]);
+    let unset = Change::UnsetPolicy { domain: to("/emea"), ty: TypeSelector::All, keys };
     let reason = || Some(to("kernel update"));
     let drained = || Some(Withdrawal { reason: reason() });
     let drain = Drain { until: Some(UnixMillis(1_700_000_000_004)), reason: reason() };
@@ -414,6 +426,9 @@ fn added() -> Vec<Example> {
         example("Meta.emptied", Row::Meta(meta)),
         example("SnapshotPart.emptied", ToAgent::Snapshot(part)),
         example("Commit.shrinks", shrinking),
+        example("UnsetPolicy.probe", change_set(vec![unset])),
+        example("Probe.Off", probing(Probe::Off)),
+        example("Probe.By", probing(Probe::By(check(exchange())))),
         example("ChangeSet.allow_shrink", ChangeSet { allow_shrink: true, ..change_set(vec![]) }),
     ]
 }

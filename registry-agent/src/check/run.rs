@@ -22,7 +22,7 @@ pub(super) async fn run(check: &HostCheck, ty: &ManagerType, endpoint: &Endpoint
 }
 
 /// Asks whoever listens at `endpoint`, within `limit`.
-pub(super) async fn ask(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) -> Result<(), Text> {
+pub(crate) async fn ask(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) -> Result<(), Text> {
     match timeout(limit, make(kind, endpoint, limit)).await {
         Ok(result) => result,
         Err(_) => Err(no_answer(limit)),

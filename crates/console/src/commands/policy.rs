@@ -20,7 +20,9 @@ const SETTINGS: &str = "Settings, each inherited on its own from the nearest dom
   failback         auto, dormant or off
   failback_hold    0s to 1h        failback_jitter  0s to 1h
   connect_hedge    1ms to 10s      connect_timeout  10ms to 1m
-  drain_timeout    0s to 1h        evidence_ttl     1s to 1h";
+  drain_timeout    0s to 1h        evidence_ttl     1s to 1h
+  probe            off, tcp, or a check that candidates must pass when they are probed in
+                   the background, such as {\"http\":\"/healthz\"} or {\"grpc\":true}";
 
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
