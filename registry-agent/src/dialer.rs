@@ -6,6 +6,7 @@ use crate::race::{Attempt, Overtaken, Race, race};
 use crate::reports::Reports;
 use crate::routes::{Routes, WantError};
 use echelon_core::evidence::Seen;
+use echelon_core::hedge::UNKNOWN_HEDGE;
 use echelon_core::name::{ManagerType, Text};
 use echelon_core::route::{Route, Target};
 use echelon_daemon::Tasks;
@@ -18,9 +19,6 @@ use tokio::sync::Semaphore;
 /// Attempts that go on after they were overtaken. Past it they are given up: those under way already say
 /// all there is to find out.
 const MAX_OVERTAKEN: usize = 256;
-
-/// How long a silent candidate is waited for where no policy says so.
-const HEDGE: Duration = Duration::from_millis(50);
 
 /// Failures that one message names.
 const MAX_NAMED: usize = 3;
@@ -104,7 +102,7 @@ impl Dialer {
                 self.reports.saw(target.host, seen, took);
             }
         };
-        let hedge = route.policy.connect_hedge.unwrap_or(HEDGE);
+        let hedge = |i: usize| route.targets.get(i).map_or(UNKNOWN_HEDGE, |target| target.hedge);
         match race(route.targets.len(), hedge, attempt, saw).await {
             Race::Lost(failures) => Err(DialError::Unreachable(in_words(route, &failures))),
             Race::Won { stream, winner, overtaken } => {

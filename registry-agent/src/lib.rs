@@ -53,6 +53,7 @@ mod forward;
 mod latch;
 mod listen;
 mod metrics;
+mod occupancy;
 mod prober;
 mod race;
 mod readings;

@@ -241,7 +241,8 @@ impl TypeMetrics {
     /// Counts an attempt to connect.
     pub(crate) fn attempt(&self, seen: &Seen, took: Duration) {
         let durations = match seen {
-            Seen::Connected | Seen::Answered => &self.connected,
+            // One that is overloaded has taken the connection.
+            Seen::Connected | Seen::Answered | Seen::Overloaded(_) => &self.connected,
             Seen::Overtaken => &self.overtaken,
             Seen::Failed(_) | Seen::Unanswered(_) => &self.refused,
         };
@@ -270,6 +271,7 @@ fn name(seen: &Seen) -> &'static str {
         Seen::Failed(_) => "failed",
         Seen::Answered => "answered",
         Seen::Unanswered(_) => "unanswered",
+        Seen::Overloaded(_) => "overloaded",
     }
 }
 

@@ -58,11 +58,11 @@ struct Running<S> {
 }
 
 /// Tries `candidates` (their number) in order; each attempt must end by itself. One that fails is
-/// followed by the next at once, one that is silent for `hedge` is joined by the next. The first to
+/// followed by the next at once, one that is silent for its `hedge` is joined by the next. The first to
 /// connect wins; `saw` hears what that says about each.
 pub(crate) async fn race<S>(
     candidates: usize,
-    hedge: Duration,
+    hedge: impl Fn(usize) -> Duration,
     connect: impl Fn(usize) -> Attempt<S>,
     saw: impl Fn(usize, Seen, Duration),
 ) -> Race<S> {
@@ -70,14 +70,15 @@ pub(crate) async fn race<S>(
     let mut next = 0;
     let mut running: Vec<Running<S>> = Vec::new();
     let mut failures = Vec::new();
-    let mut due = Instant::now();
+    let (mut due, mut waited) = (Instant::now(), Duration::ZERO);
     loop {
         // At first, after a failure, and after a hedge.
         if next < last {
             let began = Instant::now();
             running.push(Running { candidate: next, began, doubtful: false, attempt: connect(next) });
+            waited = hedge(next);
+            due = Instant::now() + waited;
             next += 1;
-            due = Instant::now() + hedge;
         }
         if running.is_empty() {
             return Race::Lost(failures);
@@ -99,7 +100,7 @@ pub(crate) async fn race<S>(
             },
             () = sleep_until(due), if more => {
                 let late = Instant::now().saturating_duration_since(due);
-                if late > (hedge / 4).max(TIMER_GRAIN) {
+                if late > (waited / 4).max(TIMER_GRAIN) {
                     running.iter_mut().for_each(|r| r.doubtful = true);
                 }
             }
@@ -165,7 +166,7 @@ mod tests {
                 if connects { Ok(i) } else { Err(Text::lossy("refused")) }
             })
         };
-        let race = race(script.len(), HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
+        let race = race(script.len(), |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
         Told { race, seen: seen.into_inner().unwrap(), took: start.elapsed() }
     }
 
@@ -218,6 +219,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_candidate_has_a_hedge_of_its_own() {
+        let connect = |i: usize| -> Attempt<usize> {
+            Box::pin(async move {
+                sleep(Duration::from_millis(if i < 2 { 900 } else { 1 })).await;
+                Ok(i)
+            })
+        };
+        let start = Instant::now();
+        let hedge = |i| [HEDGE, 3 * HEDGE, HEDGE][i];
+        assert_eq!(winner(&race(3, hedge, connect, |_, _, _| {}).await), Some(2));
+        assert!((200..215).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn when_all_fail_each_failure_is_told() {
         let told = run(&[(900, false), (5, false)]).await;
         let Race::Lost(failures) = told.race else { panic!("somebody won") };
@@ -235,7 +250,7 @@ mod tests {
                 Ok(i)
             })
         };
-        let race = race(2, HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)));
+        let race = race(2, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)));
         let busy = async {
             sleep(Duration::from_millis(10)).await;
             // The whole process stands still for 200 ms, well past the hedge.
@@ -258,7 +273,7 @@ mod tests {
                 Err(Text::lossy("silent"))
             })
         };
-        let race = race(SILENT.len(), HEDGE, connect, |_, _, _| {});
+        let race = race(SILENT.len(), |_| HEDGE, connect, |_, _, _| {});
         let _ = tokio::time::timeout(Duration::from_secs(60), race).await;
         assert_eq!(*begun.lock().unwrap(), MAX_BESIDE);
     }

@@ -7,6 +7,7 @@ use echelon_core::announce::{Announcement, overlay};
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::{Health, LivenessEntry};
 use echelon_core::name::ManagerType;
+use echelon_core::policy::Failback;
 use echelon_core::report::Outcome;
 use echelon_core::route::Route;
 use echelon_core::router::{Input, Output, Router};
@@ -71,6 +72,7 @@ impl RouterTask {
                     for input in merged(batch.drain(..)) {
                         self.take(input);
                     }
+                    self.look_at_occupancy();
                 }
                 () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     self.handle([Input::Tick]);
@@ -93,6 +95,8 @@ impl RouterTask {
                 // Whoever asked may have gone away.
                 let _ = answer.send(self.routes.get(&ty));
             }
+            // Looked at after every batch.
+            RouterInput::Occupied => {}
             // Whoever asked may have gone away.
             RouterInput::Ask(answer) => drop(answer.send(())),
             RouterInput::Core(Input::Want(ty)) => self.want(ty),
@@ -105,6 +109,16 @@ impl RouterTask {
                 self.handle([input]);
             }
         }
+    }
+
+    /// Tells the router whether connections are open, of the types for which that matters. A route that has just
+    /// begun to go by it is known to those who open connections before this looks, so that nothing is missed.
+    fn look_at_occupancy(&mut self) {
+        let dormant = |route: &&Arc<Route>| route.policy.failback == Failback::Dormant;
+        let types: Vec<_> = self.routes.all().values().filter(dormant).map(|r| r.ty.clone()).collect();
+        let occupied = |ty| Input::Occupied { occupied: self.routes.is_occupied(&ty), ty };
+        let inputs: Vec<_> = types.into_iter().map(occupied).collect();
+        self.handle(inputs);
     }
 
     fn want(&mut self, ty: ManagerType) {

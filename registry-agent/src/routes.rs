@@ -1,6 +1,7 @@
 //! The routes as everybody in the process reads them.
 
 use crate::clock::Clock;
+use crate::occupancy::{Occupancies, Occupancy};
 use arc_swap::ArcSwap;
 use echelon_core::announce::Announcement;
 use echelon_core::evidence::Seen;
@@ -8,6 +9,7 @@ use echelon_core::id::HostId;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::{Using, ViewMark};
 use echelon_core::name::ManagerType;
+use echelon_core::policy::Failback;
 use echelon_core::route::{Move, Route};
 use echelon_core::router::Input;
 use echelon_core::view::{Place, View};
@@ -52,6 +54,9 @@ pub(crate) enum RouterInput {
     Core(Input),
     /// Somebody wants a route, and waits for it.
     Want(ManagerType, oneshot::Sender<Option<Arc<Route>>>),
+    /// Connections of a type with `failback = dormant` are open from now on, or no longer: the router looks
+    /// itself.
+    Occupied,
     /// Asks for a sign of life.
     Ask(oneshot::Sender<()>),
     /// A new state of the replica, already on disk.
@@ -72,6 +77,7 @@ struct Inner {
     inputs: mpsc::Sender<RouterInput>,
     dropped: AtomicU64,
     moves: Mutex<Moves>,
+    occupancies: Occupancies,
 }
 
 /// How often routes have led elsewhere, by type and cause.
@@ -96,6 +102,7 @@ impl Routes {
             inputs,
             dropped: AtomicU64::new(0),
             moves: Mutex::default(),
+            occupancies: Occupancies::default(),
         };
         (Self(Arc::new(inner)), queue)
     }
@@ -148,6 +155,30 @@ impl Routes {
         let input = RouterInput::Core(Input::Saw { ty: ty.clone(), host, seen, took });
         if self.0.inputs.try_send(input).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a connection to a manager of this type as open until what it gives is dropped. With
+    /// `failback = dormant` new connections return to a better manager only once none is.
+    pub(crate) fn occupy(&self, ty: &ManagerType) -> Occupied {
+        let occupied =
+            Occupied { routes: self.clone(), ty: ty.clone(), occupancy: self.0.occupancies.of(ty) };
+        if occupied.occupancy.enter() {
+            self.occupied(ty);
+        }
+        occupied
+    }
+
+    /// Whether connections to managers of this type are open.
+    pub(crate) fn is_occupied(&self, ty: &ManagerType) -> bool {
+        self.0.occupancies.of(ty).any()
+    }
+
+    /// Has the router look whether connections are open, where that matters. Where its queue is full, it will look
+    /// when it has come to the end of it.
+    fn occupied(&self, ty: &ManagerType) {
+        if self.get(ty).is_some_and(|route| route.policy.failback == Failback::Dormant) {
+            let _ = self.0.inputs.try_send(RouterInput::Occupied);
         }
     }
 
@@ -221,6 +252,22 @@ impl Routes {
                 continue;
             };
             *moves.entry((route.ty.clone(), cause)).or_default() += 1;
+        }
+    }
+}
+
+/// One open connection; dropping it counts it as closed.
+#[derive(Debug)]
+pub(crate) struct Occupied {
+    routes: Routes,
+    ty: ManagerType,
+    occupancy: Occupancy,
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        if self.occupancy.leave() {
+            self.routes.occupied(&self.ty);
         }
     }
 }

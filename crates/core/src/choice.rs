@@ -61,18 +61,31 @@ pub fn jitter_share(host: &HostName) -> f64 {
     f64::from(u32::from_be_bytes(first)) / (f64::from(u32::MAX) + 1.0)
 }
 
+/// Who chooses, when, and under which circumstances.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The host that chooses.
+    pub host: &'a HostName,
+    /// The time.
+    pub now: Monotonic,
+    /// Whether connections to managers of the type are open.
+    pub occupied: bool,
+}
+
+impl<'a> Situation<'a> {
+    /// That of a preview: nothing is open, and time plays no part.
+    pub fn settled(host: &'a HostName) -> Self {
+        Self { host, now: Monotonic::default(), occupied: false }
+    }
+}
+
 /// Chooses. `states` says what is known of each candidate now; `memory` is what earlier choices left,
 /// and is brought up to date. With a fresh memory the choice is the *settled* one: holds count for
 /// nothing.
-pub fn choose(
-    order: &Order,
-    states: &States,
-    memory: &mut Memory,
-    host: &HostName,
-    now: Monotonic,
-) -> Choice {
+pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &Situation<'_>) -> Choice {
+    let now = situation.now;
     let current = memory.current.and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
-    let failback = Failbacks::of(order, host);
+    let failback = Failbacks::of(order, situation);
     memory.keep_track(order, states, current, failback, now);
     let (chosen, next_change) = match current.filter(|&i| usable(states[i].state)) {
         Some(i) => memory.better(states, i, failback, now),
@@ -186,7 +199,8 @@ impl Memory {
         now: Monotonic,
     ) -> (Option<usize>, Option<Monotonic>) {
         let mut next_change: Option<Monotonic> = None;
-        for i in (0..current).filter(|&i| states[i].state == CandidateState::Live) {
+        let live = |i: &usize| failback.open && states[*i].state == CandidateState::Live;
+        for i in (0..current).filter(live) {
             match self.tracks.get(i).and_then(|(_, track)| track.ready_at(failback)) {
                 Some(ready) if ready <= now => return (Some(i), next_change),
                 Some(ready) => next_change = Some(next_change.map_or(ready, |n| n.min(ready))),
@@ -230,29 +244,35 @@ impl Former {
     }
 }
 
-/// How long a host's candidates sit out what they have to; none where they never return by themselves.
+/// How long a host's candidates sit out what they have to.
 #[derive(Clone, Copy)]
-struct Failbacks(Option<(Duration, Duration)>);
+struct Failbacks {
+    jitter: Duration,
+    /// With the jitter.
+    hold: Duration,
+    /// Whether connections may return at all now.
+    open: bool,
+}
 
 impl Failbacks {
     /// Jitter, and hold with jitter, as the policy and the host's name have it.
-    fn of(order: &Order, host: &HostName) -> Self {
+    fn of(order: &Order, situation: &Situation<'_>) -> Self {
         let policy = &order.policy;
-        let jitter = || policy.failback_jitter.mul_f64(jitter_share(host));
-        Self(
-            (policy.failback == Failback::Auto)
-                .then(jitter)
-                .map(|jitter| (jitter, policy.failback_hold + jitter)),
-        )
+        let jitter = policy.failback_jitter.mul_f64(jitter_share(situation.host));
+        let open = match policy.failback {
+            Failback::Auto => true,
+            Failback::Dormant => !situation.occupied,
+            Failback::Off => false,
+        };
+        Self { jitter, hold: policy.failback_hold + jitter, open }
     }
 
-    fn wait(self, wait: Wait) -> Option<Duration> {
-        let (jitter, hold) = self.0?;
-        Some(match wait {
+    fn wait(self, wait: Wait) -> Duration {
+        match wait {
             Wait::Nothing => Duration::ZERO,
-            Wait::Jitter => jitter,
-            Wait::Hold => hold,
-        })
+            Wait::Jitter => self.jitter,
+            Wait::Hold => self.hold,
+        }
     }
 }
 
@@ -281,8 +301,8 @@ impl Track {
         }
     }
 
-    /// When connections may return; none while it is not live, or where they never return by themselves.
+    /// When it has sat out what it has to; none while it is not live.
     fn ready_at(&self, failback: Failbacks) -> Option<Monotonic> {
-        Some(self.live_since? + failback.wait(self.wait)?)
+        Some(self.live_since? + failback.wait(self.wait))
     }
 }

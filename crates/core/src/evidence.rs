@@ -4,6 +4,7 @@
 //! the registry reports. *Health*: does it answer? The last check that demands an answer. A connect
 //! proves reach only, because the kernel accepts connections for a process that hangs.
 
+use crate::hedge::Hedge;
 use crate::message::Health;
 use crate::name::Text;
 use crate::report::CandidateState;
@@ -18,6 +19,8 @@ pub struct Evidence {
     own: Option<Own>,
     /// What came of this host's last probe that demands an answer.
     answer: Option<Answer>,
+    overload: Option<Overload>,
+    hedge: Hedge,
     report: Option<Report>,
 }
 
@@ -33,7 +36,15 @@ struct Answer {
 #[derive(Clone, Debug, PartialEq)]
 struct Own {
     at: Monotonic,
-    seen: Seen,
+    reach: Reach,
+}
+
+/// What came of the last attempt to connect.
+#[derive(Clone, Debug, PartialEq)]
+enum Reach {
+    Connected,
+    Overtaken,
+    Failed(Text),
 }
 
 /// What this host can see by connecting.
@@ -49,6 +60,16 @@ pub enum Seen {
     Answered,
     /// A probe that demands an answer failed.
     Unanswered(Text),
+    /// It answered that it has too much to do and is not to be asked again for so long, of which
+    /// [`LONGEST_OVERLOAD`] counts at most.
+    Overloaded(Duration),
+}
+
+/// That it has too much to do: when it said so, and until when that counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Overload {
+    at: Monotonic,
+    until: Monotonic,
 }
 
 /// What a registry manager reported, and when this host heard it.
@@ -100,6 +121,10 @@ impl From<(CandidateState, String)> for Verdict {
     }
 }
 
+/// Longest time for which a candidate is passed over because it said that it has too much to do: it may mean
+/// hours, or be wrong, and nobody else can lift that.
+pub const LONGEST_OVERLOAD: Duration = Duration::from_secs(60);
+
 /// A probe this much late is overdue: its task did not get to run, and nothing newer is known.
 const PROBE_SLACK: Duration = Duration::from_secs(2);
 
@@ -107,28 +132,49 @@ impl Evidence {
     /// Takes in what this host saw. Says whether the verdict may be another one now, which it is not for one
     /// more connection to a manager that nothing speaks against.
     pub fn saw(&mut self, now: Monotonic, seen: Seen, took: Duration) -> bool {
-        let seen = match seen {
+        match seen {
+            Seen::Connected => return self.connected(now, took),
+            Seen::Overtaken => return self.missed(now, Reach::Overtaken, took),
+            Seen::Failed(why) => return self.missed(now, Reach::Failed(why), took),
             Seen::Answered => {
                 self.answer = Some(Answer { at: now, failure: None });
-                self.own = Some(Own { at: now, seen: Seen::Connected });
-                return true;
+                self.own = Some(Own { at: now, reach: Reach::Connected });
             }
-            Seen::Unanswered(why) => {
-                self.answer = Some(Answer { at: now, failure: Some(why) });
-                return true;
+            Seen::Unanswered(why) => self.answer = Some(Answer { at: now, failure: Some(why) }),
+            Seen::Overloaded(time) => {
+                self.overload = Some(Overload { at: now, until: now + time.min(LONGEST_OVERLOAD) });
             }
-            seen => seen,
-        };
-        let reached = self.own.as_ref().filter(|o| o.seen == Seen::Connected);
-        if seen != Seen::Connected && reached.is_some_and(|o| o.at > now - took) {
-            // The attempt is older than a connection that was made: it tells how things were before.
-            return false;
         }
-        let again = seen == Seen::Connected && self.own.as_ref().is_some_and(|o| o.seen == seen);
+        true
+    }
+
+    fn connected(&mut self, now: Monotonic, took: Duration) -> bool {
+        let another_hedge = self.hedge.learn(took);
+        let again = self.reached().is_some();
         let against = |r: &Report| r.silent || matches!(r.health, Health::Failing { .. });
         let settled = again && !self.report.as_ref().is_some_and(against);
-        self.own = Some(Own { at: now, seen });
-        !settled
+        self.own = Some(Own { at: now, reach: Reach::Connected });
+        !settled || another_hedge
+    }
+
+    /// An attempt that did not lead to a connection, in time or at all. One that is older than a connection that
+    /// was made tells how things were before.
+    fn missed(&mut self, now: Monotonic, reach: Reach, took: Duration) -> bool {
+        let old = self.reached().is_some_and(|at| at > now - took);
+        if !old {
+            self.own = Some(Own { at: now, reach });
+        }
+        !old
+    }
+
+    /// When this host connected, where that is what it saw last.
+    fn reached(&self) -> Option<Monotonic> {
+        self.own.as_ref().filter(|own| own.reach == Reach::Connected).map(|own| own.at)
+    }
+
+    /// How long it may be silent before the next candidate is tried beside it, as far as its connect times tell.
+    pub fn hedge(&self) -> Duration {
+        self.hedge.shown()
     }
 
     /// Takes in what a registry manager reports. Says whether it says anything new.
@@ -148,7 +194,7 @@ impl Evidence {
     /// Whether this host's own last attempt failed, or was overtaken and has come to nothing since; or its last
     /// probe got no answer.
     pub fn own_failure(&self) -> bool {
-        matches!(&self.own, Some(Own { seen: Seen::Failed(_) | Seen::Overtaken, .. }))
+        matches!(&self.own, Some(Own { reach: Reach::Failed(_) | Reach::Overtaken, .. }))
             || self.unanswered().is_some()
     }
 
@@ -161,8 +207,7 @@ impl Evidence {
     /// The connection of one's own that alone keeps a candidate live whose host's agent is silent: when it was
     /// made; none where that is not so.
     pub fn lives_by_own_connection(&self) -> Option<Monotonic> {
-        let own = self.own.as_ref().filter(|o| o.seen == Seen::Connected)?;
-        self.report.as_ref().is_some_and(|r| r.silent).then_some(own.at)
+        self.reached().filter(|_| self.report.as_ref().is_some_and(|r| r.silent))
     }
 
     /// What the evidence comes to: live, unknown, suspect or down; or withdrawn by its host, which nothing
@@ -172,23 +217,26 @@ impl Evidence {
             .or_else(|| self.failed_probe(c))
             .or_else(|| self.failed_check(c))
             .or_else(|| self.own_attempt(c))
+            .or_else(|| self.overloaded(c))
             .or_else(|| self.silence(c))
             .unwrap_or_else(|| self.nothing_against())
     }
 
     /// When the judgement may change though nothing more is heard; none if never.
     pub fn next_change(&self, c: &Circumstances) -> Option<Monotonic> {
-        let overdue = |since: Monotonic, at| std::cmp::max(since + c.ttl, at + PROBE_SLACK);
-        if let Some((since, _)) = self.unanswered() {
-            return c.next_probe.map(|at| overdue(since, at)).filter(|at| *at > c.now);
+        let own = self.own.as_ref().and_then(|own| self.own_ages(own, c));
+        let unanswered = self.unanswered().map(|(at, _)| doubted_from(at, c));
+        let overload = self.overload.map(|overload| overload.until);
+        [own, unanswered, overload].into_iter().flatten().filter(|at| *at > c.now).min()
+    }
+
+    /// When what this host saw itself counts for less.
+    fn own_ages(&self, own: &Own, c: &Circumstances) -> Option<Monotonic> {
+        match &own.reach {
+            Reach::Failed(_) => Some(doubted_from(own.at, c)),
+            Reach::Connected if self.report.as_ref().is_some_and(|r| r.silent) => Some(own.at + c.ttl),
+            Reach::Connected | Reach::Overtaken => None,
         }
-        let own = self.own.as_ref()?;
-        let at = match &own.seen {
-            Seen::Failed(_) => overdue(own.at, c.next_probe?),
-            Seen::Connected if self.report.as_ref().is_some_and(|r| r.silent) => own.at + c.ttl,
-            _ => return None,
-        };
-        (at > c.now).then_some(at)
     }
 
     fn withdrawn(&self) -> Option<Verdict> {
@@ -211,12 +259,11 @@ impl Evidence {
         if self.answer.as_ref().is_some_and(|a| a.failure.is_none() && a.at > report.at) {
             return None;
         }
-        let own = self.own.as_ref().filter(|o| o.seen == Seen::Connected && o.at > report.at);
-        match own {
+        match self.reached().filter(|at| *at > report.at) {
             Some(_) if !demands_answer => None,
-            Some(own) if c.alone_since.is_some_and(|lost| own.at > lost) => {
+            Some(at) if c.alone_since.is_some_and(|lost| at > lost) => {
                 let reason = format!("check failed: {reason}; connected since");
-                Some(Verdict::new(CandidateState::Suspect, reason).at(own.at))
+                Some(Verdict::new(CandidateState::Suspect, reason).at(at))
             }
             _ => Some(Verdict::new(CandidateState::Down, format!("check failed: {reason}")).at(report.at)),
         }
@@ -224,19 +271,24 @@ impl Evidence {
 
     fn own_attempt(&self, c: &Circumstances) -> Option<Verdict> {
         let own = self.own.as_ref()?;
-        let verdict = match &own.seen {
-            Seen::Overtaken => Verdict::new(CandidateState::Suspect, "slow to connect"),
-            Seen::Failed(reason) => Verdict::new(failed_state(own.at, c), reason.as_str().to_owned()),
-            Seen::Connected | Seen::Answered | Seen::Unanswered(_) => return None,
+        let verdict = match &own.reach {
+            Reach::Connected => return None,
+            Reach::Overtaken => Verdict::new(CandidateState::Suspect, "slow to connect"),
+            Reach::Failed(reason) => Verdict::new(failed_state(own.at, c), reason.as_str().to_owned()),
         };
         Some(verdict.at(own.at))
+    }
+
+    /// That it has too much to do, for as long as it said.
+    fn overloaded(&self, c: &Circumstances) -> Option<Verdict> {
+        let overload = self.overload.filter(|overload| overload.until > c.now)?;
+        Some(Verdict::new(CandidateState::Suspect, "overloaded").at(overload.at))
     }
 
     /// Silence of its host's agent, unless this host reached the candidate itself not long ago.
     fn silence(&self, c: &Circumstances) -> Option<Verdict> {
         let report = self.report.as_ref().filter(|r| r.silent)?;
-        let recent = |o: &Own| o.seen == Seen::Connected && c.now.since(o.at) < c.ttl;
-        match self.own.as_ref().is_some_and(recent) {
+        match self.reached().is_some_and(|at| c.now.since(at) < c.ttl) {
             true => None,
             false => {
                 Some(Verdict::new(CandidateState::Suspect, "its host's agent fell silent").at(report.at))
@@ -245,7 +297,7 @@ impl Evidence {
     }
 
     fn nothing_against(&self) -> Verdict {
-        let reached = self.own.as_ref().is_some_and(|o| o.seen == Seen::Connected);
+        let reached = self.reached().is_some();
         let passing = self.report.as_ref().is_some_and(|r| r.health == Health::Passing);
         match reached || passing {
             true => Verdict::new(CandidateState::Live, ""),
@@ -254,11 +306,15 @@ impl Evidence {
     }
 }
 
-/// A failure that this host saw itself: down, and suspect once it is old and the next probe overdue.
+/// A failure that this host saw itself: down, and suspect once it is doubted.
 fn failed_state(seen: Monotonic, c: &Circumstances) -> CandidateState {
-    let old = c.now.since(seen) >= c.ttl;
-    let overdue = c.next_probe.is_none_or(|at| c.now >= at + PROBE_SLACK);
-    if old && overdue { CandidateState::Suspect } else { CandidateState::Down }
+    if c.now >= doubted_from(seen, c) { CandidateState::Suspect } else { CandidateState::Down }
+}
+
+/// From when on a failure is doubted that this host saw itself: it is old then, and the next probe overdue.
+fn doubted_from(seen: Monotonic, c: &Circumstances) -> Monotonic {
+    let old = seen + c.ttl;
+    c.next_probe.map_or(old, |at| old.max(at + PROBE_SLACK))
 }
 
 #[cfg(test)]
@@ -382,6 +438,24 @@ mod tests {
             e.saw(at(7), Seen::Overtaken, Duration::ZERO) && e.saw(at(8), Seen::Overtaken, Duration::ZERO)
         );
         assert!(e.saw(at(9), Seen::Connected, Duration::ZERO), "after a failure");
+    }
+
+    #[test]
+    fn one_that_is_overloaded_is_suspect_for_as_long_as_it_said_and_at_most_a_minute() {
+        for (said, counts) in [(5, 5), (60, 60), (86_400, 60)] {
+            let mut e = Evidence::default();
+            e.heard(at(0), false, Health::Passing);
+            assert!(e.saw(at(1), Seen::Overloaded(Duration::from_secs(said)), Duration::ZERO));
+            assert!(e.saw(at(1), Seen::Connected, Duration::ZERO));
+            assert_eq!(e.next_change(&circumstances(2)), Some(at(1 + counts)));
+            assert_eq!(
+                state(&e, &circumstances(counts)),
+                CandidateState::Suspect,
+                "a connect clears nothing"
+            );
+            assert_eq!(state(&e, &circumstances(1 + counts)), CandidateState::Live);
+            assert_eq!(e.next_change(&circumstances(1 + counts)), None);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod endpoint;
 pub mod event;
 pub mod evidence;
 mod hearsay;
+pub mod hedge;
 pub mod hierarchy;
 pub mod id;
 pub mod limits;

@@ -12,6 +12,7 @@ use crate::report::{Basis, CandidateReport, CandidateState, Chosen, Outcome, Rou
 use crate::time::Monotonic;
 use crate::view::View;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// How a host reaches managers of one type now. Immutable: a change makes a new one.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,9 @@ pub struct Target {
     pub name: HostName,
     /// Where it listens.
     pub endpoint: Endpoint,
+    /// How long it may be silent before the next target is tried beside it: as the policy says, else learned
+    /// from earlier connects.
+    pub hedge: Duration,
 }
 
 /// Why connections go to another manager than before.
@@ -111,9 +115,9 @@ impl Move {
 
 impl Target {
     /// Where `candidate` listens.
-    pub fn of(candidate: &Candidate) -> Self {
+    pub fn of(candidate: &Candidate, hedge: Duration) -> Self {
         let m = &candidate.manager;
-        Self { host: m.host, name: m.name.clone(), endpoint: m.endpoint.clone() }
+        Self { host: m.host, name: m.name.clone(), endpoint: m.endpoint.clone(), hedge }
     }
 }
 
@@ -127,8 +131,9 @@ impl Route {
         (self.chosen, self.outcome, self.since) != (other.chosen, other.outcome, other.since)
             || (&self.cause, &self.policy, &self.asker) != (&other.cause, &other.policy, &other.asker)
             || self.entries.len() != other.entries.len()
-            // The targets follow from these and the choice.
+            // The targets follow from these and the choice, but for their hedges.
             || !self.entries.iter().zip(&other.entries).all(same)
+            || !self.targets.iter().map(|t| t.hedge).eq(other.targets.iter().map(|t| t.hedge))
     }
 
     /// What tells apart two choices or two orders of candidates, in one process or in several: routes with the same
@@ -289,7 +294,7 @@ fn place_in_words(c: &Candidate) -> String {
 }
 
 /// A time ago, for people.
-fn ago(d: std::time::Duration) -> String {
+fn ago(d: Duration) -> String {
     match d.as_secs() {
         0 => "just now".into(),
         s @ 1..=119 => format!("{s} s ago"),

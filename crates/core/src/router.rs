@@ -4,7 +4,7 @@
 //! asks for, and calls again at the deadline it names.
 
 use crate::check::CheckKind;
-use crate::choice::{Choice, Memory, attempts, choose};
+use crate::choice::{Choice, Memory, Situation, attempts, choose};
 use crate::evidence::{Circumstances, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
@@ -58,6 +58,15 @@ pub enum Input {
         /// How long the attempt was under way.
         took: Duration,
     },
+    /// From now on connections to managers of this type are open, or none is. Counted are all that the host
+    /// knows of, whichever manager they lead to; only whether there are any matters, and only with
+    /// [`crate::policy::Failback::Dormant`].
+    Occupied {
+        /// The type.
+        ty: ManagerType,
+        /// Whether any is open.
+        occupied: bool,
+    },
     /// The deadline has come.
     Tick,
 }
@@ -101,6 +110,8 @@ struct TypeState {
     since: Since,
     published: Option<Arc<Route>>,
     next_change: Option<Monotonic>,
+    /// Whether connections are open.
+    occupied: bool,
     /// Whether something has happened that no decision has been made on yet.
     stale: bool,
 }
@@ -135,6 +146,7 @@ impl Router {
                 self.hearsay.hear_own(packages);
                 self.tell(now, [self.place.host]);
             }
+            Input::Occupied { ty, occupied } => self.occupy(&ty, occupied),
             Input::Session(true) => self.hold_alone_since(None),
             Input::Session(false) => self.hold_alone_since(self.alone_since.or(Some(now))),
             Input::Tick => self.types.values_mut().for_each(|state| state.stale = true),
@@ -144,6 +156,13 @@ impl Router {
     fn hold_alone_since(&mut self, alone_since: Option<Monotonic>) {
         self.alone_since = alone_since;
         self.types.values_mut().for_each(|state| state.stale = true);
+    }
+
+    fn occupy(&mut self, ty: &ManagerType, occupied: bool) {
+        if let Some(state) = self.types.get_mut(ty) {
+            state.stale |= state.occupied != occupied;
+            state.occupied = occupied;
+        }
     }
 
     /// The route for a type, once it has been asked for.
@@ -225,6 +244,7 @@ impl TypeState {
             since: Since::new(now),
             published: None,
             next_change: None,
+            occupied: false,
             stale: true,
         }
     }
@@ -281,7 +301,8 @@ impl TypeState {
     ) {
         self.stale = false;
         let states = self.states(now, alone_since);
-        let choice = choose(&self.order, &states, &mut self.memory, &place.name, now);
+        let situation = Situation { host: &place.name, now, occupied: self.occupied };
+        let choice = choose(&self.order, &states, &mut self.memory, &situation);
         self.plan_probes(now, place, &states, choice.chosen, ty, out);
         let judged = self.roster.iter().filter_map(|(manager, evidence)| {
             evidence.next_change(&self.circumstances(now, alone_since, manager.host))
@@ -341,10 +362,17 @@ impl TypeState {
         let timeout = probe.map_or(self.order.policy.connect_timeout, |check| check.timeout);
         let check = probe.map(|check| &check.kind).filter(|kind| kind.demands_answer());
         let due = self.probes.due(now, &place.name, &wanted);
-        for c in self.order.candidates.iter().filter(|c| due.contains(&c.manager.host)) {
-            let (ty, target, check) = (ty.clone(), Target::of(c), check.cloned());
+        for i in (0..self.places.len()).filter(|i| due.contains(&self.order.candidates[*i].manager.host)) {
+            let (ty, target, check) = (ty.clone(), self.target(i), check.cloned());
             out.push(Output::Probe { ty, target, timeout, check });
         }
+    }
+
+    /// Where the `i`th candidate listens, and how long it is waited for.
+    fn target(&self, i: usize) -> Target {
+        let learned = || self.roster.evidence(self.places[i]).hedge();
+        let hedge = self.order.policy.connect_hedge.unwrap_or_else(learned);
+        Target::of(&self.order.candidates[i], hedge)
     }
 
     fn route(
@@ -358,7 +386,7 @@ impl TypeState {
         let chosen = choice.chosen.map(|i| self.order.candidates[i].manager.host);
         self.since.update(now, chosen);
         let attempts = attempts(&states, choice.chosen);
-        let targets = attempts.iter().map(|&i| Target::of(&self.order.candidates[i])).collect();
+        let targets = attempts.iter().map(|&i| self.target(i)).collect();
         Route {
             asker: place.name.clone(),
             ty: ty.clone(),

@@ -3,7 +3,7 @@
 //! The console with a file, and the manager's online `route`, answer through this. It calls the same
 //! `order` and `choose` as an agent does, with a fresh memory.
 
-use crate::choice::{Choice, Memory, choose};
+use crate::choice::{Choice, Memory, Situation, choose};
 use crate::evidence::Verdict;
 use crate::id::{DomainId, HostId};
 use crate::name::{HostName, ManagerType, Text};
@@ -157,7 +157,7 @@ impl DomainRoutes<'_> {
     fn choose(&self, host: &Host, seats: &[Seat]) -> (Order, Choice) {
         let order = self.tiers.order(host.id, &self.of_type.managers, seats);
         let states: Vec<_> = seats.iter().map(|seat| self.verdict(seat)).collect();
-        let choice = choose(&order, &states, &mut Memory::default(), &host.name, Monotonic::default());
+        let choice = choose(&order, &states, &mut Memory::default(), &Situation::settled(&host.name));
         (order, choice)
     }
 

@@ -180,6 +180,7 @@ impl Inner {
 
     async fn relay(&self, caller: Caller, stream: TcpStream, target: &Target) {
         let open = self.backends.opened(target.host);
+        let _occupied = self.parts.routes.occupy(&self.ty);
         tokio::select! {
             biased;
             done = Relay::new(caller, stream, &self.pipes) => {

@@ -7,7 +7,7 @@ use crate::routes::{RouterInput, Routes};
 use crate::testing::{
     DEADLINE, eventually, host, manager, refusing, routes, service, silent_listener, snapshot, ty,
 };
-use echelon_core::policy::PolicySettings;
+use echelon_core::policy::{Failback, PolicySettings};
 use echelon_core::report::{CandidateState, Outcome};
 use echelon_core::view::Manager;
 use echelon_daemon::Tasks;
@@ -133,6 +133,28 @@ async fn a_silent_manager_is_overtaken_then_known_as_down_and_found_again_by_a_p
     setup.becomes(1, CandidateState::Live).await;
     let route = setup.routes.get(&ty()).unwrap();
     assert_eq!((route.outcome, route.targets[0].host), (Outcome::Home, host(1)));
+}
+
+#[tokio::test]
+async fn with_failback_dormant_connections_return_once_the_last_one_is_closed() {
+    let (mut silent, far) = (silent_listener(), service("far").await);
+    let settings = PolicySettings {
+        failback: Some(Failback::Dormant),
+        failback_hold: Some(Duration::ZERO),
+        failback_jitter: Some(Duration::ZERO),
+        ..defaults()
+    };
+    let setup = setup(&[manager(1, 0, silent.addr), manager(2, 1, far)], settings).await;
+    let mut open = setup.connect().await;
+    assert_eq!(say(&mut open, "hello").await, "far hello");
+    silent.speak();
+    setup.becomes(1, CandidateState::Live).await;
+    let chosen = || setup.routes.get(&ty()).unwrap().targets[0].host;
+    // Whatever the router was told before is behind it now.
+    setup.routes.answer().await;
+    assert_eq!((chosen(), say(&mut open, "again").await), (host(2), "far again".to_owned()));
+    drop(open);
+    eventually("connections return", || (chosen() == host(1)).then_some(())).await;
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ impl Contacts {
                 self.routes.saw(&ManagerType::registry(), host, seen, took);
             }
         };
-        match race(contacts.len(), HEDGE, attempt, saw).await {
+        match race(contacts.len(), |_| HEDGE, attempt, saw).await {
             Race::Won { stream, .. } => {
                 self.reached(&stream);
                 Ok(stream)

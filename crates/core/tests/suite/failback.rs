@@ -7,6 +7,7 @@ use echelon_core::evidence::Seen;
 use echelon_core::message::Health;
 use echelon_core::policy::{Failback, PolicySettings};
 use echelon_core::report::{CandidateState, Outcome};
+use echelon_core::router::Input;
 use std::time::Duration;
 
 const MICRO: Duration = Duration::from_micros(1);
@@ -31,6 +32,10 @@ fn with_policy(settings: PolicySettings) -> Rig {
     let mut world = reference_case();
     world.edit([set_policy("/", CC, settings)]);
     rig_of(world)
+}
+
+fn with_failback(failback: Failback) -> Rig {
+    with_policy(PolicySettings { failback: Some(failback), ..PolicySettings::default() })
 }
 
 #[test]
@@ -229,15 +234,65 @@ fn while_a_better_one_is_held_back_it_is_used_all_the_same_when_the_one_in_use_f
 
 #[test]
 fn failback_off_stays_until_the_one_in_use_fails() {
-    for failback in [Failback::Off, Failback::Dormant] {
-        let mut rig = with_policy(PolicySettings { failback: Some(failback), ..PolicySettings::default() });
-        rig.report("agent3", failing(true));
-        rig.report("agent3", Health::Passing);
-        rig.pass(secs(10_000));
-        assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Live));
-        rig.fail("agent1");
-        assert_eq!(rig.chosen(), "agent3");
-    }
+    let mut rig = with_failback(Failback::Off);
+    rig.report("agent3", failing(true));
+    rig.report("agent3", Health::Passing);
+    rig.pass(secs(10_000));
+    assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Live));
+    rig.fail("agent1");
+    assert_eq!(rig.chosen(), "agent3");
+}
+
+#[test]
+fn failback_dormant_waits_until_no_connection_is_open_and_for_hold_and_jitter() {
+    let mut rig = with_failback(Failback::Dormant);
+    let occupied = |rig: &mut Rig, occupied| rig.input(Input::Occupied { ty: ty(CC), occupied });
+    occupied(&mut rig, true);
+    rig.report("agent3", failing(true));
+    rig.report("agent3", Health::Passing);
+    rig.pass(secs(10_000));
+    assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Live));
+    occupied(&mut rig, false);
+    assert_eq!(rig.chosen(), "agent3", "the last connection is closed");
+    rig.report("agent3", failing(true));
+    rig.report("agent3", Health::Passing);
+    assert_eq!(rig.chosen(), "agent1");
+    occupied(&mut rig, true);
+    occupied(&mut rig, false);
+    assert_eq!(rig.chosen(), "agent1", "a moment without connections does not replace the hold");
+    assert_eq!(rig.until_it_changes(), HOLD + jitter("agent4"));
+    assert_eq!(rig.chosen(), "agent3");
+}
+
+#[test]
+fn an_overloaded_manager_is_passed_over_for_as_long_as_it_said() {
+    let mut rig = rig();
+    rig.saw("agent3", Seen::Overloaded(secs(20)));
+    assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Suspect));
+    assert_eq!(rig.route().cause.as_str(), "agent3: overloaded");
+    assert_eq!(rig.targets(), ["agent1", "framework-manager", "agent3"]);
+    assert_eq!((rig.until_it_changes(), rig.chosen()), (secs(20), "agent3"));
+}
+
+#[test]
+fn the_hedge_of_each_candidate_is_learned_and_a_policy_fixes_it() {
+    let connected = |rig: &mut Rig, host: &str, millis| {
+        let (host, took) = (rig.world.host_id(host), Duration::from_millis(millis));
+        rig.input(Input::Saw { ty: ty(CC), host, seen: Seen::Connected, took })
+    };
+    let hedges = |rig: &Rig| rig.route().targets.iter().map(|t| t.hedge.as_millis()).collect::<Vec<_>>();
+    let mut rig = rig();
+    assert_eq!(hedges(&rig), [50, 50, 50]);
+    assert_eq!(connected(&mut rig, "agent3", 20), 1);
+    assert_eq!(connected(&mut rig, "agent1", 1), 1);
+    assert_eq!(hedges(&rig), [80, 10, 50]);
+    assert_eq!(connected(&mut rig, "agent3", 21), 0, "hardly another one");
+    rig.edit([withdraw("agent1", CC), restore("agent1", CC)]);
+    rig.pass(secs(100));
+    assert_eq!(hedges(&rig), [80, 10, 50], "an edit is no reason to forget");
+    let fixed = PolicySettings { connect_hedge: Some(Duration::from_secs(1)), ..PolicySettings::default() };
+    rig.edit([set_policy("/", CC, fixed)]);
+    assert_eq!(hedges(&rig), [1000, 1000, 1000]);
 }
 
 #[test]

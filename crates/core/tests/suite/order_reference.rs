@@ -4,13 +4,12 @@
 use crate::support::*;
 use echelon_core::access::{Denial, Subject};
 use echelon_core::change::PackageSpec;
-use echelon_core::choice::{Memory, choose};
+use echelon_core::choice::{Memory, Situation, choose};
 use echelon_core::evidence::Verdict;
 use echelon_core::order::order;
 use echelon_core::policy::{PolicySettings, Walk};
 use echelon_core::report::{CandidateState, Down};
 use echelon_core::settled::{Room, Settled};
-use echelon_core::time::Monotonic;
 use echelon_core::view::{ViewChange, ViewRow};
 use proptest::prelude::*;
 
@@ -200,7 +199,7 @@ fn check_settled(world: &World, down: &[Down], most: usize) {
             () => CandidateState::Live,
         });
         let states: Vec<Verdict> = states.map(|state| Verdict::new(state, "")).collect();
-        let choice = choose(&order, &states, &mut Memory::default(), &host.name, Monotonic::default());
+        let choice = choose(&order, &states, &mut Memory::default(), &Situation::settled(&host.name));
         let mut room = Room::default();
         let domain = routes.of_domain(host.domain, most);
         let route = domain.route(host, &mut room);
