@@ -22,6 +22,9 @@ pub(crate) const RENEWAL: &str = "renewal-failing";
 /// The alarm of settings that were refused.
 pub(crate) const SETTINGS: &str = "settings-refused";
 
+/// The alarm of settings that are not in force.
+pub(crate) const PENDING: &str = "settings-pending";
+
 /// The alarm of an issuer near its end.
 const ISSUER: &str = "issuer-expiring";
 
@@ -93,6 +96,14 @@ pub(crate) fn settings_refused(why: &str) -> Notice {
         &message,
         "correct it, then send the manager SIGHUP: systemctl reload registry-manager",
     )
+}
+
+/// Settings that were read again wait for a restart.
+pub(crate) fn settings_pending(keys: &[&str]) -> Notice {
+    let keys = keys.join(", ");
+    let message = format!("settings are not in force: {keys} changed, which takes a restart");
+    let remedy = "systemctl restart registry-manager; or correct the settings file and reload";
+    Notice::warning(PENDING, &message, remedy)
 }
 
 /// Looks at the manager itself until it stops.

@@ -11,6 +11,7 @@ use echelon_core::row::Commit;
 use echelon_store::JournalReader;
 use std::path::Path;
 use std::sync::Arc;
+use tracing::debug;
 
 /// A reader of the journal, at some revision of it. Blocks on the disk, and delays no commit: it has a
 /// connection of its own.
@@ -30,13 +31,23 @@ impl History {
         Ok(Self { reader, past: Past::of(registry), next })
     }
 
-    /// Goes back to what comes after the revision `since`, but no further than `limit` commits.
+    /// Goes back to what comes after the revision `since`, but no further than `limit` commits, as long as it is
+    /// `wanted`.
     ///
     /// The names of then are found by undoing, one by one, what was renamed and removed since.
-    pub(crate) fn back_to(mut self, since: Option<u64>, limit: Option<u64>) -> Result<Self, Failure> {
+    pub(crate) fn back_to(
+        mut self,
+        since: Option<u64>,
+        limit: Option<u64>,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Self, Failure> {
         let least = self.next.saturating_sub(limit.unwrap_or(u64::MAX));
         let first = least.max(since.map_or(0, |since| since.saturating_add(1)));
         while self.next > first {
+            if !wanted() {
+                debug!(revision = self.next, "A reading of the history is given up: whoever asked is gone");
+                return Err(failure::nobody_listens());
+            }
             let part = self.reader.backwards(first, self.next - 1);
             let part = part.map_err(|e| failure::internal(&failure::in_full(&e)))?;
             let Some(oldest) = part.last() else { break };

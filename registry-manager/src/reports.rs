@@ -65,7 +65,8 @@ fn history(
 ) -> Result<(), Failure> {
     let registry = hub.registry();
     let head = registry.position().revision;
-    let mut history = History::from_now(&shared.journal, registry)?.back_to(since, limit)?;
+    let wanted = || !parts.to.is_closed();
+    let mut history = History::from_now(&shared.journal, registry)?.back_to(since, limit, wanted)?;
     loop {
         match history.part(head)?.as_slice() {
             [] => return Ok(()),

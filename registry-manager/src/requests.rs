@@ -198,7 +198,7 @@ impl Caller<'_> {
             }
             // These can be asked again, and take as long as the peer does.
             Request::Read if reads => self.unless_stopping(self.read(channel)).await,
-            Request::Query(query) if reads => self.unless_stopping(self.query(channel, query)).await,
+            Request::Query(query) if reads => self.unless_stopping(self.unless_gone(channel, query)).await,
             Request::Read | Request::Query(_) => {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
@@ -276,6 +276,16 @@ impl Caller<'_> {
         }
         let part = RowsPart { position, rows: Vec::new(), liveness: Vec::new(), last: true };
         respond(channel, &Response::Rows(part)).await
+    }
+
+    /// The answer to a question, for as long as somebody wants to hear it: work for one who is gone would keep
+    /// others waiting.
+    async fn unless_gone(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {
+        let gone = channel.sender.gone();
+        tokio::select! {
+            answered = self.query(channel, query) => answered,
+            gone = gone => Err(gone.into()),
+        }
     }
 
     async fn query(&self, channel: &mut Channel, query: Query) -> Result<(), RequestEnd> {

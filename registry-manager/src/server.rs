@@ -238,11 +238,18 @@ impl Manager {
         Pulse(Arc::clone(&self.shared))
     }
 
-    /// Raises an alarm of settings that were refused, with the reason, or clears it once they are taken.
-    pub fn note_settings(&self, refused: Option<&str>) {
-        match refused {
-            Some(why) => self.shared.alarms.raise(alarms::settings_refused(why)),
-            None => self.shared.alarms.clear(alarms::SETTINGS),
+    /// Raises the alarm of settings that were read again and refused, for this reason.
+    pub fn settings_refused(&self, why: &str) {
+        self.shared.alarms.raise(alarms::settings_refused(why));
+    }
+
+    /// Settings were read again and taken over, but for those of these keys, which wait for a restart: while there are
+    /// any, that is an alarm.
+    pub fn settings_taken(&self, waiting: &[&str]) {
+        self.shared.alarms.clear(alarms::SETTINGS);
+        match waiting {
+            [] => self.shared.alarms.clear(alarms::PENDING),
+            keys => self.shared.alarms.raise(alarms::settings_pending(keys)),
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Why an answer without an end has ended.
 #[derive(Debug)]
@@ -48,7 +49,14 @@ pub(crate) async fn history(
     let _place = shared.watchers.try_acquire().map_err(|_| failure::too_many_watchers(MAX_WATCHERS))?;
     let mut head = shared.hub.head();
     let (journal, registry) = (shared.journal.clone(), shared.hub.registry());
-    let begin = move || History::from_now(&journal, registry)?.back_to(since, limit);
+    let gone = CancellationToken::new();
+    let wanted = {
+        let gone = gone.clone();
+        move || !gone.is_cancelled()
+    };
+    // This future is dropped where the watcher is gone.
+    let _gone = gone.drop_guard();
+    let begin = move || History::from_now(&journal, registry)?.back_to(since, limit, wanted);
     let mut history = blocking(begin).await?;
     loop {
         let to = *head.borrow_and_update();

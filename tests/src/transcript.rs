@@ -229,8 +229,8 @@ impl Drop for Shell {
     }
 }
 
-/// Whether an answer is what is written.
-fn fits(wanted: &[String], answer: &[String]) -> bool {
+/// Whether the lines of an answer are what is written.
+pub fn fits(wanted: &[String], answer: &[String]) -> bool {
     match wanted.split_first() {
         None => answer.is_empty(),
         Some((first, rest)) if first.trim() == "…" => {

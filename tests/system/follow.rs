@@ -113,14 +113,16 @@ fn questions_that_make_no_sense_are_refused_at_once() {
 }
 
 /// A response that goes on.
-struct Stream {
+pub(crate) struct Stream {
     head: String,
     reader: BufReader<UnixStream>,
-    id: String,
+    /// Of the newest event: what it is called, and its id.
+    pub(crate) kind: String,
+    pub(crate) id: String,
 }
 
 impl Stream {
-    fn open(socket: &Path, path: &str) -> Self {
+    pub(crate) fn open(socket: &Path, path: &str) -> Self {
         let mut stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(AMPLE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -131,16 +133,18 @@ impl Stream {
                 assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
             }
         }
-        Self { head, reader, id: String::new() }
+        Self { head, reader, kind: String::new(), id: String::new() }
     }
 
     /// The data of the next event.
-    fn event(&mut self) -> Value {
+    pub(crate) fn event(&mut self) -> Value {
         loop {
             let mut line = String::new();
             assert!(self.reader.read_line(&mut line).unwrap() > 0, "the stream ended");
             // Between the lines of events stand those of the chunks.
-            if let Some(id) = line.strip_prefix("id:") {
+            if let Some(kind) = line.strip_prefix("event:") {
+                self.kind = kind.trim().to_owned();
+            } else if let Some(id) = line.strip_prefix("id:") {
                 self.id = id.trim().to_owned();
             } else if let Some(data) = line.strip_prefix("data:") {
                 return serde_json::from_str(data).unwrap_or_else(|e| panic!("{e}: {data}"));

@@ -1,7 +1,14 @@
 //! What was edited, by whom, when and from where; and that it can be told later, and as it happens.
 
-use echelon_tests::{Follower, Manager, Sandbox};
+use echelon_client::{ManagerClient, new_request_id};
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::id::HostId;
+use echelon_core::message::Query;
+use echelon_core::report::HistoryReport;
+use echelon_tests::{DEADLINE, Follower, Manager, Sandbox};
 use serde_json::Value;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 fn changed<'a>(edit: &'a Value, kind: &str) -> &'a Value {
     let list = edit["changed"].as_array().unwrap();
@@ -96,4 +103,50 @@ fn a_large_edit_is_one_object() {
     let names = changed.iter().filter(|object| object["kind"] == "host");
     assert_eq!(names.count(), 3000);
     assert!(edit.get("more").is_none(), "that is between manager and console");
+}
+
+/// A history of several parts: commits of a megabyte each.
+async fn make_long(client: &ManagerClient) {
+    for commit in 0..8 {
+        let host = |n: usize| Change::AddHost {
+            id: HostId(new_request_id().0),
+            name: format!("h{commit}-{n}-{}", "x".repeat(220)).parse().unwrap(),
+            domain: "/".parse().unwrap(),
+            address: None,
+        };
+        let changes = (0..4000).map(host).collect();
+        let set = ChangeSet { request: new_request_id(), if_revision: None, allow_shrink: false, changes };
+        client.edit(set, false).await.unwrap();
+    }
+}
+
+/// Only so many read the history at once: one whose reader is gone before the first answer gives its turn back, and
+/// does not go on to the end.
+#[test]
+fn a_reading_ends_with_whoever_asked_for_it() {
+    let sandbox = Sandbox::new();
+    let manager = Manager::running(&sandbox);
+    let log = sandbox.logs().join("manager.err");
+    let given_up = || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        said.matches("A reading of the history is given up").count()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = manager.client().await;
+        make_long(&client).await;
+        for follow in [false, true] {
+            let before = given_up();
+            let begin = Instant::now();
+            while given_up() == before {
+                assert!(begin.elapsed() < DEADLINE, "a reading goes on for nobody, follow: {follow}");
+                let asked =
+                    client.query::<HistoryReport>(Query::History { since: None, limit: None, follow });
+                // Long enough for the question to arrive, and too short for the answer to one like this.
+                let _ = timeout(Duration::from_millis(20), asked).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    });
+    assert_eq!(manager.console().objects("history --limit 1").len(), 1);
 }

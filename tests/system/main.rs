@@ -21,6 +21,7 @@ mod follow;
 mod garbage;
 mod history;
 mod hosts;
+mod lab_shapes;
 mod metrics;
 mod outside;
 mod registry_down;

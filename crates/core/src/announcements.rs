@@ -22,6 +22,10 @@ pub struct Announcements {
 pub struct Said {
     /// See [`Announcement::number`].
     pub number: RequestId,
+    /// The number under which it was made, where it has been given another since. Not kept on disk: those who know it
+    /// by that wait in the process that made it.
+    #[serde(skip)]
+    pub first: Option<RequestId>,
     /// See [`Announcement::word`].
     pub word: HostWord,
     /// When it was made, by the host's clock.
@@ -47,9 +51,9 @@ pub enum Stage {
 /// What has become of something that a host says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Saying {
-    /// It is the newest announcement now.
+    /// It is the newest announcement now, known by this number.
     New(RequestId),
-    /// The newest announcement says the same already: it is this one.
+    /// The newest announcement says the same already: it is the one known by this number, see [`Said::known_as`].
     Same(RequestId),
     /// There is nothing left to say: the registry has it so already, or was never told otherwise.
     Idle,
@@ -106,7 +110,9 @@ impl Announcements {
         }
         let (recorded, said) = (place.package(ty), self.packages.get(ty));
         match said {
-            Some(said) if said.word == word && said.holds(recorded) => return Ok(Saying::Same(said.number)),
+            Some(said) if said.word == word && said.holds(recorded) => {
+                return Ok(Saying::Same(said.known_as()));
+            }
             None if self.packages.len() >= MAX_PACKAGES_PER_HOST => return Err(SayError::TooMany),
             _ => {}
         }
@@ -123,7 +129,8 @@ impl Announcements {
         }
         let recorded = recorded.and_then(|p| p.host_side).map(|side| side.number);
         let number = next_number(fresh, recorded.max(said.map(|said| said.number)));
-        self.packages.insert(ty.clone(), Said { number, word, since: now, stage: Stage::Kept });
+        let said = Said { number, first: None, word, since: now, stage: Stage::Kept };
+        self.packages.insert(ty.clone(), said);
         Ok(Saying::New(number))
     }
 
@@ -138,7 +145,7 @@ impl Announcements {
         let said = self.packages.get_mut(ty).filter(|said| said.is_pending())?;
         let old = said.number.made_at().is_none_or(|made| made < now - REQUEST_TTL / 2);
         if said.stage == Stage::Kept && old {
-            said.number = next_number(fresh, Some(said.number));
+            said.take_number(next_number(fresh, Some(said.number)));
         }
         said.stage = Stage::Offered;
         Some(Announcement { number: said.number, ty: ty.clone(), word: said.word.clone() })
@@ -155,7 +162,8 @@ impl Announcements {
     /// old one was carried out.
     pub fn renumber(&mut self, ty: &ManagerType, number: RequestId, fresh: RequestId) {
         if let Some(said) = self.packages.get_mut(ty).filter(|said| said.number == number) {
-            (said.number, said.stage) = (fresh, Stage::Kept);
+            said.take_number(fresh);
+            said.stage = Stage::Kept;
         }
     }
 
@@ -208,6 +216,16 @@ impl Said {
     /// Whether the registry has not confirmed it.
     pub fn is_pending(&self) -> bool {
         matches!(self.stage, Stage::Kept | Stage::Offered)
+    }
+
+    /// The number by which whoever made it knows it: the same however often it is given another.
+    pub fn known_as(&self) -> RequestId {
+        self.first.unwrap_or(self.number)
+    }
+
+    fn take_number(&mut self, fresh: RequestId) {
+        self.first = Some(self.known_as());
+        self.number = fresh;
     }
 
     /// Whether it still counts: it is on its way, or the registry has recorded what it says and nobody has

@@ -3,7 +3,7 @@
 use crate::connection::{CloseReason, Inner};
 use crate::limits::{MAX_BATCH, MAX_FRAME, MAX_UPFRONT};
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -155,6 +155,19 @@ impl FrameSender {
     pub async fn finish(&mut self) -> Result<(), SendError> {
         self.flush().await?;
         self.stream.finish().map_err(|_| SendError::Finished)
+    }
+
+    /// Comes once the peer reads no more of this channel, or the connection is gone, and says which; never once all
+    /// was sent and finished here. Waiting for it holds up nothing.
+    pub fn gone(&self) -> impl Future<Output = SendError> + Send + 'static {
+        let (stopped, connection) = (self.stream.stopped(), Arc::clone(&self.connection));
+        async move {
+            match stopped.await {
+                Ok(Some(code)) => SendError::Stopped { code: code_of(code) },
+                Err(StoppedError::ConnectionLost(lost)) => SendError::Closed(connection.close_reason(&lost)),
+                Ok(None) | Err(StoppedError::ZeroRttRejected) => std::future::pending().await,
+            }
+        }
     }
 
     /// Gives the channel up: what was not yet delivered is dropped, and the peer is told `code`.

@@ -47,6 +47,7 @@ pub(crate) struct Shown {
 /// Why an announcement was not taken in.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Answered {
+    /// Which one, by the number that it is known by.
     pub(crate) number: RequestId,
     pub(crate) why: Failure,
 }
@@ -127,7 +128,7 @@ impl Announcer {
         Ok(saying)
     }
 
-    /// What has become of an announcement, as soon as that is known, or after `patience`.
+    /// What has become of the announcement known by this number, as soon as that is known, or after `patience`.
     pub(crate) async fn outcome(&self, ty: &ManagerType, number: RequestId, patience: Duration) -> Outcome {
         let mut shown = self.shown();
         let known = async {
@@ -189,9 +190,11 @@ impl Announcer {
         done
     }
 
-    /// Notes why an announcement was not taken in.
+    /// Notes why an announcement was not taken in, which has this number now.
     pub(super) fn note(&self, ty: &ManagerType, number: RequestId, why: Failure) {
         self.0.show(|shown| {
+            let said = shown.said.get(ty).filter(|said| said.number == number);
+            let number = said.map_or(number, Said::known_as);
             shown.answers.insert(ty.clone(), Answered { number, why });
         });
     }
@@ -212,8 +215,8 @@ impl Inner {
 impl Shown {
     fn outcome(&self, ty: &ManagerType, number: RequestId) -> Outcome {
         match self.said.get(ty) {
-            Some(said) if said.number == number && said.is_pending() => Outcome::Pending,
-            Some(said) if said.number == number => Outcome::Committed,
+            Some(said) if said.known_as() == number && said.is_pending() => Outcome::Pending,
+            Some(said) if said.known_as() == number => Outcome::Committed,
             _ => match self.answers.get(ty).filter(|answered| answered.number == number) {
                 Some(answered) => Outcome::Refused(answered.why.clone()),
                 None => Outcome::Replaced,
@@ -224,7 +227,7 @@ impl Shown {
     /// What the registry has not confirmed of a type, and what was said of it last.
     pub(crate) fn pending(&self, ty: &ManagerType) -> Option<(&Said, Option<&Failure>)> {
         let said = self.said.get(ty).filter(|said| said.is_pending())?;
-        let answered = self.answers.get(ty).filter(|answered| answered.number == said.number);
+        let answered = self.answers.get(ty).filter(|answered| answered.number == said.known_as());
         Some((said, answered.map(|answered| &answered.why)))
     }
 }

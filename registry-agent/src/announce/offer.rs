@@ -175,7 +175,11 @@ fn again(tries: u32, share: f64) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::announce::announcer::Outcome;
+    use crate::testing::{place, routes, snapshot, ty};
     use echelon_core::announce::AnnouncedSpec;
+    use echelon_core::announcements::Saying;
+    use echelon_core::view::Place;
 
     fn failure(error: &str, class: FailureClass) -> Failure {
         let (message, place, remedy) = Default::default();
@@ -198,6 +202,34 @@ mod tests {
             assert_eq!(of(error, class, true), Verdict::Forget, "{error}");
         }
         assert_eq!(of("request-from-future", Failed, false), Verdict::Renumber);
+    }
+
+    /// Whoever announced something waits for it under the number that it was made with.
+    #[tokio::test]
+    async fn one_that_takes_another_number_is_the_same_to_those_who_made_it() {
+        let (directory, (routes, _tasks)) =
+            (tempfile::tempdir().unwrap(), routes(snapshot(1, &[], Default::default())).await);
+        let announcer = Announcer::open(directory.path(), routes).unwrap();
+        let place = Place { allow_types: [ty()].into(), ..place(vec![]) };
+        announcer.see(Some(&place), None).await;
+        let Saying::New(made) = announcer.say(ty(), HostWord::Runs(AnnouncedSpec::default())).await.unwrap()
+        else {
+            panic!("it is the first");
+        };
+        let offered =
+            async || announcer.update(|said| said.offer(&ty(), fresh(), unix_now())).await.unwrap().unwrap();
+        let ahead = failure("request-from-future", FailureClass::Failed);
+        let first = announcer.failed(offered().await, ahead.clone()).await.unwrap();
+        let second = announcer.failed(offered().await, ahead.clone()).await.unwrap();
+        assert!(made != first && first != second);
+        let outcome = async || announcer.outcome(&ty(), made, Duration::ZERO).await;
+        assert_eq!(outcome().await, Outcome::Pending);
+        let shown = announcer.shown().borrow().clone();
+        let (said, why) = shown.pending(&ty()).unwrap();
+        assert_eq!((said.number, why), (second, Some(&ahead)));
+        let given_up = failure("type-not-allowed", FailureClass::NotAllowed);
+        assert_eq!(announcer.failed(offered().await, given_up.clone()).await, None);
+        assert_eq!(outcome().await, Outcome::Refused(given_up));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use registry_manager::Manager;
 use registry_manager::config::{self, Config, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// Arguments of `run`.
 #[derive(Args)]
@@ -66,18 +66,24 @@ async fn serve(args: &RunArgs, log: &Log, config: &Config) -> anyhow::Result<Exi
 /// Reads the settings again. A bad file changes nothing.
 fn reload(args: &RunArgs, log: &Log, running: &Config, manager: &Manager) {
     match take_again(args, log, running, manager) {
-        Ok(()) => {
-            manager.note_settings(None);
+        Ok(waiting) => {
+            manager.settings_taken(&waiting);
             info!("The settings file was read again");
         }
         Err(error) => {
-            manager.note_settings(Some(&format!("{error:#}")));
+            manager.settings_refused(&format!("{error:#}"));
             error!("The settings file cannot be used, and the old settings stay in force: {error:#}")
         }
     }
 }
 
-fn take_again(args: &RunArgs, log: &Log, running: &Config, manager: &Manager) -> anyhow::Result<()> {
+/// Gives the keys that changed and wait for a restart.
+fn take_again(
+    args: &RunArgs,
+    log: &Log,
+    running: &Config,
+    manager: &Manager,
+) -> anyhow::Result<Vec<&'static str>> {
     let file = args.file()?;
     let config = args.resolve(&running.state, &file)?;
     let other_format = log.reload(&file.log)?;
@@ -87,10 +93,7 @@ fn take_again(args: &RunArgs, log: &Log, running: &Config, manager: &Manager) ->
         ("http", config.http != running.http),
         ("log.format", other_format),
     ];
-    for (key, _) in moved.iter().filter(|(_, moved)| *moved) {
-        warn!("The settings file has another {key} than is in force; restart the manager to use it");
-    }
-    Ok(())
+    Ok(moved.into_iter().filter_map(|(key, moved)| moved.then_some(key)).collect())
 }
 
 impl RunArgs {

@@ -52,6 +52,22 @@ async fn frames_arrive_whole_in_order_both_ways() {
     assert_eq!(a.sender.send(&Bytes::new()).await, Err(SendError::Finished));
 }
 
+/// Whoever works on a long answer learns at once that nobody waits for it any more.
+#[tokio::test]
+async fn the_end_of_the_other_side_is_noticed_without_sending() {
+    let (a, b, (ours, theirs), _endpoints) = pair().await;
+    let gone = a.sender.gone();
+    tokio::pin!(gone);
+    let early = tokio::time::timeout(A_MOMENT, &mut gone).await;
+    assert!(early.is_err(), "the peer is there: {early:?}");
+    drop(b);
+    assert!(matches!(within(gone).await, SendError::Stopped { .. }));
+    let (a, _b) = channel(&ours, &theirs).await;
+    let gone = a.sender.gone();
+    theirs.close(7, "enough");
+    assert!(matches!(within(gone).await, SendError::Closed(_)));
+}
+
 #[tokio::test]
 async fn a_frame_of_8_mib_passes() {
     let (mut a, mut b, ..) = pair().await;
