@@ -34,6 +34,14 @@ pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStrea
     }
 }
 
+/// [`tcp`] without a limit, for whoever has one of his own.
+///
+/// # Errors
+/// Says why, for people.
+pub(crate) async fn tcp_at_leisure(endpoint: &Endpoint) -> Result<TcpStream, Text> {
+    connect(endpoint).await
+}
+
 /// The addresses of an endpoint. A name is resolved anew each time.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Background probes: so that no caller is the one to find out that a manager is back.
 
-use crate::check::ask;
+use crate::check::{ask, is_too_long};
 use crate::connect;
 use crate::metrics::Metrics;
 use crate::registry::ManagerProbe;
@@ -57,11 +57,13 @@ impl Prober {
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn("probe", async move {
             let began = Instant::now();
-            if let Some(seen) = inner.look(&ty, &target, timeout, check.as_ref()).await {
+            let seen = inner.look(&ty, &target, timeout, check.as_ref()).await;
+            // First, so that the next one may begin as soon as the router knows of this one.
+            inner.leave(&key);
+            if let Some(seen) = seen {
                 inner.metrics.count_probe(&seen);
                 inner.routes.saw(&ty, target.host, seen, began.elapsed());
             }
-            inner.leave(&key);
         });
     }
 }
@@ -81,8 +83,10 @@ impl Inner {
             return self.registry.as_ref()?.probe(target).await;
         }
         if let Some(kind) = check {
+            let began = Instant::now();
             let asked = ask(kind, &target.endpoint, timeout).await;
-            return Some(asked.map_or_else(Seen::Unanswered, |()| Seen::Answered));
+            let busy = asked.is_err() && is_too_long(began.elapsed(), timeout);
+            return (!busy).then(|| asked.map_or_else(Seen::Unanswered, |()| Seen::Answered));
         }
         Some(match connect::tcp(&target.endpoint, timeout).await {
             Ok(_) => Seen::Connected,

@@ -6,6 +6,30 @@ use echelon_tests::{Agent, Manager, Process, Sandbox, TYPE, Topology, wait_for};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A server that answers each line a little later.
+const SLOW_SERVER: &str = r#"
+import socketserver, sys, time
+class Slow(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.rfile.readline()
+        time.sleep(0.1)
+        self.wfile.write(b"pong\n")
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+host, port = sys.argv[1].rsplit(":", 1)
+Server((host, int(port)), Slow).serve_forever()
+"#;
+
+/// For how long all cores are busy.
+const BUSY: Duration = Duration::from_secs(4);
+
+/// For how long a host is frozen, and how often: in half of these a check is under way.
+const FROZEN: Duration = Duration::from_secs(1);
+const FREEZES: usize = 4;
 
 /// A gRPC server with the health service of its library. It serves nothing while a file exists.
 const GRPC_SERVER: &str = r#"
@@ -43,12 +67,23 @@ impl<'a> Scene<'a> {
         settings: &str,
         program: impl Fn(SocketAddr) -> Command,
     ) -> Self {
+        Self::set_under("", sandbox, check, settings, program)
+    }
+
+    /// With these keys of the root's policy besides.
+    fn set_under(
+        policy: &str,
+        sandbox: &'a Sandbox,
+        check: &str,
+        settings: &str,
+        program: impl Fn(SocketAddr) -> Command,
+    ) -> Self {
         let registry = Manager::running(sandbox);
         let (mut near, mut caller) =
             (Agent::new(sandbox, "near").with_settings(settings), Agent::new(sandbox, "caller"));
         let hub = sandbox.address();
         let topology = Topology::new()
-            .policy("failback_hold = \"1s\"\nfailback_jitter = \"0s\"")
+            .policy(&format!("failback_hold = \"1s\"\nfailback_jitter = \"0s\"\n{policy}"))
             .manager("hub", "/", hub)
             .checked("near", "/x", near.address(), check)
             .host("caller", "/x", caller.address());
@@ -82,6 +117,17 @@ impl<'a> Scene<'a> {
             told.then_some(()).ok_or_else(|| near.clone())
         });
     }
+}
+
+/// Keeps all cores busy as long as it is held, at the lowest priority, as batch work does.
+fn burners(sandbox: &Sandbox) -> Vec<Process> {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let burner = |i: usize| {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19", "sh", "-c", "while :; do :; done"]);
+        Process::spawn(&format!("burner{i}"), command, &sandbox.logs())
+    };
+    (0..2 * cores).map(burner).collect()
 }
 
 fn python(script: &str, arguments: &[&str]) -> Command {
@@ -163,4 +209,65 @@ fn a_command_of_the_host_decides_in_place_of_the_registrys_check() {
     scene.wait_left("the disk is full");
     std::fs::remove_file(&ill).unwrap();
     scene.wait_passing();
+}
+
+/// Where no check of its host demands an answer, the users of a manager find out that it hangs: the policy `probe` has
+/// them ask the one in use, too. A machine that is busy is no reason to leave anybody.
+#[test]
+fn users_find_out_that_the_manager_in_use_hangs_and_nobody_is_left_because_of_a_busy_machine() {
+    if !have("users_find_out_that_the_manager_in_use_hangs", "python3", &["-c", "import http.server"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let policy = "probe = { http = \"/\" }";
+    let mut scene = Scene::set_under(policy, &sandbox, "http = \"/\"", "", http_server);
+    let busy = burners(&sandbox);
+    sleep(BUSY);
+    drop(busy);
+    assert!(!scene.caller.process().log().contains("Rerouted"), "the caller left its manager");
+    assert!(!scene.near.process().log().contains("failed its check"), "the check failed");
+
+    // Nobody is left who would tell the caller.
+    scene.near.terminate();
+    scene.process.signal(Signal::STOP);
+    scene.wait_left("probe failed: no answer within 500ms");
+    scene.process.signal(Signal::CONT);
+    scene.caller.wait_served_by(TYPE, "near");
+}
+
+/// When a whole host was frozen, as a virtual machine is that moves, its agent comes to before its manager does. That
+/// it got no answer meanwhile proves nothing, and a single miss would be enough here.
+#[test]
+fn time_in_which_an_agent_did_not_run_is_no_miss_of_the_manager_that_it_checks() {
+    if !have("time_in_which_an_agent_did_not_run_is_no_miss", "python3", &["-c", "import socketserver"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let check =
+        "send = \"ping\\n\", expect = \"pong\", interval = \"100ms\", timeout = \"500ms\", misses = 1";
+    let server = |at: SocketAddr| python(SLOW_SERVER, &[&at.to_string()]);
+    let mut scene = Scene::set(&sandbox, check, "", server);
+    for _ in 0..FREEZES {
+        scene.near.process().signal(Signal::STOP);
+        scene.process.signal(Signal::STOP);
+        sleep(FROZEN);
+        scene.near.process().signal(Signal::CONT);
+        sleep(FROZEN / 20);
+        scene.process.signal(Signal::CONT);
+        // Until it has made another check.
+        let made = |scene: &Scene<'_>| passed(&scene.near);
+        let before = made(&scene);
+        wait_for("another check", || (made(&scene) > before).then_some(()).ok_or(before));
+    }
+    assert!(!scene.near.process().log().contains("failed its check"), "the check failed");
+    scene.process.signal(Signal::STOP);
+    scene.wait_left("no answer within 500ms");
+}
+
+/// How many checks of its packages have passed.
+fn passed(agent: &Agent<'_>) -> u64 {
+    let metrics = agent.get("/metrics").unwrap().body;
+    let passed = |line: &&str| line.starts_with("echelon_agent_checks_total") && line.contains("passed");
+    let line = metrics.lines().find(passed).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }

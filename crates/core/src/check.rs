@@ -134,11 +134,27 @@ impl Check {
     /// A check that demands an answer is asked for by someone who wants a hang noticed soon: 500 ms,
     /// 500 ms, 2 misses.
     pub fn of(kind: CheckKind) -> Self {
-        let (interval, timeout) = match kind.demands_answer() {
-            true => (Duration::from_millis(500), Duration::from_millis(500)),
-            false => (Duration::from_secs(2), Duration::from_secs(1)),
+        let interval = match kind.demands_answer() {
+            true => Duration::from_millis(500),
+            false => Duration::from_secs(2),
+        };
+        Self::every(interval, kind)
+    }
+
+    /// The check of this kind at this interval, with its default timeout and misses. Whoever wants an answer more
+    /// often than every 500 ms wants it as soon, too.
+    pub fn every(interval: Duration, kind: CheckKind) -> Self {
+        let timeout = match kind.demands_answer() {
+            true => interval.min(Duration::from_millis(500)),
+            false => Duration::from_secs(1),
         };
         Self { kind, interval, timeout, misses: 2 }
+    }
+
+    /// Time from a miss to the next check, both counted from their beginnings, as long as no verdict has been reached:
+    /// as soon as the answer was due, so that misses cost their timeouts and not as many intervals.
+    pub fn after_miss(interval: Duration, timeout: Duration) -> Duration {
+        interval.min(timeout)
     }
 
     /// Refuses times and counts outside their ranges.

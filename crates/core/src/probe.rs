@@ -20,7 +20,20 @@ pub struct Probes(BTreeMap<HostId, Probe>);
 struct Probe {
     at: Monotonic,
     made: u32,
-    from: Option<Monotonic>,
+    pace: Pace,
+    /// How many in a row got no answer.
+    misses: u32,
+}
+
+/// How often a candidate is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// After 1 s, then ever more seldom, up to 30 s.
+    BackingOff,
+    /// The same, but first at this time.
+    From(Monotonic),
+    /// At this interval.
+    Every(Duration),
 }
 
 /// A candidate that is to be probed.
@@ -28,25 +41,23 @@ struct Probe {
 pub struct Wanted {
     /// The manager's host.
     pub host: HostId,
-    /// When the first probe is to start, where that does not follow from a failure.
-    pub from: Option<Monotonic>,
+    /// How often.
+    pub pace: Pace,
 }
 
 impl Probes {
-    /// Keeps probes for exactly the `wanted` candidates and says which of them are to be probed now. The
-    /// time between two probes doubles from 1 s to 30 s and is jittered by up to a quarter either way,
-    /// differently for each host.
+    /// Keeps probes for exactly the `wanted` candidates and says which of them are to be probed now. Times are
+    /// jittered by up to a quarter either way, differently for each host, so that a thousand users of one manager
+    /// do not ask it at once.
     pub fn due(&mut self, now: Monotonic, host: &HostName, wanted: &[Wanted]) -> Vec<HostId> {
         let mut before = std::mem::take(&mut self.0);
         let mut due = Vec::new();
-        for Wanted { host: id, from } in wanted {
-            let first = || from.unwrap_or_else(|| now + jittered(FIRST, host, *id, 0));
-            let known = before.remove(id).filter(|p| p.from == *from);
-            let mut probe = known.unwrap_or_else(|| Probe { at: first(), made: 0, from: *from });
+        for Wanted { host: id, pace } in wanted {
+            let known = before.remove(id).filter(|p| p.pace == *pace);
+            let mut probe = known.unwrap_or_else(|| Probe::begin(now, host, *id, *pace));
             if probe.at <= now {
                 probe.made = probe.made.saturating_add(1);
-                let wait = FIRST.saturating_mul(1 << probe.made.min(5)).min(LONGEST);
-                probe.at = now + jittered(wait, host, *id, probe.made);
+                probe.at = now + jittered(probe.wait(), host, *id, probe.made);
                 due.push(*id);
             }
             self.0.insert(*id, probe);
@@ -71,7 +82,45 @@ impl Probes {
 
     /// Probes a candidate at once and starts its doubling anew.
     pub fn hurry(&mut self, host: HostId, now: Monotonic) {
-        self.0.insert(host, Probe { at: now, made: 0, from: None });
+        self.0.insert(host, Probe { at: now, made: 0, pace: Pace::BackingOff, misses: 0 });
+    }
+
+    /// Takes in that a probe got no answer. Says whether that is one miss among as many as are `allowed`, which proves
+    /// nothing yet; then the candidate is probed again at `again`.
+    pub fn missed(&mut self, host: HostId, allowed: u32, again: Monotonic) -> bool {
+        let Some(probe) = self.0.get_mut(&host) else { return false };
+        probe.misses = probe.misses.saturating_add(1);
+        let mere = probe.misses < allowed;
+        if mere {
+            probe.at = again;
+        }
+        mere
+    }
+
+    /// Takes in that a probe was answered.
+    pub fn answered(&mut self, host: HostId) {
+        if let Some(probe) = self.0.get_mut(&host) {
+            probe.misses = 0;
+        }
+    }
+}
+
+impl Probe {
+    fn begin(now: Monotonic, host: &HostName, candidate: HostId, pace: Pace) -> Self {
+        let at = match pace {
+            Pace::BackingOff => now + jittered(FIRST, host, candidate, 0),
+            Pace::From(at) => at,
+            Pace::Every(interval) => now + jittered(interval, host, candidate, 0),
+        };
+        Self { at, made: 0, pace, misses: 0 }
+    }
+
+    /// Time to the next probe, jitter apart.
+    fn wait(&self) -> Duration {
+        match self.pace {
+            Pace::Every(interval) => interval,
+            Pace::BackingOff | Pace::From(_) => FIRST.saturating_mul(1 << self.made.min(5)).min(LONGEST),
+        }
     }
 }
 
@@ -90,7 +139,7 @@ mod tests {
     fn probes_back_off_to_half_a_minute_and_stop_when_nobody_wants_them() {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let (mut probes, mut now, mut gaps) = (Probes::default(), Monotonic(0), Vec::new());
-        let wanted = [Wanted { host: id, from: None }];
+        let wanted = [Wanted { host: id, pace: Pace::BackingOff }];
         assert_eq!(probes.due(now, &host, &wanted), []);
         for _ in 0..10 {
             let next = probes.next().unwrap();
@@ -111,12 +160,32 @@ mod tests {
     fn a_time_to_begin_at_counts_until_another_one_is_given() {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let mut probes = Probes::default();
-        let mut due = |now, from| probes.due(Monotonic(now), &host, &[Wanted { host: id, from }]);
-        let from = |at| Some(Monotonic(at));
+        let mut due = |now, pace| probes.due(Monotonic(now), &host, &[Wanted { host: id, pace }]);
+        let from = |at| Pace::From(Monotonic(at));
         assert_eq!(due(0, from(100)), []);
         assert_eq!(due(100, from(100)), [id]);
         assert_eq!(due(101, from(100)), [], "the next one follows from the first");
         assert_eq!(due(200, from(200)), [id]);
-        assert_eq!(due(201, None), []);
+        assert_eq!(due(201, Pace::BackingOff), []);
+    }
+
+    #[test]
+    fn what_is_in_use_is_probed_at_its_interval_and_a_miss_is_looked_into_at_once() {
+        let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
+        let wanted = [Wanted { host: id, pace: Pace::Every(Duration::from_secs(1)) }];
+        let (mut probes, mut now) = (Probes::default(), Monotonic(0));
+        assert_eq!(probes.due(now, &host, &wanted), []);
+        for _ in 0..20 {
+            let next = probes.next().unwrap();
+            assert!((0.75..=1.25).contains(&next.since(now).as_secs_f64()), "{next:?} after {now:?}");
+            now = next;
+            assert_eq!(probes.due(now, &host, &wanted), [id]);
+        }
+        assert!(probes.missed(id, 2, now) && probes.due(now, &host, &wanted) == [id]);
+        probes.answered(id);
+        assert!(probes.missed(id, 2, now), "an answer makes up for a miss");
+        assert!(!probes.missed(id, 2, now) && !probes.missed(id, 2, now), "two in a row are enough");
+        assert!(probes.next().unwrap() <= now, "the second look is still due");
+        assert!(!probes.missed(HostId(uuid::Uuid::from_u128(2)), 2, now), "of what is not probed all counts");
     }
 }

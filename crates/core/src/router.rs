@@ -3,9 +3,9 @@
 //! A deterministic state machine. Its shell hands it the time and what happened, carries out what it
 //! asks for, and calls again at the deadline it names.
 
-use crate::check::CheckKind;
+use crate::check::{Check, CheckKind};
 use crate::choice::{Choice, Memory, Situation, attempts, choose};
-use crate::evidence::{Circumstances, Seen, Verdict};
+use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
 use crate::limits::MAX_WANTED_TYPES;
@@ -13,7 +13,7 @@ use crate::message::{Health, LivenessEntry, Using};
 use crate::name::{ManagerType, Text};
 use crate::order::{Candidate, Order};
 use crate::policy::Effective;
-use crate::probe::{Probes, Wanted};
+use crate::probe::{Pace, Probes, Wanted};
 use crate::report::CandidateState;
 use crate::roster::Roster;
 use crate::route::{Entry, Route, Since, Target};
@@ -229,6 +229,10 @@ impl Router {
     fn saw(&mut self, now: Monotonic, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
         let Some(state) = self.types.get_mut(ty) else { return };
         let Some(at) = state.roster.find(host) else { return };
+        if state.is_mere_miss(now, at, &seen, took) {
+            state.stale = true;
+            return;
+        }
         state.stale |= state.roster.evidence_mut(at).saw(now, seen, took);
     }
 }
@@ -330,10 +334,35 @@ impl TypeState {
         self.order.candidates.iter().zip(&self.places).map(state).collect()
     }
 
+    /// Whether a probe of the manager at this place of the roster got no answer for the first time, or not as often
+    /// in a row as it takes to fail. A manager that this host holds failed already needs no more misses.
+    fn is_mere_miss(&mut self, now: Monotonic, at: usize, seen: &Seen, took: Duration) -> bool {
+        let host = self.roster.managers()[at].host;
+        match seen {
+            Seen::Answered => self.probes.answered(host),
+            Seen::Unanswered(_) if !self.roster.evidence(at).own_failure() => {
+                if let Some(check) = self.sentinel() {
+                    let (misses, wait) = (check.misses, Check::after_miss(check.interval, check.timeout));
+                    return self.probes.missed(host, misses, now + wait.saturating_sub(took));
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// The check by which this host watches what it uses: that of the policy `probe`, where it demands an answer. One
+    /// that only connects would say no more than each caller's own connection.
+    fn sentinel(&self) -> Option<&Check> {
+        self.order.policy.probe.as_ref().filter(|check| check.kind.demands_answer())
+    }
+
     /// Every candidate that is better than the chosen one, or that this host saw fail, and is not live, is
     /// probed in the background, so that no caller is the probe. One in use or better that only an own
     /// connection keeps live is probed again before that grows old: else a manager on a host whose agent is
-    /// gone would be left and returned to for ever.
+    /// gone would be left and returned to for ever. Where the policy `probe` demands an answer, the one in use and
+    /// those that this host would return to are probed at its interval: so a manager that hangs is found by its
+    /// users.
     fn plan_probes(
         &mut self,
         now: Monotonic,
@@ -343,27 +372,32 @@ impl TypeState {
         ty: &ManagerType,
         out: &mut Vec<Output>,
     ) {
-        let wanted = |(i, c): (usize, &Candidate)| {
-            let (host, evidence) = (c.manager.host, self.roster.evidence(self.places[i]));
-            match states[i].state {
-                CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down => {
-                    let better = chosen.is_none_or(|chosen| i < chosen);
-                    (better || evidence.own_failure()).then_some(Wanted { host, from: None })
-                }
-                CandidateState::Live if chosen.is_some_and(|chosen| i <= chosen) => {
-                    let connected = evidence.lives_by_own_connection()?;
-                    Some(Wanted { host, from: Some(connected + self.order.policy.evidence_ttl / 2) })
-                }
-                _ => None,
+        let sentinel = self.sentinel();
+        let pace = |i: usize, evidence: &Evidence| match states[i].state {
+            state if watched(i, state, chosen) && sentinel.is_some() => {
+                sentinel.map(|check| Pace::Every(check.interval))
             }
+            CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down => {
+                let better = chosen.is_none_or(|chosen| i < chosen);
+                (better || evidence.own_failure()).then_some(Pace::BackingOff)
+            }
+            CandidateState::Live if chosen.is_some_and(|chosen| i <= chosen) => {
+                let connected = evidence.lives_by_own_connection()?;
+                Some(Pace::From(connected + self.order.policy.evidence_ttl / 2))
+            }
+            _ => None,
+        };
+        let wanted = |(i, c): (usize, &Candidate)| {
+            let pace = pace(i, self.roster.evidence(self.places[i]))?;
+            Some(Wanted { host: c.manager.host, pace })
         };
         let wanted: Vec<_> = self.order.candidates.iter().enumerate().filter_map(wanted).collect();
-        let probe = self.order.policy.probe.as_ref();
-        let timeout = probe.map_or(self.order.policy.connect_timeout, |check| check.timeout);
-        let check = probe.map(|check| &check.kind).filter(|kind| kind.demands_answer());
+        let timeout = self.order.policy.probe.as_ref().map(|check| check.timeout);
+        let timeout = timeout.unwrap_or(self.order.policy.connect_timeout);
+        let check = sentinel.map(|check| check.kind.clone());
         let due = self.probes.due(now, &place.name, &wanted);
         for i in (0..self.places.len()).filter(|i| due.contains(&self.order.candidates[*i].manager.host)) {
-            let (ty, target, check) = (ty.clone(), self.target(i), check.cloned());
+            let (ty, target, check) = (ty.clone(), self.target(i), check.clone());
             out.push(Output::Probe { ty, target, timeout, check });
         }
     }
@@ -399,4 +433,9 @@ impl TypeState {
             policy: self.order.policy.clone(),
         }
     }
+}
+
+/// Whether a sentinel watches the candidate at `i`: the one in use whatever its state, and better ones that are live.
+fn watched(i: usize, state: CandidateState, chosen: Option<usize>) -> bool {
+    chosen == Some(i) || (state == CandidateState::Live && chosen.is_some_and(|chosen| i < chosen))
 }

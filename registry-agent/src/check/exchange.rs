@@ -4,7 +4,6 @@ use crate::connect;
 use echelon_core::check::CheckText;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{Text, quoted};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Most bytes of an answer that are looked through: what is expected stands near its beginning.
@@ -14,13 +13,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 const CHUNK: usize = 2048;
 
 /// Connects, sends, and waits for what is expected.
-pub(super) async fn exchange(
-    endpoint: &Endpoint,
-    limit: Duration,
-    send: &CheckText,
-    expect: &CheckText,
-) -> Result<(), Text> {
-    let mut stream = connect::tcp(endpoint, limit).await?;
+pub(super) async fn exchange(endpoint: &Endpoint, send: &CheckText, expect: &CheckText) -> Result<(), Text> {
+    let mut stream = connect::tcp_at_leisure(endpoint).await?;
     let broken = |e: std::io::Error| Text::lossy(&format!("the connection broke: {e}"));
     stream.write_all(send.as_str().as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
@@ -45,6 +39,7 @@ mod tests {
     use super::*;
     use crate::check::run::ask as run;
     use echelon_core::check::CheckKind;
+    use std::time::Duration;
     use tokio::io::AsyncBufReadExt;
     use tokio::net::TcpListener;
 

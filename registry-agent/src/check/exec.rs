@@ -1,5 +1,6 @@
 //! A check by a command from this host's own settings.
 
+use crate::check::patience::within;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{ManagerType, Text};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -9,7 +10,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 /// Bytes of output that are kept: the first line is a reason, which is cut far below. The rest is read and
 /// dropped, so that no command hangs on a full pipe.
@@ -35,11 +35,11 @@ pub(super) async fn run(
 ) -> Result<(), Text> {
     let cannot = |error: io::Error| Text::lossy(&format!("the check cannot be run: {error}"));
     let mut running = Running::start(command, ty, endpoint).map_err(cannot)?;
-    match timeout(limit, running.end()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(reason(&running.output, status)),
-        Ok(Err(error)) => Err(cannot(error)),
-        Err(_) => Err(Text::lossy(&format!("the check did not end within {limit:?} and was killed"))),
+    match within(limit, running.end()).await {
+        Some(Ok(status)) if status.success() => Ok(()),
+        Some(Ok(status)) => Err(reason(&running.output, status)),
+        Some(Err(error)) => Err(cannot(error)),
+        None => Err(Text::lossy(&format!("the check did not end within {limit:?} and was killed"))),
     }
 }
 

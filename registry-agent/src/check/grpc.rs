@@ -50,7 +50,7 @@ pub(super) async fn check(
     limit: Duration,
     service: Option<&ServiceName>,
 ) -> Result<(), Text> {
-    let stream = connect::tcp(endpoint, limit).await?;
+    let stream = connect::tcp_at_leisure(endpoint).await?;
     let mut settings = Builder::new();
     settings.enable_push(false).max_header_list_size(MAX_HEADERS);
     let (server, connection) = settings.handshake::<_, Bytes>(stream).await.map_err(broken)?;

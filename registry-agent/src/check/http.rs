@@ -10,7 +10,6 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
 
 /// Most bytes of an answer's head that are held: far more than a health endpoint has to say.
 const MAX_HEAD: usize = 16 * 1024;
@@ -28,7 +27,6 @@ const USER_AGENT: &str = concat!("echelon-check/", env!("CARGO_PKG_VERSION"));
 /// Says why the check failed, for people.
 pub(super) async fn get(
     endpoint: &Endpoint,
-    limit: Duration,
     path: &UrlPath,
     wanted: Option<HttpStatus>,
     host: Option<&HttpHost>,
@@ -41,7 +39,7 @@ pub(super) async fn get(
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| Text::lossy(&format!("this cannot be asked for: {e}")))?;
-    let stream = connect::tcp(endpoint, limit).await?;
+    let stream = connect::tcp_at_leisure(endpoint).await?;
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
     let (mut server, connection) = handshake.await.map_err(broken)?;
     let answer = async {

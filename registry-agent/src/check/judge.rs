@@ -1,6 +1,7 @@
 //! What a row of checks comes to.
 
 use crate::check::host_check::HostCheck;
+use crate::check::patience::{is_too_late, is_too_long};
 use echelon_core::message::Health;
 use echelon_core::name::Text;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use std::time::Duration;
 pub(crate) struct Judge {
     misses_allowed: u32,
     demands_answer: bool,
-    interval: Duration,
     timeout: Duration,
     misses: u32,
 }
@@ -31,10 +31,14 @@ impl Judge {
         Self {
             misses_allowed: check.misses.max(1),
             demands_answer: check.demands_answer(),
-            interval: check.interval,
             timeout: check.timeout,
             misses: 0,
         }
+    }
+
+    /// Whether checks have failed, yet not enough in a row for a verdict.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        (1..self.misses_allowed).contains(&self.misses)
     }
 
     /// The package's health after this check; none where it says nothing new: a first miss, or a failure
@@ -47,8 +51,7 @@ impl Judge {
             }
             Err(reason) => reason,
         };
-        let busy = made.late > self.interval || made.took > self.timeout.saturating_add(self.interval);
-        if busy {
+        if is_too_late(made.late, self.timeout) || is_too_long(made.took, self.timeout) {
             return None;
         }
         self.misses = self.misses.saturating_add(1);
@@ -89,9 +92,9 @@ mod tests {
     fn a_busy_machine_concludes_nothing_but_a_pass_is_a_pass() {
         let check = Check { misses: 1, ..Check::default() };
         let mut judge = Judge::new(&check.clone().into());
-        let late = check.interval + MS;
+        let late = check.timeout / 4 + MS;
         assert_eq!(judge.conclude(Made { late, ..made(false) }), None);
-        let took = check.interval + check.timeout + MS;
+        let took = check.timeout * 3 + MS;
         assert_eq!(judge.conclude(Made { took, ..made(false) }), None);
         assert_eq!(judge.conclude(Made { late, ..made(true) }), Some(Health::Passing));
         assert!(is_failing(judge.conclude(made(false))));

@@ -2,13 +2,13 @@
 
 use crate::check::exchange::exchange;
 use crate::check::host_check::{HostCheck, What};
+use crate::check::patience::within;
 use crate::check::{exec, grpc, http};
 use crate::connect;
 use echelon_core::check::CheckKind;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{ManagerType, Text};
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Checks the package of type `ty` that listens at `endpoint`, within the check's timeout.
 ///
@@ -21,21 +21,16 @@ pub(super) async fn run(check: &HostCheck, ty: &ManagerType, endpoint: &Endpoint
     }
 }
 
-/// Asks whoever listens at `endpoint`, within `limit`.
+/// Asks whoever listens at `endpoint`, within `limit` of time in which this process runs.
 pub(crate) async fn ask(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) -> Result<(), Text> {
-    match timeout(limit, make(kind, endpoint, limit)).await {
-        Ok(result) => result,
-        Err(_) => Err(no_answer(limit)),
-    }
+    within(limit, make(kind, endpoint, limit)).await.unwrap_or_else(|| Err(no_answer(limit)))
 }
 
 async fn make(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) -> Result<(), Text> {
     match kind {
-        CheckKind::Connect => connect::tcp(endpoint, limit).await.map(drop),
-        CheckKind::Exchange { send, expect } => exchange(endpoint, limit, send, expect).await,
-        CheckKind::Http { path, status, host } => {
-            http::get(endpoint, limit, path, *status, host.as_ref()).await
-        }
+        CheckKind::Connect => connect::tcp_at_leisure(endpoint).await.map(drop),
+        CheckKind::Exchange { send, expect } => exchange(endpoint, send, expect).await,
+        CheckKind::Http { path, status, host } => http::get(endpoint, path, *status, host.as_ref()).await,
         CheckKind::Grpc { service } => grpc::check(endpoint, limit, service.as_ref()).await,
     }
 }

@@ -5,6 +5,7 @@ use crate::check::judge::{Judge, Made};
 use crate::check::run::run;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
+use echelon_core::check::Check;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::limits::MAX_PACKAGES_PER_HOST;
 use echelon_core::message::Health;
@@ -212,8 +213,12 @@ async fn check_for_ever(
         {
             return;
         }
+        let next = match judge.is_in_doubt() && check.demands_answer() {
+            true => Check::after_miss(check.interval, check.timeout),
+            false => check.interval,
+        };
         // Checks that were missed are not made up for.
-        due = Instant::now().max(due + check.interval);
+        due = Instant::now().max(due + next);
     }
 }
 

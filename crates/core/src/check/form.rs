@@ -119,9 +119,10 @@ impl CheckForm {
 
     /// The keys of a check without those that are the default of its kind.
     pub fn shortest(check: &Check) -> Self {
-        let (all, default) = (Self::of(check), Check::of(check.kind.clone()));
+        let (all, usual) = (Self::of(check), Check::of(check.kind.clone()).interval);
+        let default = Check::every(check.interval, check.kind.clone());
         Self {
-            interval: all.interval.filter(|i| *i != default.interval),
+            interval: all.interval.filter(|i| *i != usual),
             timeout: all.timeout.filter(|t| *t != default.timeout),
             misses: all.misses.filter(|m| *m != default.misses),
             ..all
@@ -134,12 +135,14 @@ impl CheckForm {
     /// [`CheckFault`].
     pub fn check(self) -> Result<Check, CheckFault> {
         let (interval, timeout, misses) = (self.interval, self.timeout, self.misses);
-        let default = Check::of(self.kind()?);
+        let default = match (interval, self.kind()?) {
+            (Some(interval), kind) => Check::every(interval, kind),
+            (None, kind) => Check::of(kind),
+        };
         let check = Check {
-            interval: interval.unwrap_or(default.interval),
             timeout: timeout.unwrap_or(default.timeout),
             misses: misses.unwrap_or(default.misses),
-            kind: default.kind,
+            ..default
         };
         check.validate()?;
         Ok(check)
@@ -252,6 +255,9 @@ mod tests {
             (r#"{"tcp":true,"interval":"5s"}"#, "connect", (5000, 1000, 2)),
             (r#"{"expect":"+OK"}"#, "exchange", (500, 500, 2)),
             (r#"{"http":"/healthz","timeout":"1s"}"#, "http", (500, 1000, 2)),
+            (r#"{"http":"/","interval":"50ms"}"#, "http", (50, 50, 2)),
+            (r#"{"http":"/","interval":"50ms","timeout":"500ms"}"#, "http", (50, 500, 2)),
+            (r#"{"http":"/","interval":"5s"}"#, "http", (5000, 500, 2)),
             (r#"{"http":"/","status":204,"host":"a.b:1"}"#, "http", (500, 500, 2)),
             (r#"{"grpc":true,"misses":1}"#, "grpc", (500, 500, 1)),
             (r#"{"grpc":"acme.Control"}"#, "grpc", (500, 500, 2)),
