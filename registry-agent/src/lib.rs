@@ -50,6 +50,7 @@ mod direct;
 mod doors;
 mod enrol;
 mod forward;
+mod history;
 mod latch;
 mod listen;
 mod metrics;

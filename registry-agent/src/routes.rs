@@ -1,6 +1,7 @@
 //! The routes as everybody in the process reads them.
 
 use crate::clock::Clock;
+use crate::history::History;
 use crate::occupancy::{Occupancies, Occupancy};
 use arc_swap::ArcSwap;
 use echelon_core::announce::Announcement;
@@ -77,6 +78,7 @@ struct Inner {
     inputs: mpsc::Sender<RouterInput>,
     dropped: AtomicU64,
     moves: Mutex<Moves>,
+    history: History,
     occupancies: Occupancies,
 }
 
@@ -102,6 +104,7 @@ impl Routes {
             inputs,
             dropped: AtomicU64::new(0),
             moves: Mutex::default(),
+            history: History::new(),
             occupancies: Occupancies::default(),
         };
         (Self(Arc::new(inner)), queue)
@@ -213,6 +216,11 @@ impl Routes {
         self.0.moves.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Where routes have led since the start.
+    pub(crate) fn history(&self) -> &History {
+        &self.0.history
+    }
+
     /// Hands something to the router; waits while its queue is full. Nothing happens once it has ended.
     pub(crate) async fn send(&self, input: RouterInput) {
         // The router ends only with the agent, which then has no use for it.
@@ -236,7 +244,7 @@ impl Routes {
             return;
         }
         let mut shown = Shown::clone(&self.0.shown.load());
-        self.count_moves(&shown, &routes);
+        self.note_moves(&shown, &routes);
         if !routes.is_empty() {
             Arc::make_mut(&mut shown.table).extend(routes.into_iter().map(|r| (r.ty.clone(), r)));
         }
@@ -245,9 +253,10 @@ impl Routes {
         self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    fn count_moves(&self, before: &Shown, routes: &[Arc<Route>]) {
+    fn note_moves(&self, before: &Shown, routes: &[Arc<Route>]) {
         let mut moves = self.0.moves.lock().unwrap_or_else(PoisonError::into_inner);
         for route in routes {
+            self.0.history.note(before.table.get(&route.ty).map(Arc::as_ref), route);
             let Some(cause) = before.table.get(&route.ty).and_then(|old| route.moved_from(old)) else {
                 continue;
             };

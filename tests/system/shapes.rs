@@ -99,6 +99,9 @@ fn every_shape_is_as_its_file_says() {
     stream(&scene, &compared);
 
     scene_changes(&scene, &watch);
+    // From nobody at first, and from `hub` back to `near`.
+    let history = scene.caller.get(&format!("/v1/history/{TYPE}")).unwrap().json();
+    compared.one("agent-history", history);
     compared.all("event", &watch.printed());
     assert_eq!(watch.interrupt(), Some(0));
     packages(&mut scene, &compared);

@@ -4,7 +4,7 @@ use crate::handover::Handover;
 use crate::watch::Watch;
 use bytes::Bytes;
 use echelon_core::name::ManagerType;
-use echelon_core::report::{Chosen, RouteReport};
+use echelon_core::report::{Chosen, RouteHistory, RouteReport};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
@@ -146,6 +146,15 @@ impl LocalAgent {
     /// See [`AgentError`].
     pub async fn route(&self, ty: &ManagerType) -> Result<RouteReport, AgentError> {
         self.read_route(ty, &format!("/v1/routes/{ty}"), CALL_TIMEOUT).await
+    }
+
+    /// Where the route for a type has led since the agent started, the newest last. Asking for it has the route kept
+    /// up to date from then on.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn history(&self, ty: &ManagerType) -> Result<RouteHistory, AgentError> {
+        self.read_route(ty, &format!("/v1/history/{ty}"), CALL_TIMEOUT).await
     }
 
     /// The manager of a type that this host uses now.

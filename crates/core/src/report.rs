@@ -422,6 +422,39 @@ impl UsingReport {
     }
 }
 
+/// Where the route of a host for one type has led, since its agent started.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RouteHistory {
+    /// The host.
+    pub host: HostName,
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: ManagerType,
+    /// When the agent started, RFC 3339: what was before is forgotten.
+    pub since: String,
+    /// What happened, the newest last.
+    pub history: Vec<RouteMove>,
+}
+
+/// That a route led to another manager from then on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RouteMove {
+    /// When, RFC 3339, by the host's clock.
+    pub at: String,
+    /// Who was used before; none where nobody was.
+    pub from: Option<HostName>,
+    /// Who is used from then on; none where nobody can be.
+    pub to: Option<HostName>,
+    /// Where that one listens.
+    pub endpoint: Option<Endpoint>,
+    /// The kind of choice.
+    pub outcome: Outcome,
+    /// Why the route led elsewhere, as the names of [`crate::route::Move`].
+    pub cause: String,
+    /// Why it is not home, for people; empty where it is.
+    pub reason: String,
+}
+
 /// A committed edit.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct HistoryReport {

@@ -5,16 +5,16 @@ use crate::api::follow::{Followers, TooMany};
 use crate::api::problem::problem;
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;
-use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use echelon_core::duration;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::name::{ManagerType, quoted};
-use echelon_core::report::{CandidateReport, Outcome, RouteReport};
+use echelon_core::report::{CandidateReport, Outcome, RouteHistory, RouteReport};
 use echelon_core::route::Route;
 use futures::stream::unfold;
 use serde::Serialize;
@@ -48,12 +48,11 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
     followers: Followers,
     stop: CancellationToken,
 ) -> Router<S> {
-    Router::new().route("/v1/routes", get(all)).route("/v1/routes/{type}", get(one)).with_state(Api {
-        agent,
-        followers,
-        candidates: Candidates::default(),
-        stop,
-    })
+    let router = Router::new()
+        .route("/v1/routes", get(all))
+        .route("/v1/routes/{type}", get(one))
+        .route("/v1/history/{type}", get(history));
+    router.with_state(Api { agent, followers, candidates: Candidates::default(), stop })
 }
 
 #[derive(Clone)]
@@ -121,6 +120,27 @@ async fn one(State(api): State<Api>, Path(text): Path<String>, query: Query<Pair
             Err(full) => full.into_response(),
         },
     }
+}
+
+/// Where the route for one type has led since the agent started. Asking for it has the route kept up to date from then
+/// on, as asking for the route has.
+async fn history(State(api): State<Api>, Path(text): Path<String>, query: Query<Pairs>) -> Response {
+    if let Some((name, _)) = query.first() {
+        let message = format!("{} is not known: a history has no options", quoted(name));
+        return problem(StatusCode::BAD_REQUEST, "bad-query", &message);
+    }
+    let Ok(ty) = text.parse::<ManagerType>() else { return Missing::Unknown(text).into_response() };
+    let host = match api.current(&ty).await {
+        Ok(current) => current.route.asker.clone(),
+        Err(missing) => match api.agent.routes.get(&ty) {
+            // Its managers are gone, but not what happened to it.
+            Some(route) => route.asker.clone(),
+            None => return missing.into_response(),
+        },
+    };
+    let history = api.agent.routes.history();
+    let (since, history) = (history.since().to_string(), history.of(&ty));
+    Json(RouteHistory { host, ty, since, history }).into_response()
 }
 
 /// What was asked for besides the type.
