@@ -152,11 +152,11 @@ impl Stream {
         }
     }
 
-    fn until(&mut self, is: impl Fn(&Value) -> bool) {
+    pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) {
         while !is(&self.event()) {}
     }
 
-    fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.reader.read_to_string(&mut rest).unwrap();
         rest

@@ -134,6 +134,7 @@ fn metrics_their_description_and_what_is_built_on_them_agree() {
     let at = |metric: &str, more: &str| value(&agent, &of_type(metric, more));
     assert!(at("echelon_agent_route_changes_total", ",cause=\"down\"") >= 1.0);
     assert!(at("echelon_agent_not_home_seconds", "") > 0.0);
+    assert_eq!(at("echelon_agent_candidates_passed_over", ",reason=\"down\""), 1.0);
     assert_eq!(at("echelon_agent_connections_total", ",outcome=\"failed\""), 1.0);
     assert!(at("echelon_agent_connections_total", ",outcome=\"served\"") >= 2.0);
     assert!(at("echelon_agent_connect_duration_seconds_count", ",outcome=\"connected\"") >= 3.0);
@@ -148,6 +149,7 @@ fn metrics_their_description_and_what_is_built_on_them_agree() {
     assert_eq!(value(&manager, "echelon_manager_edit_duration_seconds_count"), committed);
     assert_eq!(value(&manager, "echelon_manager_revision"), committed);
     assert!(value(&manager, &of_type("echelon_manager_not_home_seconds_max", "")) > 0.0);
+    assert_eq!(value(&manager, &of_type("echelon_manager_hosts_not_home", "")), 1.0);
     assert_eq!(
         value(&manager, &of_type("echelon_manager_managers", ",state=\"unknown\"")),
         1.0,

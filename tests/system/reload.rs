@@ -1,6 +1,7 @@
 //! Settings that are read again, on SIGHUP, while an agent serves its callers.
 
 use crate::failover::Scene;
+use crate::follow::Stream;
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Manager, Sandbox, Stub, TYPE, Topology, caller, wait_for};
 use rustix::process::Signal;
@@ -125,6 +126,29 @@ fn listeners_of_the_api_come_and_go_and_one_whose_place_is_taken_is_named() {
     reload(&mut scene.caller, "");
     wait_for("the place to be free", || TcpStream::connect(free).map_or(Ok(()), Err));
     assert_eq!(scene.caller.get("/healthz").unwrap().status, 200);
+}
+
+/// Who follows at a listener that is closed is let go: a stream would hold it open for ever.
+#[test]
+fn a_stream_of_routes_ends_with_its_listener() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let (stays, goes) = (scene.caller.api(), sandbox.path("second").join("agent.sock"));
+    std::fs::create_dir(goes.parent().unwrap()).unwrap();
+    let apis = format!("api = [\"unix:{}\", \"unix:{}\"]\n", stays.display(), goes.display());
+    reload(&mut scene.caller, &apis);
+    wait_for("the second listener", || echelon_tests::http::get_unix(&goes, "/healthz").map(drop));
+    let path = format!("/v1/routes?stream&type={TYPE}");
+    let (mut kept, mut ended) = (Stream::open(&stays, &path), Stream::open(&goes, &path));
+    for stream in [&mut kept, &mut ended] {
+        assert_eq!(stream.event()["chosen"]["host"], "near");
+    }
+    reload(&mut scene.caller, "");
+    assert!(!ended.rest().contains("data:"), "it ends in good order");
+    // The other one goes on.
+    scene.near.kill();
+    let _ = scene.caller.call(TYPE);
+    kept.until(|event| event["chosen"]["host"] == "hub");
 }
 
 #[test]
