@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than any change takes on a machine under load.
 const AMPLE: Duration = Duration::from_secs(90);
@@ -157,8 +157,14 @@ impl Stream {
     }
 
     pub(crate) fn rest(&mut self) -> String {
-        let mut rest = String::new();
-        self.reader.read_to_string(&mut rest).unwrap();
-        rest
+        let (mut rest, mut part, begin) = (Vec::new(), [0; 4096], Instant::now());
+        loop {
+            match self.reader.read(&mut part).unwrap() {
+                0 => return String::from_utf8(rest).unwrap(),
+                read => rest.extend_from_slice(&part[..read]),
+            }
+            // Signs of life alone would keep a stream going for ever.
+            assert!(begin.elapsed() < AMPLE, "it goes on");
+        }
     }
 }
