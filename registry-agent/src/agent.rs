@@ -9,6 +9,7 @@ use crate::connector::Connector;
 use crate::dialer::Parts;
 use crate::doors::Doors;
 use crate::forward::{self, Forwarder};
+use crate::http::HttpForwarder;
 use crate::listen::{BindError, Forward, Listen};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
@@ -55,6 +56,8 @@ pub struct AgentConfig {
     pub api_writers: ApiWriters,
     /// Its forwarders.
     pub forwards: Vec<Forward>,
+    /// Its forwarders for HTTP, which lead each request to the nearest manager.
+    pub http_forwards: Vec<Forward>,
     /// Whether programs are handed connections directly, on `direct.sock` beside each unix socket of the API.
     pub direct: bool,
     /// How its host's own packages are checked, where that is not as the registry says.
@@ -86,6 +89,7 @@ impl AgentConfig {
             api: Vec::new(),
             api_writers: ApiWriters::default(),
             forwards: Vec::new(),
+            http_forwards: Vec::new(),
             direct: true,
             checks: HostChecks::new(),
             forward_threads: 0,
@@ -215,6 +219,12 @@ impl Handle {
     pub fn forwards(&self) -> Vec<Forward> {
         let forward = |f: &Forwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
         self.subject.doors.forwarders().iter().map(forward).collect()
+    }
+
+    /// The forwarders for HTTP, with the ports that were given for 0.
+    pub fn http_forwards(&self) -> Vec<Forward> {
+        let forward = |f: &HttpForwarder| Forward { ty: f.ty().clone(), listen: f.at().clone() };
+        self.subject.doors.http_forwarders().iter().map(forward).collect()
     }
 
     /// Where callers of this type connect; none without such a forwarder.

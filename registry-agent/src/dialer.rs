@@ -7,9 +7,11 @@ use crate::reports::Reports;
 use crate::routes::{Routes, WantError};
 use echelon_core::evidence::Seen;
 use echelon_core::hedge::UNKNOWN_HEDGE;
+use echelon_core::id::HostId;
 use echelon_core::name::{ManagerType, Text};
 use echelon_core::route::{Route, Target};
 use echelon_daemon::Tasks;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +82,29 @@ impl Dialer {
             Some(route) if route.targets.is_empty() => unserved(route.cause.clone()),
             Some(route) => self.race(&route, except).await,
         }
+    }
+
+    /// [`Self::dial`], but nobody on these hosts is tried either.
+    pub(crate) async fn dial_past(
+        &self,
+        except: Option<SocketAddr>,
+        passed_over: &BTreeSet<HostId>,
+    ) -> Result<(TcpStream, Target), DialError> {
+        let route = match self.parts.routes.get(&self.ty) {
+            Some(route) if !passed_over.is_empty() => route,
+            _ => return self.dial(except).await,
+        };
+        let mut rest = Route::clone(&route);
+        rest.targets.retain(|target| !passed_over.contains(&target.host));
+        if rest.targets.is_empty() {
+            return Err(DialError::Unserved(Text::lossy("nobody is left to try")));
+        }
+        self.race(&Arc::new(rest), except).await
+    }
+
+    /// Reports what was seen of a manager after the connect.
+    pub(crate) fn report(&self, host: HostId, seen: Seen, took: Duration) {
+        self.reports.saw(host, seen, took);
     }
 
     async fn race(

@@ -6,6 +6,7 @@ use crate::connector::Connector;
 use crate::dialer::Parts;
 use crate::direct::Direct;
 use crate::forward::{self, Crew, Forwarder};
+use crate::http::HttpForwarder;
 use crate::latch::Latch;
 use crate::listen::{BindError, Forward, Listen, Listener};
 use crate::status::Subject;
@@ -29,6 +30,7 @@ pub(crate) struct Doors {
 #[derive(Clone, Default)]
 struct Open {
     forwarders: Vec<(Forward, Forwarder)>,
+    https: Vec<(Forward, HttpForwarder)>,
     directs: Vec<(PathBuf, Arc<Direct>)>,
     apis: Vec<(Listen, Api)>,
 }
@@ -50,6 +52,11 @@ impl Doors {
     /// The open forwarders.
     pub(crate) fn forwarders(&self) -> Vec<Forwarder> {
         self.open.load().forwarders.iter().map(|(_, forwarder)| forwarder.clone()).collect()
+    }
+
+    /// The open forwarders for HTTP.
+    pub(crate) fn http_forwarders(&self) -> Vec<HttpForwarder> {
+        self.open.load().https.iter().map(|(_, forwarder)| forwarder.clone()).collect()
     }
 
     /// The open direct sockets.
@@ -76,6 +83,12 @@ impl Doors {
             if !has(&open.forwarders, forward) {
                 let started = Forwarder::start(forward, self.parts.clone(), self.crew()).await;
                 take(&mut open.forwarders, forward, started, &mut failed);
+            }
+        }
+        for forward in &config.http_forwards {
+            if !has(&open.https, forward) {
+                let started = HttpForwarder::start(forward, self.parts.clone(), self.crew()).await;
+                take(&mut open.https, forward, started, &mut failed);
             }
         }
         for path in &directs {
@@ -114,6 +127,12 @@ impl Open {
             self.forwarders.extract_if(.., |(asked, _)| !config.forwards.contains(asked))
         {
             info!(forward = %asked, "Closing a forwarder; connections through it are drained");
+            forwarder.close().await;
+        }
+        for (asked, forwarder) in
+            self.https.extract_if(.., |(asked, _)| !config.http_forwards.contains(asked))
+        {
+            info!(forward_http = %asked, "Closing a forwarder for HTTP; requests under way are drained");
             forwarder.close().await;
         }
         for (path, direct) in self.directs.extract_if(.., |(path, _)| !directs.contains(path)) {

@@ -9,6 +9,7 @@ mod relay;
 mod tests;
 mod throttle;
 
+pub(crate) use backends::Backends;
 pub(crate) use crew::{Crew, crew, default_threads};
 pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;

@@ -2,6 +2,7 @@
 
 use echelon_core::evidence::Seen;
 use echelon_core::name::ManagerType;
+use echelon_core::repeat::End;
 use echelon_daemon::metrics::Durations;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +19,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     connections: Family<OfOutcome, Counter>,
     connects: Family<OfOutcome, Durations>,
+    http_requests: Family<OfOutcome, Counter>,
+    http_repeats: Family<Repeated, Counter>,
     handovers: Family<OfType, Counter>,
     handover_errors: Family<OfError, Counter>,
     probes: Family<Probed, Counter>,
@@ -44,6 +47,19 @@ pub(crate) enum Became {
     Nobody,
 }
 
+/// What became of a request to an HTTP forwarder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Requested {
+    /// A manager answered it.
+    Answered,
+    /// No manager answered.
+    Failed,
+    /// There was no manager to try.
+    Nobody,
+    /// It could not be passed on, or there were too many.
+    Refused,
+}
+
 /// How the replica was brought further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Update {
@@ -66,6 +82,18 @@ pub(crate) struct TypeMetrics {
     refused: Durations,
 }
 
+/// What is counted for the requests of one type.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpMetrics {
+    answered: Counter,
+    failed: Counter,
+    unserved: Counter,
+    refused: Counter,
+    unsent: Counter,
+    broken: Counter,
+    overloaded: Counter,
+}
+
 /// A type as a label.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(crate) struct OfType {
@@ -76,6 +104,12 @@ pub(crate) struct OfType {
 struct OfOutcome {
     r#type: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Repeated {
+    r#type: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -121,6 +155,12 @@ impl Metrics {
         let metrics = Self {
             connections: add(&mut r, "connections", "Callers of forwarders, by what became of them"),
             connects,
+            http_requests: add(
+                &mut r,
+                "http_requests",
+                "Requests to HTTP forwarders, by what became of them",
+            ),
+            http_repeats: add(&mut r, "http_repeats", "Times a request was sent once more, by why"),
             handovers: add(
                 &mut r,
                 "handovers",
@@ -179,6 +219,23 @@ impl Metrics {
             connected: connects("connected"),
             overtaken: connects("overtaken"),
             refused: connects("failed"),
+        }
+    }
+
+    /// What is counted for the requests of one type.
+    pub(crate) fn http(&self, ty: &ManagerType) -> HttpMetrics {
+        let requests =
+            |outcome| self.http_requests.get_or_create_owned(&OfOutcome { r#type: ty.to_string(), outcome });
+        let repeats =
+            |reason| self.http_repeats.get_or_create_owned(&Repeated { r#type: ty.to_string(), reason });
+        HttpMetrics {
+            answered: requests("answered"),
+            failed: requests("failed"),
+            unserved: requests("unserved"),
+            refused: requests("refused"),
+            unsent: repeats("unsent"),
+            broken: repeats("broken"),
+            overloaded: repeats("overloaded"),
         }
     }
 
@@ -247,6 +304,42 @@ impl TypeMetrics {
             Seen::Failed(_) | Seen::Unanswered(_) => &self.refused,
         };
         durations.observe(took);
+    }
+}
+
+impl HttpMetrics {
+    /// Counts a request.
+    pub(crate) fn request(&self, became: Requested) {
+        self.requests_that(became).inc();
+    }
+
+    /// How many requests became this.
+    pub(crate) fn requests(&self, became: Requested) -> u64 {
+        self.requests_that(became).get()
+    }
+
+    fn requests_that(&self, became: Requested) -> &Counter {
+        match became {
+            Requested::Answered => &self.answered,
+            Requested::Failed => &self.failed,
+            Requested::Nobody => &self.unserved,
+            Requested::Refused => &self.refused,
+        }
+    }
+
+    /// Counts a request that is sent once more, because a try ended so.
+    pub(crate) fn repeat(&self, because: End) {
+        match because {
+            End::Unsent => &self.unsent,
+            End::Broken => &self.broken,
+            End::Overloaded => &self.overloaded,
+        }
+        .inc();
+    }
+
+    /// How many requests were sent once more.
+    pub(crate) fn repeats(&self) -> u64 {
+        [&self.unsent, &self.broken, &self.overloaded].map(Counter::get).iter().sum()
     }
 }
 

@@ -124,6 +124,15 @@ fn callers(r: &mut Registry, agent: &Subject) {
         open.get_or_create(&OfType { r#type: status.ty.to_string() }).inc_by(signed(status.open));
     }
     r.register("connections_open", "Connections open through forwarders", open);
+    let (http, idle) = <(Family<OfType, Gauge>, Family<OfType, Gauge>)>::default();
+    for forwarder in agent.doors.http_forwarders() {
+        let status = forwarder.status();
+        let ty = OfType { r#type: status.ty.to_string() };
+        http.get_or_create(&ty).inc_by(signed(status.open));
+        idle.get_or_create(&ty).inc_by(signed(status.idle));
+    }
+    r.register("http_requests_open", "Requests under way through HTTP forwarders", http);
+    r.register("http_connections_idle", "Connections to managers that wait for a request", idle);
     let drops = Family::<OfQueue, Counter>::default();
     let m = &agent.metrics;
     let dropped = [

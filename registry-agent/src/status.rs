@@ -8,6 +8,7 @@ use crate::clock::{Clock, millis};
 use crate::direct::DirectStatus;
 use crate::doors::Doors;
 use crate::forward::{Forwarder, ForwarderStatus};
+use crate::http::{HttpForwarder, HttpForwarderStatus};
 use crate::metrics::Metrics;
 use crate::readings::readings;
 use crate::record::EnrolledAs;
@@ -67,6 +68,8 @@ pub struct AgentStatus {
     pub packages: BTreeMap<ManagerType, Health>,
     /// The forwarders.
     pub forwarders: Vec<ForwarderStatus>,
+    /// The forwarders for HTTP.
+    pub http_forwarders: Vec<HttpForwarderStatus>,
     /// The sockets of the direct hand-over.
     pub direct: Vec<DirectStatus>,
     /// Who serves each type that was asked for.
@@ -154,6 +157,7 @@ impl Subject {
             certificate_left_ms: millis(self.identity.left()),
             packages: self.health.borrow().as_ref().clone(),
             forwarders: self.doors.forwarders().iter().map(Forwarder::status).collect(),
+            http_forwarders: self.doors.http_forwarders().iter().map(HttpForwarder::status).collect(),
             direct: self.doors.directs().iter().map(|direct| direct.status()).collect(),
             routes: self
                 .routes

@@ -21,6 +21,7 @@ mod follow;
 mod garbage;
 mod history;
 mod hosts;
+mod http_mode;
 mod lab_shapes;
 mod metrics;
 mod outside;

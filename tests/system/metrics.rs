@@ -27,6 +27,7 @@ fn exposed() -> Exposed {
     let mut agent = Agent::new(&sandbox, "far").forwarding(TYPE);
     manager.apply(&Topology::new().manager("near", "/", near).manager("far", "/x", agent.address()));
     agent.enroll_with(&manager);
+    agent.also_run_with(&["--forward-http", &format!("{TYPE}={}:7400", agent.address())]);
     let mut stub = Stub::start("near", SocketAddr::new(near, PORT));
     let home = Stub::start("far", SocketAddr::new(agent.address(), PORT));
     agent.start_ready();

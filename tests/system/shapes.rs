@@ -60,6 +60,7 @@ fn scene(sandbox: &Sandbox) -> Scene<'_> {
     let hub = SocketAddr::new(manager.listen().ip(), PORT);
     let mut near = Agent::new(sandbox, "near");
     let mut caller = Agent::new(sandbox, "caller").forwarding(TYPE);
+    caller.also_run_with(&["--forward-http", &format!("{TYPE}={}:7400", caller.address())]);
     let text = format!(
         "framework = \"acme\"\n[[policy]]\nwalk = \"subtree\"\nfailback_hold = \"1s\"\nfailback_jitter = \"0s\"\n\
          [[host]]\nname = \"hub\"\naddress = \"{}\"\npackages = [\"{TYPE}:{PORT}\"]\n\

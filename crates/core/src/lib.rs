@@ -36,6 +36,7 @@ pub mod probe;
 pub mod project;
 pub mod refusal;
 pub mod registry;
+pub mod repeat;
 pub mod replication;
 pub mod report;
 mod roster;

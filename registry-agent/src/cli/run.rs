@@ -19,7 +19,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Arguments of `run`.
 #[derive(Args, Clone)]
 #[command(after_help = "Example:\n  registry-agent run --forward command-control=127.0.0.1:7400 \
-    --forward audit=unix:/run/echelon/audit.sock")]
+    --forward audit=unix:/run/echelon/audit.sock \
+    --forward-http tasks=127.0.0.1:7480")]
 pub(crate) struct RunArgs {
     /// State directory [default: /var/lib/echelon/agent]
     #[arg(long, value_name = "DIR", env = "ECHELON_AGENT_STATE")]
@@ -39,6 +40,14 @@ pub(crate) struct RunArgs {
         value_delimiter = ','
     )]
     forward: Vec<Forward>,
+    /// A forwarder for HTTP/1.1, each request to the nearest manager of a type; may be given several times
+    #[arg(
+        long,
+        value_name = "TYPE=ADDR:PORT|TYPE=unix:PATH",
+        env = "ECHELON_AGENT_FORWARD_HTTP",
+        value_delimiter = ','
+    )]
+    forward_http: Vec<Forward>,
     /// Whether programs are handed connections directly, on direct.sock beside the API's unix socket
     /// [default: true]
     #[arg(long, value_name = "true|false", env = "ECHELON_AGENT_DIRECT", action = ArgAction::Set)]
@@ -110,6 +119,7 @@ pub(crate) fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         api: layered_list(args.api.clone(), file.api, vec![Listen::Unix(api)]),
         api_writers: file.api_writers,
         forwards: layered_list(args.forward.clone(), file.forward, Vec::new()),
+        http_forwards: layered_list(args.forward_http.clone(), file.forward_http, Vec::new()),
         direct: layered(args.direct, file.direct, true),
         checks: file.check,
         forward_threads: layered(None, file.forward_threads, default_forward_threads()),

@@ -36,6 +36,11 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # Forwarders: whoever connects there is led to the nearest live manager of the type.
 #forward = ["command-control=127.0.0.1:7400"]
 
+# Forwarders for HTTP/1.1: each request is led to the nearest live manager of the type, over connections that are
+# kept. A request that got no answer goes to the next one where nothing can happen twice: if its method is
+# idempotent, if it has an Idempotency-Key, or if nothing of it was sent.
+#forward_http = ["command-control=127.0.0.1:7480"]
+
 # Threads for forwarders and the direct hand-over. Default: two, or one on a machine with a single core; 0: they
 # share the agent's.
 #forward_threads = 2
@@ -67,6 +72,7 @@ pub(crate) struct File {
     pub(crate) managers: Option<Vec<Endpoint>>,
     pub(crate) api: Option<Vec<Listen>>,
     pub(crate) forward: Option<Vec<Forward>>,
+    pub(crate) forward_http: Option<Vec<Forward>>,
     pub(crate) direct: Option<bool>,
     pub(crate) forward_threads: Option<usize>,
     pub(crate) stop_grace: Option<HumanDuration>,
@@ -95,7 +101,12 @@ mod tests {
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
         assert_eq!(file.direct, Some(true));
         assert_eq!(file.forward_threads, Some(2));
-        assert!(file.managers.is_some() && file.forward.is_some() && file.api_writers.len() == 1);
+        assert!(
+            file.managers.is_some()
+                && file.forward.is_some()
+                && file.forward_http.is_some()
+                && file.api_writers.len() == 1
+        );
         assert_eq!(file.log, LogConfig::defaults());
         let check = &file.check["command-control"];
         let defaults = read("[check.a]\nexec = [\"/a\"]").unwrap().check["a"].clone();

@@ -14,6 +14,7 @@ mod names;
 mod order_reference;
 mod order_rules;
 mod rendezvous;
+mod repeats;
 mod replication;
 mod requests;
 mod rig;

@@ -1,0 +1,47 @@
+//! A connection whose protocol has changed: bytes both ways, until both have ended.
+
+use crate::http::forwarder::Inner;
+use echelon_core::id::HostId;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use tokio::io::copy_bidirectional;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::debug;
+
+/// Both ends of such a connection, as soon as they have changed.
+pub(super) struct Tunnel {
+    pub(super) caller: OnUpgrade,
+    pub(super) manager: OnUpgrade,
+    pub(super) host: HostId,
+    /// It still counts as a request.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+impl Tunnel {
+    /// Carries bytes as soon as both ends have changed, until one breaks, both have ended, or the manager's
+    /// connections are closed.
+    pub(super) fn start(self, forwarder: &Arc<Inner>) {
+        let this = Arc::clone(forwarder);
+        forwarder.parts.tasks.spawn_in(&forwarder.span, "http-tunnel", async move {
+            let open = this.backends.opened(self.host);
+            tokio::select! {
+                biased;
+                () = open.cut() => debug!(manager.host.id = %self.host, "A tunnel was drained"),
+                () = carry(self.caller, self.manager) => {}
+            }
+            drop(self.place);
+        });
+    }
+}
+
+async fn carry(caller: OnUpgrade, manager: OnUpgrade) {
+    let (caller, manager) = match tokio::try_join!(caller, manager) {
+        Ok(both) => both,
+        Err(error) => return debug!(%error, "A connection did not change its protocol"),
+    };
+    let (mut caller, mut manager) = (TokioIo::new(caller), TokioIo::new(manager));
+    if let Err(error) = copy_bidirectional(&mut caller, &mut manager).await {
+        debug!(%error, "A connection with another protocol broke");
+    }
+}
