@@ -1,14 +1,16 @@
 //! The local HTTP API, for programs on this host.
 
 mod answers;
-mod candidates;
+mod deadline;
+mod documents;
 mod follow;
 mod packages;
+mod pieces;
 mod problem;
 mod routes;
 mod server;
 mod writers;
 
-pub(crate) use answers::router;
+pub(crate) use answers::app;
 pub(crate) use server::serve;
 pub use writers::{ApiWriters, User, UserError};

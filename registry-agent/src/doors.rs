@@ -114,7 +114,7 @@ impl Doors {
     fn open_api(&self, listen: &Listen, agent: &Arc<Subject>) -> Result<Api, BindError> {
         let (listener, tasks) = (Listener::bind(listen)?, &self.parts.tasks);
         let (at, latch) = (listener.at().clone(), Latch::new(tasks));
-        let app = api::router(Arc::clone(agent), latch.stop());
+        let app = api::app(Arc::clone(agent), latch.stop());
         let serving = api::serve(listener, app, tasks.clone(), latch.stop());
         tasks.spawn("api-listener", latch.holding(serving));
         Ok(Api { at, latch })

@@ -116,7 +116,7 @@ impl Routes {
     }
 
     /// The same, with the replica that it is made from.
-    pub(crate) fn get_with_replica(&self, ty: &ManagerType) -> Option<(Arc<Route>, Arc<Snapshot>)> {
+    pub(crate) fn get_with_replica(&self, ty: &str) -> Option<(Arc<Route>, Arc<Snapshot>)> {
         let shown = self.0.shown.load();
         Some((shown.table.get(ty)?.clone(), shown.replica.clone()?))
     }

@@ -177,18 +177,17 @@ impl Subject {
 
     /// A route as people and programs read it, with the replica that it is made from.
     pub(crate) fn report(&self, route: &Route, replica: &Snapshot) -> RouteReport {
-        self.summary(route, replica).with_candidates(route.candidates(&replica.view, self.clock.now()))
-    }
-
-    /// The same without the candidates.
-    pub(crate) fn summary(&self, route: &Route, replica: &Snapshot) -> RouteReport<()> {
-        let source = if self.link.session().is_some() { Source::Manager } else { Source::Replica };
         RouteReport {
             at: Some(replica.mark.position.into()),
             age_ms: self.link.age().map(millis),
-            source: Some(source),
-            ..route.summary(self.clock.now(), Basis::Live)
+            source: Some(self.source()),
+            ..route.report(&replica.view, self.clock.now(), Basis::Live)
         }
+    }
+
+    /// Where answers come from now.
+    pub(crate) fn source(&self) -> Source {
+        if self.link.is_up() { Source::Manager } else { Source::Replica }
     }
 
     /// Everything that can be counted, in the format that the header `Accept` asks for.

@@ -31,8 +31,8 @@ use tracing::{Instrument, debug, info, info_span};
 pub(crate) enum Served {
     /// A request, which was answered.
     Request,
-    /// A session, which has ended.
-    Session(session::SessionEnd),
+    /// A session of this host's agent, which is to begin: it outlasts what a request takes.
+    Session(HostId, Channel),
 }
 
 /// Why a request got no answer. The peer is gone, or does not listen.
@@ -112,11 +112,11 @@ pub(crate) async fn serve(
     };
     debug!(peer = %peer.name, access = %access, "A request came");
     shared.hub.metrics.request(kind(&request));
-    let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access };
-    match (request, &peer.subject) {
-        (Request::Session, Spiffe::Host(host)) => Ok(Served::Session(session(&caller, *host, channel).await)),
-        (request, _) => caller.answer(request, &mut channel).await.map(|()| Served::Request),
+    if let (Request::Session, Spiffe::Host(host)) = (&request, &peer.subject) {
+        return Ok(Served::Session(*host, channel));
     }
+    let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access };
+    caller.answer(request, &mut channel).await.map(|()| Served::Request)
 }
 
 /// What a request is called in metrics.
@@ -151,10 +151,15 @@ async fn receive(
     }
 }
 
-async fn session(caller: &Caller<'_>, host: HostId, channel: Channel) -> session::SessionEnd {
-    let Caller { shared, registry, peer, .. } = caller;
-    let name = registry.host(host).map_or_else(|| peer.name.to_string(), |h| h.name.to_string());
-    let span = info_span!("session", host = %name);
+/// Serves a session until it ends.
+pub(crate) async fn session(
+    shared: &Shared,
+    peer: &PeerIdentity,
+    host: HostId,
+    channel: Channel,
+) -> session::SessionEnd {
+    let row = shared.hub.registry().host(host).map(|row| row.name.to_string());
+    let span = info_span!("session", host = %row.unwrap_or_else(|| peer.name.to_string()));
     let name = shared.name();
     // In a box: a future that is moved into another takes its room there once more, and there are many sessions.
     let serve = Box::pin(session::serve(&shared.hub, &name, host, peer, channel));

@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error, info, info_span, warn};
 
 /// Close codes of the manager's connections.
 mod code {
@@ -401,6 +401,8 @@ fn start_journal(store: RegistryStore, queue: Queue, hub: Arc<Hub>, tasks: Tasks
 
 async fn accept(shared: Shared, tasks: Tasks) {
     let (places, full) = (Places::default(), Occasion::every(STRANGERS_LOG));
+    // One span for all tasks of a kind: what tells connections apart is in spans of their own.
+    let (connections, requests) = (tasks.span("connection"), tasks.span("request"));
     loop {
         let connection = tokio::select! {
             connection = shared.endpoint.accept() => connection,
@@ -417,17 +419,17 @@ async fn accept(shared: Shared, tasks: Tasks) {
             continue;
         };
         let span = info_span!("connection", from = %connection.remote_addr());
-        let (shared, requests) = (Arc::clone(&shared), tasks.clone());
+        let (shared, requests) = (Arc::clone(&shared), (tasks.clone(), requests.clone()));
         let serve = async move {
             serve(&shared, &connection, &requests).await;
             drop(place);
         };
-        tasks.spawn("connection", serve.instrument(span));
+        tasks.spawn_in(&connections, "connection", serve.instrument(span));
     }
 }
 
-/// Takes the channels that a peer opens, each with one request.
-async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
+/// Takes the channels that a peer opens, each with one request, which is served in a task of its own.
+async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks, Span)) {
     let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
     let mut denials = shared.hub.denials();
     loop {
@@ -451,15 +453,20 @@ async fn serve(shared: &Shared, connection: &Connection, tasks: &Tasks) {
         };
         let (shared, connection) = (Arc::clone(shared), connection.clone());
         let request = async move {
-            // In a box: a task takes room for its future more than once.
-            match Box::pin(requests::serve(&shared, &connection, channel)).await {
-                Ok(requests::Served::Request) => {}
-                Ok(requests::Served::Session(end)) => connection.close(code::SESSION_ENDED, &end.to_string()),
-                Err(end) => debug!("A request got no answer: {end}"),
+            // Each in a box, which is gone once it is done: thousands of sessions last, and none is to keep the room
+            // that the largest of requests takes.
+            let served = Box::pin(requests::serve(&shared, &connection, channel)).await;
+            match (served, connection.peer()) {
+                (Ok(requests::Served::Session(host, channel)), Some(peer)) => {
+                    let end = Box::pin(requests::session(&shared, peer, host, channel)).await;
+                    connection.close(code::SESSION_ENDED, &end.to_string());
+                }
+                (Ok(_), _) => {}
+                (Err(end), _) => debug!("A request got no answer: {end}"),
             }
             drop(place);
         };
-        tasks.spawn("request", request.in_current_span());
+        tasks.spawn_in(span, "request", request.in_current_span());
     }
 }
 

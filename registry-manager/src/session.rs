@@ -120,7 +120,8 @@ impl Session<'_> {
         receiver: &mut FrameReceiver,
         look_again: &Notify,
     ) -> SessionEnd {
-        let mut pushes = match self.begin(hello, protocol).await {
+        // What is done now and then is in boxes: a session waits nearly all of the time, and there are thousands.
+        let mut pushes = match Box::pin(self.begin(hello, protocol)).await {
             Ok(pushes) => pushes,
             Err(end) => return end,
         };
@@ -130,12 +131,12 @@ impl Session<'_> {
         loop {
             let done = tokio::select! {
                 message = receive(receiver) => match message {
-                    Ok(message) => self.take(message).await,
+                    Ok(message) => Box::pin(self.take(message)).await,
                     Err(end) => Err(end),
                 },
-                push = pushes.recv() => self.push(push, &mut pushes).await,
-                () = look_again.notified() => self.look_again().await,
-                _ = beat.tick() => self.heartbeat().await,
+                push = pushes.recv() => Box::pin(self.push(push, &mut pushes)).await,
+                () = look_again.notified() => Box::pin(self.look_again()).await,
+                _ = beat.tick() => Box::pin(self.heartbeat()).await,
             };
             if let Err(end) = done {
                 return end;

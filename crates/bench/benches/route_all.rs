@@ -4,10 +4,11 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use echelon_bench::generate::TYPES;
+use echelon_bench::report::beside;
 use echelon_bench::{Samples, Shape, binaries, show};
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Runs of each case; the cases take turns.
@@ -57,18 +58,21 @@ fn main() {
             file
         })
         .collect();
-    let mut taken = vec![Vec::new(); CASES.len()];
+    let (out, copy) = (directory.path().join("out"), directory.path().join("copy"));
+    let mut taken = vec![(Vec::new(), Vec::new()); CASES.len()];
     for run in 0..=RUNS {
-        for ((case, file), taken) in CASES.iter().zip(&files).zip(&mut taken) {
-            let time = run_once(case, file, &directory.path().join("out"));
+        for ((case, file), (taken, copied)) in CASES.iter().zip(&files).zip(&mut taken) {
+            let (time, floor) = (run_once(case, file, &out), copy_once(&out, &copy));
             // The first run reads programs and files into memory.
             if run > 0 {
                 taken.push(time);
+                copied.push(floor);
             }
         }
     }
-    for (case, taken) in CASES.iter().zip(taken) {
+    for (case, (taken, copied)) in CASES.iter().zip(taken) {
         let samples = Samples::new(taken);
+        beside(&format!("{}: as many bytes by cat", case.what), Samples::new(copied));
         let reached = samples.median() <= case.reach;
         show(case.what, &samples, &format!("≤ {:?}", case.reach), reached);
     }
@@ -81,4 +85,11 @@ fn run_once(case: &Case, file: &Path, out: &Path) -> Duration {
     let time = Samples::of(1, || assert!(command.status().unwrap().success())).median();
     assert!(fs::metadata(out).unwrap().len() > case.shape.hosts as u64 * 10, "a line for each host");
     time
+}
+
+/// What writing as much takes at least.
+fn copy_once(out: &Path, copy: &Path) -> Duration {
+    let mut command = Command::new("cat");
+    command.arg(out).stdin(Stdio::null()).stdout(File::create(copy).unwrap());
+    Samples::of(1, || assert!(command.status().unwrap().success())).median()
 }

@@ -52,7 +52,10 @@ fn build() -> PathBuf {
             cargo.env_remove(name);
         }
     }
+    // By name: in the directory of a package cargo builds that package alone.
+    let packages = ["registry-manager", "registry-agent", "echelon-console"];
     cargo.args(["build", "--locked", "--release", "--bins", "--target-dir"]).arg(&target);
+    cargo.args(packages.iter().flat_map(|name| ["-p", name]));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     assert!(cargo.status().unwrap().success(), "cargo did not build the binaries");
     target.join("release")

@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Managers that are seated one by one when they change; where more do, all are seated anew, which takes no longer.
+const MOST_RESEATED: usize = 16;
+
 /// What happens to a host.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -102,6 +105,7 @@ pub struct Router {
 #[derive(Debug)]
 struct TypeState {
     roster: Roster,
+    tiers: Tiers,
     order: Order,
     /// Where in the roster each candidate of the order is.
     places: Vec<usize>,
@@ -186,7 +190,7 @@ impl Router {
             return;
         }
         let mut state = TypeState::new(now);
-        state.follow(now, &self.view, &self.place, &ty, &self.hearsay);
+        state.follow(now, &self.view, &self.place, &ty, &self.hearsay, true);
         self.types.insert(ty, state);
     }
 
@@ -197,7 +201,7 @@ impl Router {
         let all = !self.view.shares_surroundings(&old);
         for (ty, state) in &mut self.types {
             if all || !self.view.shares_managers(&old, ty) {
-                state.follow(now, &self.view, &self.place, ty, &self.hearsay);
+                state.follow(now, &self.view, &self.place, ty, &self.hearsay, all);
             }
         }
     }
@@ -208,7 +212,7 @@ impl Router {
             if old.name != self.place.name {
                 state.roster.rescore(&self.place.name, ty);
             }
-            state.follow(now, &self.view, &self.place, ty, &self.hearsay);
+            state.follow(now, &self.view, &self.place, ty, &self.hearsay, true);
             state.hear_all(now, self.place.host, ty, &self.hearsay);
             state.stale = true;
         }
@@ -241,6 +245,7 @@ impl TypeState {
     fn new(now: Monotonic) -> Self {
         Self {
             roster: Roster::default(),
+            tiers: Tiers::default(),
             order: Order { policy: Effective::default(), candidates: Vec::new() },
             places: Vec::new(),
             memory: Memory::default(),
@@ -253,14 +258,27 @@ impl TypeState {
         }
     }
 
-    /// Works out the order anew from a view and a place.
-    fn follow(&mut self, now: Monotonic, view: &View, place: &Place, ty: &ManagerType, hearsay: &Hearsay) {
+    /// Works out the order anew from a view and a place; `all` says whether anything else has changed in them
+    /// than managers of this type.
+    fn follow(
+        &mut self,
+        now: Monotonic,
+        view: &View,
+        place: &Place,
+        ty: &ManagerType,
+        hearsay: &Hearsay,
+        all: bool,
+    ) {
         let update = self.roster.update(view, &place.name, ty);
         update.forgotten.into_iter().for_each(|host| self.probes.forget(host));
-        let (roster, mut ranking) = (&self.roster, Ranking::default());
-        let tiers = Tiers::new(view, &place.domains, ty, roster.managers());
-        tiers.rank(place.host, roster.managers(), usize::MAX, |at| roster.score(at), &mut ranking);
-        let order = tiers.order(place.host, roster.managers(), ranking.seats());
+        let (roster, managers, mut ranking) = (&self.roster, self.roster.managers(), Ranking::default());
+        match all || update.displaced || update.changed.len() > MOST_RESEATED {
+            true => self.tiers = Tiers::new(view, &place.domains, ty, managers),
+            false => self.tiers.reseat(view, &place.domains, managers, &update.changed),
+        }
+        self.tiers.rank(place.host, managers, usize::MAX, |at| roster.score(at), &mut ranking);
+        self.tiers.keep(&ranking);
+        let order = self.tiers.order(place.host, managers, ranking.seats());
         self.places = ranking.seats().iter().map(|seat| seat.at as usize).collect();
         self.stale |= order != self.order;
         if order.policy.probe != self.order.policy.probe {

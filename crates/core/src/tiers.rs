@@ -14,10 +14,10 @@ use std::sync::Arc;
 ///
 /// It speaks of managers by their place in the list that it was made from, which callers hand in again: many
 /// domains share one list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tiers {
     policy: Effective,
-    /// By key, then in the order of the list.
+    /// By key.
     seats: Vec<Seat>,
     /// How many of the seats have a rank; those after them are excluded.
     ranked: usize,
@@ -77,16 +77,8 @@ impl Tiers {
         least: usize,
     ) -> Self {
         let policy = view.effective(domains, ty);
-        let seat = |(at, (manager, ancestry)): (u32, (&Manager, &[DomainId]))| {
-            let step = Step::between(domains, ancestry, policy.fence);
-            let excluded = match () {
-                () if view.is_denied(manager.host) => Some(Exclusion::Denied),
-                () if step.fenced => Some(Exclusion::Boundary),
-                () => None,
-            };
-            let tier = tier(policy.walk, step);
-            let key = Key { excluded: excluded.is_some(), tier, priority: manager.priority };
-            Seat { key, at, up: step.up, down: step.down, excluded }
+        let seat = |(at, (m, ancestry)): (u32, (&'m Manager, &[DomainId]))| {
+            Seat::new(view, &policy, domains, at, m, ancestry)
         };
         let mut seats: Vec<_> = (0..).zip(managers).map(seat).collect();
         let all = seats.len();
@@ -97,8 +89,39 @@ impl Tiers {
             seats.shrink_to_fit();
         }
         seats.sort_unstable_by_key(Seat::order);
-        let ranked = seats.partition_point(|seat| !seat.key.excluded);
-        Self { policy, complete: seats.len() == all, seats, ranked }
+        let mut tiers = Self { policy, complete: seats.len() == all, seats, ranked: 0 };
+        tiers.count_ranked();
+        tiers
+    }
+
+    /// Seats anew those managers of the list that have `changed`, where nothing else has: the list has the same
+    /// length, and domains, policies and denials are what they were.
+    pub(crate) fn reseat(
+        &mut self,
+        view: &View,
+        domains: &[DomainId],
+        managers: &[impl Borrow<Arc<Manager>>],
+        changed: &[usize],
+    ) {
+        self.seats.retain(|seat| !changed.contains(&(seat.at as usize)));
+        for &at in changed {
+            let manager = managers[at].borrow();
+            let ancestry = view.hierarchy().ancestry(manager.domain).map_or(&[][..], |a| a);
+            let seat = Seat::new(view, &self.policy, domains, at as u32, manager, ancestry);
+            self.seats.insert(self.seats.partition_point(|s| s.key <= seat.key), seat);
+        }
+        self.count_ranked();
+    }
+
+    /// Keeps the seats of a key in the order of this ranking of all, so that the next one has little to sort.
+    pub(crate) fn keep(&mut self, ranking: &Ranking) {
+        self.seats.clone_from(&ranking.seats);
+        // Stable, and nearly done: a host's own manager alone is out of place.
+        self.seats.sort_by_key(|seat| seat.key);
+    }
+
+    fn count_ranked(&mut self) {
+        self.ranked = self.seats.partition_point(|seat| !seat.key.excluded);
     }
 
     /// The order of one host, as far as its first `most` candidates. `score` says how much the host prefers a
@@ -129,9 +152,11 @@ impl Tiers {
                 match tier {
                     [_] => ranked.extend(others),
                     _ => {
-                        equals.extend(others.map(|seat| (score(seat.at as usize), *seat)));
-                        spread(equals, most - ranked.len(), managers);
-                        ranked.extend(equals.iter().map(|(_, seat)| *seat));
+                        let scored = (0..).zip(tier).filter(|(_, seat)| !is_own(seat));
+                        equals.extend(scored.map(|(place, seat)| (score(seat.at as usize), place)));
+                        let name = |place: u32| &managers[tier[place as usize].at as usize].borrow().name;
+                        spread(equals, most - ranked.len(), name);
+                        ranked.extend(equals.iter().map(|(_, place)| tier[*place as usize]));
                     }
                 }
             }
@@ -161,6 +186,26 @@ impl Tiers {
 }
 
 impl Seat {
+    /// The seat of a manager whose domain and that domain's ancestors are `ancestry`.
+    fn new(
+        view: &View,
+        policy: &Effective,
+        domains: &[DomainId],
+        at: u32,
+        manager: &Manager,
+        ancestry: &[DomainId],
+    ) -> Self {
+        let step = Step::between(domains, ancestry, policy.fence);
+        let excluded = match () {
+            () if view.is_denied(manager.host) => Some(Exclusion::Denied),
+            () if step.fenced => Some(Exclusion::Boundary),
+            () => None,
+        };
+        let tier = tier(policy.walk, step);
+        let key = Key { excluded: excluded.is_some(), tier, priority: manager.priority };
+        Self { key, at, up: step.up, down: step.down, excluded }
+    }
+
     fn order(&self) -> (Key, u32) {
         (self.key, self.at)
     }
@@ -176,7 +221,8 @@ impl Key {
 #[derive(Debug, Default)]
 pub(crate) struct Ranking {
     seats: Vec<Seat>,
-    equals: Vec<(f64, Seat)>,
+    /// The score of each, and its place among its equals: little to move about while they are sorted.
+    equals: Vec<(f64, u32)>,
 }
 
 impl Ranking {
@@ -188,16 +234,16 @@ impl Ranking {
 
 /// Brings the first `most` of these into the order of their scores, the highest first; ties by name. Those of
 /// weight 0 score lowest, and so come last. What comes after those may be lost.
-fn spread(equals: &mut Vec<(f64, Seat)>, most: usize, managers: &[impl Borrow<Arc<Manager>>]) {
-    let name = |seat: &Seat| &managers[seat.at as usize].borrow().name;
-    let before = |a: &(f64, Seat), b: &(f64, Seat)| -> Ordering {
-        b.0.total_cmp(&a.0).then_with(|| name(&a.1).cmp(name(&b.1)))
+fn spread<'n>(equals: &mut Vec<(f64, u32)>, most: usize, name: impl Fn(u32) -> &'n HostName) {
+    let before = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
+        b.0.total_cmp(&a.0).then_with(|| name(a.1).cmp(name(b.1)))
     };
     if most < equals.len() {
         equals.select_nth_unstable_by(most, before);
         equals.truncate(most);
     }
-    equals.sort_unstable_by(before);
+    // The stable sort is the one that is fast where little is out of order.
+    equals.sort_by(before);
 }
 
 /// The walk's key; candidates with an equal key form a tier.

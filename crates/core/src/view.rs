@@ -186,14 +186,14 @@ pub struct View {
     trust: Arc<Vec<Vec<u8>>>,
     hierarchy: Arc<Hierarchy>,
     /// By type; none of a type has no entry.
-    managers: RedBlackTreeMapSync<ManagerType, Arc<Managers>>,
+    managers: RedBlackTreeMapSync<ManagerType, Managers>,
     policies: Arc<RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<PolicySettings>>>,
     denials: Arc<RedBlackTreeMapSync<Subject, Arc<Denial>>>,
     digest: Digest,
 }
 
-/// The managers of one type, by their hosts.
-type Managers = RedBlackTreeMapSync<HostId, Arc<Manager>>;
+/// The managers of one type, by host id: a list, since all who route go through the whole of it at each change.
+pub(crate) type Managers = Arc<Vec<Arc<Manager>>>;
 
 impl View {
     /// The view of these rows.
@@ -261,17 +261,21 @@ impl View {
     }
 
     fn put_manager(&mut self, manager: Manager) {
-        let ty = manager.ty.clone();
-        if let Some(of_type) = self.managers.get_mut(&ty) {
-            return Arc::make_mut(of_type).insert_mut(manager.host, Arc::new(manager));
+        let manager = Arc::new(manager);
+        let Some(of_type) = self.managers.get_mut(&manager.ty) else {
+            return self.managers.insert_mut(manager.ty.clone(), Arc::new(vec![manager]));
+        };
+        let of_type = Arc::make_mut(of_type);
+        match place_of(of_type, manager.host) {
+            Ok(at) => of_type[at] = manager,
+            Err(at) => of_type.insert(at, manager),
         }
-        let of_type = Managers::default().insert(manager.host, Arc::new(manager));
-        self.managers.insert_mut(ty, Arc::new(of_type));
     }
 
     fn remove_manager(&mut self, ty: &ManagerType, host: HostId) {
         let Some(of_type) = self.managers.get_mut(ty) else { return };
-        Arc::make_mut(of_type).remove_mut(&host);
+        let Ok(at) = place_of(of_type, host) else { return };
+        Arc::make_mut(of_type).remove(at);
         if of_type.is_empty() {
             self.managers.remove_mut(ty);
         }
@@ -294,35 +298,46 @@ impl View {
 
     /// The managers of a type, by host id.
     pub fn managers_of(&self, ty: &ManagerType) -> impl Iterator<Item = &Arc<Manager>> + use<'_> {
-        self.managers.get(ty).into_iter().flat_map(|of_type| of_type.values())
+        self.managers.get(ty).into_iter().flat_map(|of_type| of_type.iter())
+    }
+
+    /// The same as a list, which is this view's own.
+    pub(crate) fn list_of(&self, ty: &ManagerType) -> Managers {
+        self.managers.get(ty).cloned().unwrap_or_default()
     }
 
     /// The manager of a type on a host.
     pub fn manager(&self, ty: &ManagerType, host: HostId) -> Option<&Arc<Manager>> {
-        self.managers.get(ty)?.get(&host)
+        let of_type = self.managers.get(ty)?;
+        of_type.get(place_of(of_type, host).ok()?)
     }
 
     /// All managers, by type and host id.
     pub fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
-        self.managers.values().flat_map(|of_type| of_type.values())
+        self.managers.values().flat_map(|of_type| of_type.iter())
     }
 
     /// How many managers there are.
     pub fn manager_count(&self) -> usize {
-        self.managers.values().map(|of_type| of_type.size()).sum()
+        self.managers.values().map(|of_type| of_type.len()).sum()
     }
 
     /// The hosts that had managers in `old` and have none in this view.
     pub(crate) fn left_since<'o>(&'o self, old: &'o Self) -> impl Iterator<Item = HostId> + 'o {
         let changed = old.managers.iter().filter(|(ty, _)| !self.shares_managers(old, ty));
         let gone = changed.flat_map(|(ty, of_type)| {
-            let mut now = self.managers_of(ty).map(|m| m.host).peekable();
-            of_type.keys().copied().filter(move |host| {
-                while now.next_if(|there| there < host).is_some() {}
-                now.peek() != Some(host)
+            let mut now = self.managers_of(ty).peekable();
+            of_type.iter().filter(move |old| {
+                // Nearly all are the same, and need not be looked at.
+                if now.next_if(|there| Arc::ptr_eq(there, old)).is_some() {
+                    return false;
+                }
+                while now.next_if(|there| there.host < old.host).is_some() {}
+                now.peek().is_none_or(|there| there.host != old.host)
             })
         });
-        gone.filter(|host| !self.managers.values().any(|of_type| of_type.contains_key(host)))
+        let hosts = gone.map(|manager| manager.host);
+        hosts.filter(|host| !self.managers.values().any(|of_type| place_of(of_type, *host).is_ok()))
     }
 
     /// Whether this view and `other` surely have the same managers of a type. Views that came about apart may
@@ -403,6 +418,11 @@ impl View {
             .chain(self.denials.keys().cloned().map(ViewKey::Denial));
         keys.filter_map(|key| self.row(&key))
     }
+}
+
+/// Where the manager on this host is, or would be.
+fn place_of(managers: &[Arc<Manager>], host: HostId) -> Result<usize, usize> {
+    managers.binary_search_by_key(&host, |manager| manager.host)
 }
 
 impl ViewRow {

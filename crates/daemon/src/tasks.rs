@@ -107,15 +107,16 @@ impl Tasks {
         let Some((entry, abortable)) = self.enter(name, AssertUnwindSafe(task).catch_unwind()) else {
             return;
         };
-        let (tasks, span) = (self.clone(), span.clone());
-        let counted = async move {
-            let _entry = entry;
-            if let Ok(Err(panic)) = abortable.await {
+        let tasks = self.clone();
+        // A block that awaits the task would take its room twice: where it is made, and where it runs.
+        let counted = abortable.map(move |ended| {
+            if let Ok(Err(panic)) = ended {
                 error!(panic.message = message_of(&*panic), "A task panicked, shutting down");
                 tasks.fail(Exit::Failed);
             }
-        };
-        self.inner.tracker.spawn(counted.instrument(span));
+            drop(entry);
+        });
+        self.inner.tracker.spawn(counted.instrument(span.clone()));
     }
 
     /// Stops all tasks with an exit code. The first code other than [`Exit::Done`] stays.

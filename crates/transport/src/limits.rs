@@ -52,8 +52,9 @@ pub const VALIDATE_ABOVE: usize = 16;
 /// Connections whose handshake is done and that nobody has accepted yet.
 pub const MAX_UNACCEPTED: usize = 64;
 
-/// Channels that a known peer may have open towards a server.
-pub const CHANNELS_FROM_CLIENT: u32 = 32;
+/// Channels that a known peer may have open towards a server: more than any asks for at once. The library sets
+/// aside room for each on every connection, in tables of 8, 16, 32 places that it fills up to seven eighths.
+pub const CHANNELS_FROM_CLIENT: u32 = 12;
 
 /// Channels that a peer without identity may have open: its one request.
 pub const CHANNELS_FROM_ANONYMOUS: u32 = 1;

@@ -88,6 +88,7 @@ fn transport(settings: &Settings) -> TransportConfig {
         .initial_rtt(limits::INITIAL_RTT)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
+        .enable_segmentation_offload(settings.segmentation)
         .mtu_discovery_config(settings.mtu_discovery.then(MtuDiscoveryConfig::default))
         .allow_spin(false);
     transport

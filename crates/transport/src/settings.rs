@@ -18,13 +18,20 @@ pub struct Settings {
     pub anonymous_life: Duration,
     /// Whether larger datagrams than 1200 bytes are tried. Costs memory on each connection.
     pub mtu_discovery: bool,
+    /// Whether the system is handed up to ten datagrams at a time. Costs room for as many on each connection.
+    pub segmentation: bool,
 }
 
 impl Settings {
-    /// For a registry manager. It sends little to each of thousands, so that what larger datagrams save is
-    /// less than what finding their size takes.
+    /// For a registry manager. It sends little to each of thousands, so that what larger datagrams, and several
+    /// at a time, save is less than what they take on each connection.
     pub fn server() -> Self {
-        Self { socket_buffer: limits::SERVER_SOCKET_BUFFER, mtu_discovery: false, ..Self::client() }
+        Self {
+            socket_buffer: limits::SERVER_SOCKET_BUFFER,
+            mtu_discovery: false,
+            segmentation: false,
+            ..Self::client()
+        }
     }
 
     /// For an agent or a console.
@@ -36,6 +43,7 @@ impl Settings {
             handshake: limits::HANDSHAKE,
             anonymous_life: limits::ANONYMOUS_LIFE,
             mtu_discovery: true,
+            segmentation: true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is answered.
 
+use crate::api::documents::Documents;
 use crate::api::follow::Followers;
 use crate::api::packages;
 use crate::api::problem::problem;
@@ -15,10 +16,25 @@ use axum::{Json, Router};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// What answers on one listener.
+#[derive(Clone)]
+pub(crate) struct App {
+    /// What most ask for, asked first.
+    pub(super) documents: Documents,
+    pub(super) router: Router,
+}
+
 /// The API over an agent, on a listener that closes with `stop`: who waits or follows there is answered then.
-pub(crate) fn router(agent: Arc<Subject>, stop: CancellationToken) -> Router {
+pub(crate) fn app(agent: Arc<Subject>, stop: CancellationToken) -> App {
+    let followers = Followers::new();
+    let documents = Documents::new(Arc::clone(&agent), followers.clone());
+    let routes = routes::router(Arc::clone(&agent), followers, documents.clone(), stop);
+    App { documents, router: router(agent, routes) }
+}
+
+fn router(agent: Arc<Subject>, routes: Router<Arc<Subject>>) -> Router {
     Router::new()
-        .merge(routes::router(Arc::clone(&agent), Followers::new(), stop))
+        .merge(routes)
         .route("/v1/packages", get(packages::list))
         .route("/v1/packages/{type}", packages::one())
         .route("/v1/status", get(status))

@@ -1,12 +1,12 @@
 //! Routes: one, one once it has changed, all as they change.
 
-use crate::api::candidates::{Candidates, with_candidates};
+use crate::api::documents::Documents;
 use crate::api::follow::{Followers, TooMany};
 use crate::api::problem::problem;
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use echelon_core::duration;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::name::{ManagerType, quoted};
-use echelon_core::report::{CandidateReport, Outcome, RouteHistory, RouteReport};
+use echelon_core::report::RouteHistory;
 use echelon_core::route::Route;
 use futures::stream::unfold;
 use serde::Serialize;
@@ -46,30 +46,22 @@ type Pairs = Vec<(String, String)>;
 pub(super) fn router<S: Clone + Send + Sync + 'static>(
     agent: Arc<Subject>,
     followers: Followers,
+    documents: Documents,
     stop: CancellationToken,
 ) -> Router<S> {
     let router = Router::new()
         .route("/v1/routes", get(all))
         .route("/v1/routes/{type}", get(one))
         .route("/v1/history/{type}", get(history));
-    router.with_state(Api { agent, followers, candidates: Candidates::default(), stop })
+    router.with_state(Api { agent, followers, documents, stop })
 }
 
 #[derive(Clone)]
 struct Api {
     agent: Arc<Subject>,
     followers: Followers,
-    candidates: Candidates,
+    documents: Documents,
     stop: CancellationToken,
-}
-
-/// A route as it is answered.
-#[derive(Serialize)]
-struct Tagged<C = Vec<CandidateReport>> {
-    /// Differs where the choice or the order of candidates does; means nothing else. The same after a restart.
-    tag: String,
-    #[serde(flatten)]
-    route: RouteReport<C>,
 }
 
 /// Why there is no route to answer with.
@@ -260,7 +252,7 @@ impl Following {
                 let tag = Some(current.tag.clone());
                 let event = Event::default().event("route").id(&current.tag);
                 (self.told.insert(ty, tag.clone()) != Some(tag)).then_some(())?;
-                event.json_data(self.api.tagged(current)).ok()
+                event.json_data(self.api.documents.tagged(&current.route, &current.replica)).ok()
             }
             Err(Missing::Unknown(text)) => {
                 let gone = Gone { ty: text, error: "unknown-type" };
@@ -297,33 +289,18 @@ impl Api {
             return Err(Missing::Unknown(ty.to_string()));
         }
         routes.want(ty).await?;
-        let (route, replica) = routes.get_with_replica(ty).ok_or(WantError::NoReplica)?;
+        let (route, replica) = routes.get_with_replica(ty.as_str()).ok_or(WantError::NoReplica)?;
         Ok(Current { tag: self.followers.tag(&route), route, replica })
     }
 
-    fn tagged(&self, current: Current) -> Tagged {
-        Tagged { route: self.agent.report(&current.route, &current.replica), tag: current.tag }
-    }
-
     fn answer(&self, found: Result<Current, Missing>) -> Response {
-        let current = match found {
+        let Current { route, replica, .. } = match found {
             Ok(current) => current,
             Err(missing) => return missing.into_response(),
         };
-        let status = match current.route.outcome {
-            Outcome::Unserved => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::OK,
-        };
-        match self.text(current) {
-            Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
-            Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
-        }
-    }
-
-    fn text(&self, Current { tag, route, replica }: Current) -> serde_json::Result<String> {
-        let head = Tagged { tag, route: self.agent.summary(&route, &replica) };
-        let candidates = self.candidates.json(&route, &replica, self.agent.clock.now())?;
-        Ok(with_candidates(&serde_json::to_string(&head)?, &candidates))
+        self.documents.response(&route, &replica).unwrap_or_else(|error| {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string())
+        })
     }
 
     /// The same once its tag is another, at the end of `wait`, or when the agent stops.

@@ -1,14 +1,16 @@
 //! HTTP/1.1 on a local socket or port.
 
+use crate::api::answers::App;
+use crate::api::deadline::Deadline;
 use crate::api::writers::Peer;
 use crate::listen::{Caller, Listener};
-use axum::Router;
 use echelon_daemon::Tasks;
+use futures::future::{Either, ready};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Serves `app` on `listener` until `stop`.
-pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks, stop: CancellationToken) {
+pub(crate) async fn serve(listener: Listener, app: App, tasks: Tasks, stop: CancellationToken) {
     let welcome = |caller, place| {
         let (app, stop) = (app.clone(), stop.clone());
         tasks.spawn("api", async move {
@@ -38,24 +40,36 @@ pub(crate) async fn serve(listener: Listener, app: Router, tasks: Tasks, stop: C
 }
 
 /// Answers requests on one connection; at a stop, the one under way is still answered.
-async fn converse(caller: Caller, app: Router, stop: CancellationToken) {
-    let (peer, app) = (Peer::of(&caller), TowerToHyperService::new(app));
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        app.call(request)
+async fn converse(caller: Caller, app: App, stop: CancellationToken) {
+    let peer = Peer::of(&caller);
+    let App { documents, router } = app;
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| match documents.answer(&request) {
+        Some(answer) => Either::Left(ready(Ok(answer))),
+        None => {
+            request.extensions_mut().insert(peer);
+            Either::Right(router.call(request))
+        }
     });
+    let deadline = Deadline::default();
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(deadline.clone())
         .header_read_timeout(HEADER_DEADLINE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(caller), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let answering = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = answering => ended,
+        () = deadline.passed(HEADER_DEADLINE) => return debug!("A caller of the API said nothing for too long"),
     };
     if let Err(error) = ended {
         debug!(%error, "A connection to the API broke");

@@ -64,6 +64,11 @@ impl Link {
         self.session.load_full()
     }
 
+    /// Whether a session is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.session.load().is_some()
+    }
+
     /// How long ago a manager was heard last. Of one heard before this process started only the replica
     /// that it left tells, which may have been written earlier: the age is then at most too high.
     pub(crate) fn age(&self) -> Option<Duration> {

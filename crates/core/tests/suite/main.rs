@@ -18,6 +18,7 @@ mod repeats;
 mod replication;
 mod requests;
 mod rig;
+mod router_follow;
 mod router_properties;
 mod support;
 mod worked_example;
