@@ -162,6 +162,12 @@ impl HttpForwarder {
         &self.0.ty
     }
 
+    /// What requests need.
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     /// Bytes of bodies that are held.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {

@@ -1,6 +1,8 @@
 use super::*;
 use crate::dialer::Parts;
+use crate::http::pool::Pool;
 use crate::http::upload::MAX_HELD;
+use crate::http::upstream::Link;
 use crate::listen::{Forward, Listen};
 use crate::metrics::Metrics;
 use crate::routes::{RouterInput, Routes};
@@ -288,6 +290,29 @@ async fn a_kept_connection_that_was_closed_is_replaced_even_for_what_may_act_twi
         eventually("the end", || (setup.forwarder.status().open_by_manager.is_empty()).then_some(())).await;
     }
     assert_eq!((near.count(), near.connects(), far.count()), (20, 20, 0));
+}
+
+/// The task that reads it has not been told yet.
+#[tokio::test]
+async fn a_kept_connection_whose_end_has_arrived_is_not_used() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = setup(&[listener.local_addr().unwrap()]).await;
+    let target = setup.routes.get(&ty()).unwrap().targets[0].clone();
+    let (pool, forwarder) = (Pool::default(), setup.forwarder.inner());
+    for closes in [false, true] {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let link = Link::begin(stream, target.clone(), forwarder).await.unwrap();
+        let peer = listener.accept().unwrap().0;
+        // Its task begins to wait for requests.
+        while !link.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        pool.put(link);
+        if closes {
+            peer.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        assert_eq!(pool.take(&target).is_some(), !closes);
+    }
 }
 
 /// Its end and the request cross on the way.

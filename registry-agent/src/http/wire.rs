@@ -140,3 +140,22 @@ impl AsyncWrite for WireIo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_was_written_is_final_once_it_is_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wire = Wire::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let mut io = WireIo(Arc::clone(&wire));
+        io.write_all(b"four").await.unwrap();
+        assert_eq!(wire.written(), 4);
+        assert_eq!(wire.seal(), 4);
+        assert_eq!(io.write(b"more").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(wire.seal(), 4);
+    }
+}
