@@ -74,6 +74,11 @@ impl Tries {
         Self { effect, ended: 0, passed_over: BTreeSet::new(), fresh: false }
     }
 
+    /// What sending the request twice would do.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
     /// Managers to which this request is not sent again.
     pub fn passed_over(&self) -> &BTreeSet<HostId> {
         &self.passed_over

@@ -337,6 +337,6 @@ impl Shard {
     /// An idle connection to the manager whose turn it is.
     pub(super) fn pooled(&self, tries: &Tries) -> Option<Link> {
         let route = self.forwarder.route()?;
-        self.pool.take(tries.first(&route.targets)?)
+        self.pool.take(tries.first(&route.targets)?, tries.effect())
     }
 }

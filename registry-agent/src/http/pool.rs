@@ -2,6 +2,7 @@
 
 use crate::http::upstream::Link;
 use echelon_core::id::HostId;
+use echelon_core::repeat::Effect;
 use echelon_core::report::CandidateState;
 use echelon_core::route::{Route, Target};
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ const MAX_IDLE: usize = 512;
 /// How long an idle connection is kept. Servers close theirs after five seconds and more (Node.js, Apache and
 /// uvicorn: 5 s; nginx: 75 s), and a request must not meet such an end.
 const IDLE: Duration = Duration::from_secs(4);
+
+/// The same for a request that may act twice, which cannot be repeated once it has met such an end: shorter than what
+/// the hastiest servers wait (gunicorn: 2 s).
+const IDLE_FOR_ONCE: Duration = Duration::from_secs(1);
 
 /// How old a connection may be when it is used again. Below the default `evidence_ttl`, so that somebody who calls all
 /// the time has always connected lately, and knows whether the manager can be reached.
@@ -39,13 +44,16 @@ struct State {
 }
 
 impl Pool {
-    /// A connection to this manager over which nothing has come since its last answer.
-    pub(super) fn take(&self, target: &Target) -> Option<Link> {
+    /// A connection to this manager, for a request of this effect, over which nothing has come since its last answer.
+    pub(super) fn take(&self, target: &Target, effect: Effect) -> Option<Link> {
         let now = Instant::now();
+        let longest = if effect == Effect::Same { IDLE } else { IDLE_FOR_ONCE };
         let mut state = self.state();
         let idle = state.idle.get_mut(&target.host)?;
         // The one used last is the least likely to be closed meanwhile.
-        let found = idle.iter().rposition(|(since, link)| is_usable(now, *since, link, target));
+        let found = idle.iter().rposition(|(since, link)| {
+            now.saturating_duration_since(*since) < longest && is_usable(link, target)
+        });
         let (_, link) = idle.remove(found?);
         state.count -= 1;
         Some(link)
@@ -96,9 +104,8 @@ impl Pool {
     }
 }
 
-fn is_usable(now: Instant, since: Instant, link: &Link, target: &Target) -> bool {
-    let young = now.saturating_duration_since(since) < IDLE && link.age() < LIFE;
-    young && link.endpoint() == &target.endpoint && link.is_ready()
+fn is_usable(link: &Link, target: &Target) -> bool {
+    link.age() < LIFE && link.endpoint() == &target.endpoint && link.is_ready()
 }
 
 /// Where the managers are that may have idle connections: none to one that is down, whose connections may hang.

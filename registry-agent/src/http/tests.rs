@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::routes::{RouterInput, Routes};
 use crate::testing::{DEADLINE, eventually, host, manager, refusing, routes, snapshot, ty};
 use echelon_core::policy::PolicySettings;
+use echelon_core::repeat::Effect;
 use echelon_core::view::Manager;
 use echelon_daemon::Tasks;
 use std::net::SocketAddr;
@@ -311,8 +312,29 @@ async fn a_kept_connection_whose_end_has_arrived_is_not_used() {
         if closes {
             peer.shutdown(std::net::Shutdown::Both).unwrap();
         }
-        assert_eq!(pool.take(&target).is_some(), !closes);
+        assert_eq!(pool.take(&target, Effect::Same).is_some(), !closes);
     }
+}
+
+#[tokio::test]
+async fn what_may_act_twice_does_not_go_over_a_connection_that_was_long_idle() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = setup(&[listener.local_addr().unwrap()]).await;
+    let target = setup.routes.get(&ty()).unwrap().targets[0].clone();
+    let (pool, forwarder) = (Pool::default(), setup.forwarder.inner());
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let link = Link::begin(stream, target.clone(), forwarder).await.unwrap();
+    let _peer = listener.accept().unwrap();
+    while !link.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    pool.put(link);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(pool.take(&target, Effect::Again).is_none());
+    let link = pool.take(&target, Effect::Same).unwrap();
+    pool.put(link);
+    assert!(pool.take(&target, Effect::Again).is_some());
 }
 
 /// Its end and the request cross on the way.
