@@ -224,7 +224,9 @@ mod tests {
         assert_eq!(went.headers[UPGRADE], "websocket");
         assert_eq!(went.headers[CONNECTION], "upgrade");
         assert!(went.upgrades && went.headers.contains_key("sec-websocket-version"));
-        assert!(!ask("GET", "/", "Host: a\nUpgrade: websocket").unwrap().upgrades, "nobody asks for it");
+        for not in ["Upgrade: websocket", "Connection: upgrade\nUpgrade: websocket, h2c"] {
+            assert!(!ask("GET", "/", &format!("Host: a\n{not}")).unwrap().upgrades, "{not}");
+        }
     }
 
     #[test]
