@@ -2,7 +2,6 @@
 
 use crate::http::pool::Pool;
 use crate::http::upstream::Link;
-use crate::http::wire::Wire;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -14,22 +13,15 @@ use tokio::sync::OwnedSemaphorePermit;
 /// What callers get: a manager's answer, or the agent's own.
 pub(super) type AnswerBody = Either<Passed, Full<Bytes>>;
 
-/// Why an answer broke off. The caller's connection is closed, so that nobody takes it for whole.
+/// A manager's answer broke off. The caller's connection is closed, so that nobody takes it for whole.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AnswerError {
-    /// The manager's side.
-    #[error("the manager's answer broke off")]
-    Manager(#[source] hyper::Error),
-    /// It had been given time to end.
-    #[error("the manager serves no more, and its answer took too long")]
-    Cut,
-}
+#[error("the manager's answer broke off")]
+pub(super) struct AnswerError(#[source] hyper::Error);
 
 /// The body of a manager's answer. Once it is whole, the connection is kept for further requests.
 #[derive(Debug)]
 pub(super) struct Passed {
     body: Incoming,
-    wire: Arc<Wire>,
     link: Option<Link>,
     pool: Arc<Pool>,
     _place: OwnedSemaphorePermit,
@@ -38,8 +30,7 @@ pub(super) struct Passed {
 impl Passed {
     /// Of the answer that came over `link`.
     pub(super) fn new(body: Incoming, link: Link, pool: &Arc<Pool>, place: OwnedSemaphorePermit) -> Self {
-        let wire = Arc::clone(link.wire());
-        let mut this = Self { body, wire, link: Some(link), pool: Arc::clone(pool), _place: place };
+        let mut this = Self { body, link: Some(link), pool: Arc::clone(pool), _place: place };
         if this.body.is_end_stream() {
             this.whole();
         }
@@ -69,8 +60,7 @@ impl Body for Passed {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(AnswerError::Manager(error))),
-            None if this.link.is_some() && this.wire.was_cut() => Some(Err(AnswerError::Cut)),
+            Some(Err(error)) => Some(Err(AnswerError(error))),
             None => {
                 this.whole();
                 None

@@ -74,10 +74,6 @@ impl Link {
         self
     }
 
-    pub(super) fn wire(&self) -> &Arc<Wire> {
-        &self.wire
-    }
-
     pub(super) fn target(&self) -> &Target {
         &self.target
     }

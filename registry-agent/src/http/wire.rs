@@ -3,7 +3,6 @@
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,7 +13,6 @@ use tokio::net::TcpStream;
 pub(super) struct Wire {
     stream: TcpStream,
     out: Mutex<Out>,
-    cut: AtomicBool,
 }
 
 /// What went out.
@@ -28,7 +26,7 @@ struct Out {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, out: Mutex::default(), cut: AtomicBool::new(false) })
+        Arc::new(Self { stream, out: Mutex::default() })
     }
 
     /// Bytes that were written so far.
@@ -44,17 +42,10 @@ impl Wire {
         out.written
     }
 
-    /// Ends the connection both ways; what is under way on it fails.
+    /// Ends the connection both ways, whoever still holds it.
     pub(super) fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.seal();
         // It may have ended by itself.
         let _ = shutdown(&self.stream, Shutdown::Both);
-    }
-
-    /// Whether it was cut: what then looks like the end of an answer may be the middle of it.
-    pub(super) fn was_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
     }
 
     /// Whether nothing has come since the last answer: neither bytes, which nobody asked for, nor the end. The task
