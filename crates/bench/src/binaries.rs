@@ -1,7 +1,7 @@
 //! The shipped binaries, built for release.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -32,6 +32,11 @@ impl Binaries {
     /// `echelon`.
     pub fn console(&self) -> Command {
         self.command("echelon")
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.0
     }
 
     /// A command that sees nothing of the user's own settings.

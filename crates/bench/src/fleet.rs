@@ -4,7 +4,7 @@ use crate::{Registry, output};
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::ManagerType;
 use echelon_core::report::CandidateState;
-use registry_agent::{Agent, AgentConfig, AgentStatus, EnrolOptions, Handle, RouteWatch, enroll};
+use registry_agent::{Agent, AgentConfig, AgentStatus, Connector, EnrolOptions, Handle, RouteWatch, enroll};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,14 +41,18 @@ pub fn topology(agents: usize) -> String {
             n + 1
         )
     };
-    let agent =
-        |n: usize| format!("\n[[host]]\nname = \"agent-{n}\"\ndomain = \"/region/area-{}\"\n", n % 20);
     let plain = "\n[[host]]\nname = \"plain\"\ndomain = \"/region\"\n".to_owned();
-    let hosts = (0..MANAGERS).map(manager).chain([plain]).chain((0..agents).map(agent));
-    format!("framework = \"{}\"\n{}", crate::generate::FRAMEWORK, hosts.collect::<String>())
+    let others = (0..MANAGERS).map(manager).chain([plain]);
+    format!("framework = \"{}\"\n{}{}", crate::generate::FRAMEWORK, others.collect::<String>(), hosts(agents))
 }
 
-/// Enrols the agents of [`topology`], which the registry must hold. Gives their state directories.
+/// The agents' hosts in a topology, each in one of twenty domains below `/region`.
+pub fn hosts(agents: usize) -> String {
+    let host = |n: usize| format!("\n[[host]]\nname = \"agent-{n}\"\ndomain = \"/region/area-{}\"\n", n % 20);
+    (0..agents).map(host).collect()
+}
+
+/// Enrols the agents of [`hosts`], which the registry must hold. Gives their state directories.
 pub async fn enrol(registry: &Registry, agents: usize) -> Vec<PathBuf> {
     let token = output(&mut registry.console(&format!("token create --uses {agents} --ttl 1h")));
     let token: echelon_identity::JoinToken = token.trim().parse().unwrap();
@@ -93,6 +97,11 @@ impl Fleet {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.agents.len()
+    }
+
+    /// What each agent connects by.
+    pub fn connectors(&self) -> impl Iterator<Item = Connector> + '_ {
+        self.agents.iter().map(|agent| agent.connector().clone())
     }
 
     /// Whether there are none.

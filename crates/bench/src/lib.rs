@@ -11,12 +11,16 @@ pub mod binaries;
 pub mod fleet;
 pub mod generate;
 pub mod http;
+pub mod load;
 pub mod random;
 pub mod registry;
 pub mod report;
+pub mod rivals;
 pub mod running;
 pub mod samples;
 pub mod service;
+pub mod trio;
+pub mod victim;
 
 pub use binaries::binaries;
 pub use generate::Shape;

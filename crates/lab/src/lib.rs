@@ -21,6 +21,7 @@
 
 mod addresses;
 pub mod answer;
+pub mod cable;
 mod caller;
 pub mod command;
 mod descriptors;
