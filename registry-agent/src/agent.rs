@@ -343,7 +343,8 @@ async fn start(
         incarnation,
         first,
     };
-    let watch = self_watch::run(alarms.clone(), Arc::clone(&identity), Arc::clone(&link), tasks.shutdown());
+    let (identity_of, link_of, standing) = (Arc::clone(&identity), Arc::clone(&link), routes.standing());
+    let watch = self_watch::run(alarms.clone(), identity_of, link_of, standing, tasks.shutdown());
     tasks.spawn("self-watch", watch);
     let subject = Arc::new(Subject {
         clock,

@@ -1,6 +1,9 @@
 //! One TCP connect to a manager.
 
+use crate::lateness::is_too_late;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::evidence::Seen;
+use echelon_core::hedge::LONGEST_HEDGE;
 use echelon_core::name::Text;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -11,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Addresses of one name that are tried, in the resolver's order: a host with two networks in both
 /// families has four.
@@ -23,14 +26,56 @@ const MAX_LOOKUPS: usize = 32;
 
 static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
 
+/// Why there is no connection, for people.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NoConnection {
+    /// The other side refused, or broke it off.
+    #[error("{0}")]
+    Refused(Text),
+    /// Nobody answered in time, or there is no way to it.
+    #[error("{0}")]
+    Silent(Text),
+    /// This host is at fault, or was too busy to tell: it says nothing about the manager.
+    #[error("{0}")]
+    Ours(Text),
+}
+
+impl NoConnection {
+    /// What it says about the manager; none where it says nothing.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        match self {
+            Self::Refused(why) => Some(Seen::Failed(why.clone())),
+            Self::Silent(why) => Some(Seen::Silent(why.clone())),
+            Self::Ours(_) => None,
+        }
+    }
+}
+
+impl From<NoConnection> for Text {
+    fn from(error: NoConnection) -> Self {
+        match error {
+            NoConnection::Refused(why) | NoConnection::Silent(why) | NoConnection::Ours(why) => why,
+        }
+    }
+}
+
 /// Connects within `limit`, which covers resolving a name as well. Small writes are sent at once.
 ///
 /// # Errors
-/// Says why, for people.
-pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, Text> {
-    match timeout(limit, connect(endpoint)).await {
+/// [`NoConnection`]. Where our own timer fired late, nothing is said about the manager.
+pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, NoConnection> {
+    let due = Instant::now() + limit;
+    match timeout_at(due, connect(endpoint)).await {
         Ok(done) => done,
-        Err(_) => Err(Text::lossy(&format!("no answer within {limit:?}"))),
+        Err(_) => {
+            let why = Text::lossy(&format!("no answer within {limit:?}"));
+            // A timeout is far longer than a hedge, and no reason to believe ourselves for longer.
+            Err(if is_too_late(due, limit.min(LONGEST_HEDGE)) {
+                NoConnection::Ours(why)
+            } else {
+                NoConnection::Silent(why)
+            })
+        }
     }
 }
 
@@ -39,7 +84,7 @@ pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStrea
 /// # Errors
 /// Says why, for people.
 pub(crate) async fn tcp_at_leisure(endpoint: &Endpoint) -> Result<TcpStream, Text> {
-    connect(endpoint).await
+    Ok(connect(endpoint).await?)
 }
 
 /// The addresses of an endpoint. A name is resolved anew each time.
@@ -67,15 +112,15 @@ async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     asking.await.map_err(io::Error::other)?
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Text> {
+async fn connect(endpoint: &Endpoint) -> Result<TcpStream, NoConnection> {
     let mut why = None;
-    for addr in resolve(endpoint).await? {
+    for addr in resolve(endpoint).await.map_err(NoConnection::Silent)? {
         match one(addr).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => why = Some(in_words(&error)),
+            Err(error) => why = Some(no_connection(&error)),
         }
     }
-    Err(why.unwrap_or_else(|| Text::lossy("no address")))
+    Err(why.unwrap_or_else(|| NoConnection::Silent(Text::lossy("no address"))))
 }
 
 async fn one(addr: SocketAddr) -> io::Result<TcpStream> {
@@ -118,6 +163,21 @@ fn cannot_resolve(name: &str, error: &io::Error) -> Text {
     Text::lossy(&format!("cannot resolve {name}: {error}"))
 }
 
+/// What it means that the system did not connect.
+fn no_connection(error: &io::Error) -> NoConnection {
+    use io::ErrorKind as K;
+    let why = in_words(error);
+    match (Errno::from_io_error(error), error.kind()) {
+        // Descriptors, memory or local ports have run out, which is nobody else's fault.
+        (Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL), _) => {
+            NoConnection::Ours(why)
+        }
+        (_, K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown) => NoConnection::Silent(why),
+        (_, K::TimedOut | K::PermissionDenied) => NoConnection::Silent(why),
+        _ => NoConnection::Refused(why),
+    }
+}
+
 /// What the system said, without its numbers.
 fn in_words(error: &io::Error) -> Text {
     use io::ErrorKind as K;
@@ -148,10 +208,41 @@ mod tests {
         let limit = Duration::from_secs(5);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let why = tcp(&closed.into(), limit).await.unwrap_err();
-        assert_eq!(why.as_str(), "connection refused");
+        assert_eq!(why, NoConnection::Refused(Text::lossy("connection refused")));
         let silent = silent_listener();
         let why = tcp(&silent.addr.into(), Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!(why.as_str(), "no answer within 50ms");
+        assert_eq!(why.to_string(), "no answer within 50ms");
+    }
+
+    /// The process stands still from shortly before the timer is due until well past it.
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_fired_late_says_nothing_about_the_manager() {
+        let (silent, limit) = (silent_listener(), Duration::from_secs(1));
+        for (still, expected) in [(30, true), (90, false)] {
+            let endpoint = silent.addr.into();
+            let connecting = tcp(&endpoint, limit);
+            let busy = async {
+                tokio::time::sleep(Duration::from_millis(990)).await;
+                tokio::time::advance(Duration::from_millis(still)).await;
+            };
+            let (result, ()) = tokio::join!(connecting, busy);
+            let why = result.unwrap_err();
+            assert_eq!(why.seen().is_some(), expected, "{why:?} after {still} ms");
+        }
+    }
+
+    #[test]
+    fn what_this_host_lacks_is_not_held_against_the_manager() {
+        let says = |errno: Errno| no_connection(&errno.into());
+        for ours in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(matches!(says(ours), NoConnection::Ours(_)), "{ours}");
+        }
+        for silent in [Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::PERM] {
+            assert!(matches!(says(silent).seen(), Some(Seen::Silent(_))), "{silent}");
+        }
+        for refused in [Errno::CONNREFUSED, Errno::CONNRESET] {
+            assert!(matches!(says(refused).seen(), Some(Seen::Failed(_))), "{refused}");
+        }
     }
 
     #[tokio::test]
@@ -171,6 +262,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         tcp(&endpoint(&format!("localhost:{port}")), Duration::from_secs(5)).await.unwrap();
         let why = tcp(&endpoint("no-such-host.invalid:1"), Duration::from_secs(20)).await.unwrap_err();
-        assert!(why.as_str().contains("no-such-host.invalid") || why.as_str().contains("no answer"), "{why}");
+        let words = why.to_string();
+        assert!(words.contains("no-such-host.invalid") || words.contains("no answer"), "{why}");
     }
 }

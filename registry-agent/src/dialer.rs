@@ -1,6 +1,6 @@
 //! Connects to the managers of one type, in the order of its route, and reports what that says about each.
 
-use crate::connect;
+use crate::connect::{self, NoConnection};
 use crate::metrics::{Became, Metrics, TypeMetrics};
 use crate::race::{Attempt, Overtaken, Race, race};
 use crate::reports::Reports;
@@ -117,7 +117,8 @@ impl Dialer {
         let attempt = |i: usize| -> Attempt<TcpStream> {
             let endpoint = route.targets.get(i).filter(|t| !is_caller(t)).map(|t| t.endpoint.clone());
             Box::pin(async move {
-                let endpoint = endpoint.ok_or_else(|| Text::lossy("it is this forwarder itself"))?;
+                let itself = || NoConnection::Refused(Text::lossy("it is this forwarder itself"));
+                let endpoint = endpoint.ok_or_else(itself)?;
                 connect::tcp(&endpoint, limit).await
             })
         };
@@ -149,8 +150,10 @@ impl Dialer {
             let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
             let reports = Arc::clone(&self.reports);
             self.parts.tasks.spawn("overtaken", async move {
-                let seen = attempt.await.map_or_else(Seen::Failed, |_| Seen::Connected);
-                reports.saw(host, seen, began.elapsed());
+                let seen = attempt.await.map_or_else(|why| why.seen(), |_| Some(Seen::Connected));
+                if let Some(seen) = seen {
+                    reports.saw(host, seen, began.elapsed());
+                }
                 drop(place);
             });
         }

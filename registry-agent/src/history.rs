@@ -1,9 +1,10 @@
 //! Where the routes of this host have led since its agent started.
 
 use crate::clock::unix_now;
+use echelon_core::moves::Move;
 use echelon_core::name::ManagerType;
 use echelon_core::report::RouteMove;
-use echelon_core::route::{Move, Route};
+use echelon_core::route::Route;
 use echelon_core::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -32,8 +33,14 @@ impl History {
 
     /// Remembers that `route` leads to another manager than `before`, the route it follows; or to the first.
     pub(crate) fn note(&self, before: Option<&Route>, route: &Route) {
-        let first = || route.chosen().map(|_| Move::Served);
-        let Some(cause) = before.map_or_else(first, |before| route.moved_from(before)) else { return };
+        let (cause, reason) = match before {
+            Some(before) => match route.moved_from(before) {
+                Some(moved) => (moved.why, &moved.words),
+                None => return,
+            },
+            None if route.chosen.is_some() => (Move::Served, &route.cause),
+            None => return,
+        };
         let name = |route: &Route| route.chosen().map(|entry| entry.candidate.manager.name.clone());
         let noted = RouteMove {
             at: unix_now().to_string(),
@@ -42,7 +49,7 @@ impl History {
             endpoint: route.chosen().map(|entry| entry.candidate.manager.endpoint.clone()),
             outcome: route.outcome,
             cause: cause.as_str().into(),
-            reason: route.cause.as_str().into(),
+            reason: reason.as_str().into(),
         };
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let moves = moves.entry(route.ty.clone()).or_default();
@@ -65,26 +72,27 @@ mod tests {
     use super::*;
     use crate::testing::{manager, snapshot, ty};
     use echelon_core::policy::PolicySettings;
-    use echelon_core::router::{Input, Output, Router};
+    use echelon_core::router::{Input, Router};
     use echelon_core::time::Monotonic;
     use std::sync::Arc;
 
-    /// The route of a host that knows this one manager.
-    fn route_to(n: u8) -> Arc<Route> {
-        let replica = snapshot(1, &[manager(n, 1, ([127, 0, 0, 1], 70).into())], PolicySettings::default());
-        let mut router = Router::new(replica.view.clone(), replica.place.clone());
+    /// The routes of a host that knows one manager at a time, these in turn.
+    fn routes_to(managers: &[u8]) -> Vec<Arc<Route>> {
+        let replica =
+            |n| snapshot(1, &[manager(n, 1, ([127, 0, 0, 1], 70).into())], PolicySettings::default());
+        let mut router = Router::new(replica(0).view.clone(), replica(0).place.clone());
         let mut out = Vec::new();
         router.handle(Monotonic::default(), Input::Want(ty()), &mut out);
-        let route = |output: Output| match output {
-            Output::Publish(route) => Some(route),
-            Output::Probe { .. } => None,
+        let route = |n: &u8| {
+            router.handle(Monotonic::default(), Input::View(replica(*n).view.clone()), &mut out);
+            router.route(&ty()).cloned().unwrap()
         };
-        out.into_iter().find_map(route).unwrap()
+        managers.iter().map(route).collect()
     }
 
     #[test]
     fn only_moves_are_remembered_and_the_oldest_are_forgotten() {
-        let (history, routes) = (History::new(), [1, 1, 2, 2, 1].map(route_to));
+        let (history, routes) = (History::new(), routes_to(&[1, 1, 2, 2, 1]));
         let before = std::iter::once(None).chain(routes.iter().map(Some));
         for (before, route) in before.zip(&routes) {
             history.note(before.map(Arc::as_ref), route);

@@ -53,6 +53,7 @@ mod forward;
 mod history;
 mod http;
 mod latch;
+mod lateness;
 mod listen;
 mod metrics;
 mod occupancy;

@@ -301,7 +301,7 @@ impl TypeMetrics {
             // One that is overloaded has taken the connection.
             Seen::Connected | Seen::Answered | Seen::Overloaded(_) => &self.connected,
             Seen::Overtaken => &self.overtaken,
-            Seen::Failed(_) | Seen::Unanswered(_) => &self.refused,
+            Seen::Failed(_) | Seen::Silent(_) | Seen::Unanswered(_) => &self.refused,
         };
         durations.observe(took);
     }
@@ -361,7 +361,7 @@ fn name(seen: &Seen) -> &'static str {
     match seen {
         Seen::Connected => "connected",
         Seen::Overtaken => "overtaken",
-        Seen::Failed(_) => "failed",
+        Seen::Failed(_) | Seen::Silent(_) => "failed",
         Seen::Answered => "answered",
         Seen::Unanswered(_) => "unanswered",
         Seen::Overloaded(_) => "overloaded",

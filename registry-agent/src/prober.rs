@@ -56,6 +56,8 @@ impl Prober {
         }
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn("probe", async move {
+            // Never closed, so that a place comes up sooner or later.
+            let _place = inner.places.acquire().await;
             let began = Instant::now();
             let seen = inner.look(&ty, &target, timeout, check.as_ref()).await;
             // First, so that the next one may begin as soon as the router knows of this one.
@@ -77,8 +79,6 @@ impl Inner {
         timeout: Duration,
         check: Option<&CheckKind>,
     ) -> Option<Seen> {
-        // Never closed, so that a place comes up sooner or later.
-        let _place = self.places.acquire().await.ok()?;
         if ty.is_registry() {
             return self.registry.as_ref()?.probe(target).await;
         }
@@ -88,10 +88,10 @@ impl Inner {
             let busy = asked.is_err() && is_too_long(began.elapsed(), timeout);
             return (!busy).then(|| asked.map_or_else(Seen::Unanswered, |()| Seen::Answered));
         }
-        Some(match connect::tcp(&target.endpoint, timeout).await {
-            Ok(_) => Seen::Connected,
-            Err(why) => Seen::Failed(why),
-        })
+        match connect::tcp(&target.endpoint, timeout).await {
+            Ok(_) => Some(Seen::Connected),
+            Err(why) => why.seen(),
+        }
     }
 
     fn enter(&self, key: (ManagerType, HostId)) -> bool {

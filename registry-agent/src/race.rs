@@ -2,6 +2,8 @@
 //!
 //! See docs/routing.md, "Trying candidates".
 
+use crate::connect::NoConnection;
+use crate::lateness::is_too_late;
 use echelon_core::evidence::Seen;
 use echelon_core::name::Text;
 use std::future::{Future, poll_fn};
@@ -17,12 +19,8 @@ pub(crate) const MAX_TRIED: usize = 64;
 /// Attempts under way beside each other. A silent network must not turn each caller into a flood.
 const MAX_BESIDE: usize = 8;
 
-/// What our own timer may be late by before it says anything about the machine: timers here count whole
-/// milliseconds, so that one for a very short hedge is always late by a quarter of it.
-const TIMER_GRAIN: Duration = Duration::from_millis(2);
-
 /// An attempt that is not over.
-pub(crate) type Attempt<S> = Pin<Box<dyn Future<Output = Result<S, Text>> + Send>>;
+pub(crate) type Attempt<S> = Pin<Box<dyn Future<Output = Result<S, NoConnection>> + Send>>;
 
 /// What a race came to.
 pub(crate) enum Race<S> {
@@ -94,13 +92,14 @@ pub(crate) async fn race<S>(
                     return Race::Won { stream, winner: candidate, overtaken };
                 }
                 Err(why) => {
-                    saw(candidate, Seen::Failed(why.clone()), took);
-                    failures.push((candidate, why));
+                    if let Some(seen) = why.seen() {
+                        saw(candidate, seen, took);
+                    }
+                    failures.push((candidate, why.into()));
                 }
             },
             () = sleep_until(due), if more => {
-                let late = Instant::now().saturating_duration_since(due);
-                if late > (waited / 4).max(TIMER_GRAIN) {
+                if is_too_late(due, waited) {
                     running.iter_mut().for_each(|r| r.doubtful = true);
                 }
             }
@@ -109,7 +108,7 @@ pub(crate) async fn race<S>(
 }
 
 /// The first attempt that ends, taken out of `running`.
-async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Duration, Result<S, Text>) {
+async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Duration, Result<S, NoConnection>) {
     poll_fn(|cx| {
         for at in 0..running.len() {
             if let Poll::Ready(result) = running[at].attempt.as_mut().poll(cx) {
@@ -163,7 +162,7 @@ mod tests {
             Box::pin(async move {
                 let (after, connects) = script[i];
                 sleep(Duration::from_millis(after)).await;
-                if connects { Ok(i) } else { Err(Text::lossy("refused")) }
+                if connects { Ok(i) } else { Err(NoConnection::Refused(Text::lossy("refused"))) }
             })
         };
         let race = race(script.len(), |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
@@ -199,7 +198,7 @@ mod tests {
         assert!((50..60).contains(&told.took.as_millis()), "{:?}", told.took);
         let Race::Won { mut overtaken, .. } = told.race else { panic!("nobody won") };
         let Overtaken { candidate, attempt, .. } = overtaken.pop().unwrap();
-        assert_eq!((candidate, attempt.await.unwrap_err().as_str()), (0, "refused"));
+        assert_eq!((candidate, attempt.await.unwrap_err().to_string()), (0, "refused".to_owned()));
         assert!(overtaken.is_empty());
     }
 
@@ -263,6 +262,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_this_hosts_own_fault_leads_on_and_blames_nobody() {
+        let seen = Mutex::new(Vec::new());
+        let connect = |i: usize| -> Attempt<usize> {
+            let ours = || NoConnection::Ours(Text::lossy("too many open files"));
+            Box::pin(async move { (i > 0).then_some(i).ok_or_else(ours) })
+        };
+        let race = race(2, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
+        assert_eq!(winner(&race), Some(1));
+        assert_eq!(seen.into_inner().unwrap(), [(1, Seen::Connected)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_silent_network_is_not_flooded() {
         const SILENT: [(u64, bool); 40] = [(1_000_000, false); 40];
         let begun = Mutex::new(0_usize);
@@ -270,7 +281,7 @@ mod tests {
             *begun.lock().unwrap() += 1;
             Box::pin(async move {
                 sleep(Duration::from_millis(SILENT[i].0)).await;
-                Err(Text::lossy("silent"))
+                Err(NoConnection::Silent(Text::lossy("silent")))
             })
         };
         let race = race(SILENT.len(), |_| HEDGE, connect, |_, _, _| {});

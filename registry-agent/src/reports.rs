@@ -35,7 +35,11 @@ impl Reports {
     pub(crate) fn saw(&self, host: HostId, seen: Seen, took: Duration) {
         let told = match seen {
             Seen::Connected | Seen::Answered => self.was_told(host),
-            Seen::Overtaken | Seen::Failed(_) | Seen::Unanswered(_) | Seen::Overloaded(_) => {
+            Seen::Overtaken
+            | Seen::Failed(_)
+            | Seen::Silent(_)
+            | Seen::Unanswered(_)
+            | Seen::Overloaded(_) => {
                 self.told().remove(&host);
                 false
             }

@@ -175,6 +175,7 @@ impl RouterTask {
         let mut published = Vec::new();
         for output in out {
             match output {
+                Output::Standing(standing) => self.routes.stand(standing),
                 Output::Publish(route) => {
                     announce(self.routes.get(&route.ty).as_deref(), &route);
                     published.push(route);

@@ -7,11 +7,13 @@ use arc_swap::ArcSwap;
 use echelon_core::announce::Announcement;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
+use echelon_core::isolation::Standing;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::{Using, ViewMark};
+use echelon_core::moves::Move;
 use echelon_core::name::ManagerType;
 use echelon_core::policy::Failback;
-use echelon_core::route::{Move, Route};
+use echelon_core::route::Route;
 use echelon_core::router::Input;
 use echelon_core::view::{Place, View};
 use std::collections::BTreeMap;
@@ -79,6 +81,8 @@ struct Inner {
     dropped: AtomicU64,
     moves: Mutex<Moves>,
     history: History,
+    /// How far what this host sees of others can be believed.
+    standing: watch::Sender<Standing>,
     occupancies: Occupancies,
 }
 
@@ -105,6 +109,7 @@ impl Routes {
             dropped: AtomicU64::new(0),
             moves: Mutex::default(),
             history: History::new(),
+            standing: watch::Sender::default(),
             occupancies: Occupancies::default(),
         };
         (Self(Arc::new(inner)), queue)
@@ -206,6 +211,21 @@ impl Routes {
         self.0.changed.subscribe()
     }
 
+    /// How far what this host sees of others can be believed, now and from now on.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.0.standing.subscribe()
+    }
+
+    /// Whether what this host says of managers is not to be believed.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.0.standing.borrow().is_doubtful()
+    }
+
+    /// From now on this is how far what this host sees can be believed. For the router alone.
+    pub(crate) fn stand(&self, standing: Standing) {
+        self.0.standing.send_replace(standing);
+    }
+
     /// How many outcomes were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
@@ -255,12 +275,13 @@ impl Routes {
 
     fn note_moves(&self, before: &Shown, routes: &[Arc<Route>]) {
         let mut moves = self.0.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest: BTreeMap<&ManagerType, &Arc<Route>> = BTreeMap::new();
         for route in routes {
-            self.0.history.note(before.table.get(&route.ty).map(Arc::as_ref), route);
-            let Some(cause) = before.table.get(&route.ty).and_then(|old| route.moved_from(old)) else {
-                continue;
-            };
-            *moves.entry((route.ty.clone(), cause)).or_default() += 1;
+            let old = newest.insert(&route.ty, route).or_else(|| before.table.get(&route.ty));
+            self.0.history.note(old.map(Arc::as_ref), route);
+            if let Some(moved) = old.and_then(|old| route.moved_from(old)) {
+                *moves.entry((route.ty.clone(), moved.why)).or_default() += 1;
+            }
         }
     }
 }

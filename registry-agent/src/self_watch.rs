@@ -3,8 +3,10 @@
 use crate::alarms::Alarms;
 use crate::registry::{Identity, Link};
 use echelon_core::alarm::Notice;
+use echelon_core::isolation::Standing;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,13 @@ const LEFT_PART: u32 = 4;
 const STALE: Duration = Duration::from_secs(60);
 
 /// Looks until `stop`.
-pub(crate) async fn run(alarms: Alarms, identity: Arc<Identity>, link: Arc<Link>, stop: CancellationToken) {
+pub(crate) async fn run(
+    alarms: Alarms,
+    identity: Arc<Identity>,
+    link: Arc<Link>,
+    mut standing: watch::Receiver<Standing>,
+    stop: CancellationToken,
+) {
     if let Some(small) = identity.endpoint().small_buffers() {
         alarms.raise(Notice::info(
             "socket-buffers-small",
@@ -34,8 +42,11 @@ pub(crate) async fn run(alarms: Alarms, identity: Arc<Identity>, link: Arc<Link>
     loop {
         tokio::select! {
             _ = tick.tick() => {}
+            // Fails only once the agent has ended.
+            _ = standing.changed() => {}
             () = stop.cancelled() => return,
         }
+        set(&alarms, ISOLATED, isolated(*standing.borrow_and_update()));
         set(&alarms, CERTIFICATE, certificate(identity.left(), identity.life()));
         set(&alarms, REPLICA, replica(link.age(), began.elapsed()));
     }
@@ -46,6 +57,14 @@ fn set(alarms: &Alarms, name: &str, notice: Option<Notice>) {
         Some(notice) => alarms.raise(notice),
         None => alarms.clear(name),
     }
+}
+
+const ISOLATED: &str = "isolated";
+
+fn isolated(standing: Standing) -> Option<Notice> {
+    let message = "connections to every manager time out and no registry manager answers: this host seems to be cut off";
+    (standing == Standing::Isolated)
+        .then(|| Notice::critical(ISOLATED, message, "look at the network of this host"))
 }
 
 const CERTIFICATE: &str = "certificate-expiring";

@@ -122,6 +122,7 @@ fn agent_state(registry: &Registry, board: &Board, host: &Host, now: Monotonic, 
         revision: said.holds.map(|holds| holds.position.revision),
         using: said.using.iter().map(|using| UsingReport::said(using, ago)).collect(),
         alarms: said.alarms.iter().map(raised).collect(),
+        isolated: said.isolated,
         ..unheard
     }
 }

@@ -181,9 +181,10 @@ impl Session<'_> {
     async fn take(&mut self, message: FromAgent) -> Result<(), SessionEnd> {
         match message {
             FromAgent::Hello(_) => Err(SessionEnd::Greeting),
-            FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using, alarms }) => {
+            FromAgent::Heartbeat(AgentHeartbeat { holds, sequence, packages, using, alarms, isolated }) => {
                 let (incarnation, build) = (self.incarnation, Some(self.build.clone()));
-                let report = Report { incarnation, sequence, packages, using, holds, alarms, build };
+                let report =
+                    Report { incarnation, sequence, packages, using, holds, alarms, build, isolated };
                 self.hub.report(self.host, report);
                 Ok(())
             }

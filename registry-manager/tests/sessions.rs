@@ -204,7 +204,8 @@ impl Agent {
 
     async fn report(&mut self, sequence: u64, packages: BTreeMap<echelon_core::name::ManagerType, Health>) {
         let holds = self.replica.holding();
-        let beat = AgentHeartbeat { holds, sequence, packages, using: Vec::new(), alarms: Vec::new() };
+        let (using, alarms, isolated) = (Vec::new(), Vec::new(), false);
+        let beat = AgentHeartbeat { holds, sequence, packages, using, alarms, isolated };
         self.channel.send(&FromAgent::Heartbeat(beat).encode()).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! What callers notice when a manager of their type goes away and comes back: nothing.
 
 use echelon_tests::caller::all_answered;
+use echelon_tests::http::{ask_tcp, ask_unix};
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Caller, Manager, Sandbox, Stub, TYPE, Topology, wait_until};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -175,6 +176,76 @@ fn open_connections_are_not_cut_by_a_return() {
     wait_until("the return", || Conversation::begin(UnixStream::connect(&socket).unwrap()).ask() == "near");
     assert_eq!(open.ask(), "hub");
     assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+}
+
+/// With `failback = dormant` new connections stay where they are for as long as any is open, and return when the last
+/// one is closed.
+#[test]
+fn with_failback_dormant_connections_return_when_none_is_open() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let socket = sandbox.path("forward.sock");
+    scene.caller.kill9();
+    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
+    scene.caller.start_ready();
+    scene.registry.console().ok("policy set / failback=dormant");
+    scene.registry.wait_in_sync(1);
+    scene.near.kill();
+    let mut open = Conversation::begin(UnixStream::connect(&socket).unwrap());
+    assert_eq!(open.ask(), "hub");
+    scene.near.revive();
+    wait_until("the nearer one to be live", || state_of(&scene.caller, "near") == "live");
+    let live = Instant::now();
+    wait_until("what would be a return otherwise", || {
+        assert_eq!(scene.caller.call(TYPE).unwrap(), "hub");
+        live.elapsed() > HOLD * 2
+    });
+    drop(open);
+    scene.caller.wait_served_by(TYPE, "near");
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+}
+
+/// With `failback = off` connections stay until an operator asks, which he may only where he may write.
+#[test]
+fn with_failback_off_connections_return_when_an_operator_asks() {
+    let sandbox = Sandbox::new();
+    let mut scene = Scene::set(&sandbox);
+    let tcp = SocketAddr::new(scene.caller.address(), 29_122);
+    scene.caller.kill9();
+    let unix = format!("unix:{}", scene.caller.api().display());
+    scene.caller.also_run_with(&["--api", &unix, "--api", &tcp.to_string()]);
+    scene.caller.start_ready();
+    scene.registry.console().ok("policy set / failback=off");
+    scene.registry.wait_in_sync(1);
+    scene.near.kill();
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "hub");
+    scene.near.revive();
+    wait_until("the nearer one to be live", || state_of(&scene.caller, "near") == "live");
+    let live = Instant::now();
+    wait_until("what would be a return otherwise", || {
+        assert_eq!(scene.caller.call(TYPE).unwrap(), "hub");
+        live.elapsed() > HOLD * 2
+    });
+    let path = format!("/v1/routes/{TYPE}/return");
+    assert_eq!(ask_tcp(tcp, "POST", &path, "").unwrap().status, 403, "over TCP anybody could");
+    assert_eq!(ask_unix(&scene.caller.api(), "POST", "/v1/routes/none/return", "").unwrap().status, 404);
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "hub");
+    let reply = ask_unix(&scene.caller.api(), "POST", &path, "").unwrap();
+    assert_eq!((reply.status, &reply.json()["chosen"]["host"]), (200, &"near".into()), "{}", reply.json());
+    assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+    let metrics = scene.caller.get("/metrics").unwrap().body;
+    assert!(
+        metrics.lines().any(|line| line.contains("cause=\"asked\"") && line.ends_with(" 1")),
+        "{metrics}"
+    );
+}
+
+/// How the caller sees the manager on `host`.
+fn state_of(caller: &Agent, host: &str) -> String {
+    let route = caller.route(TYPE);
+    let candidates = route["candidates"].as_array().unwrap();
+    let candidate = candidates.iter().find(|c| c["host"] == host).unwrap();
+    candidate["state"].as_str().unwrap().to_owned()
 }
 
 /// A withdrawal lets open connections end by themselves for the policy's time, and then closes them.

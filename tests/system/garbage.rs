@@ -65,7 +65,7 @@ fn sensible() -> Vec<Bytes> {
     let set = ChangeSet { request: new_request_id(), if_revision: Some(7), allow_shrink: false, changes };
     let hello = Hello { protocol: (1, 1), build: Text::lossy("0.1.0"), incarnation: 7, holds: None };
     let (packages, using, alarms) = Default::default();
-    let beat = AgentHeartbeat { holds: None, sequence: 1, packages, using, alarms };
+    let beat = AgentHeartbeat { holds: None, sequence: 1, packages, using, alarms, isolated: false };
     vec![
         Request::Session.encode(),
         Request::Read.encode(),

@@ -28,6 +28,7 @@ pub fn actual(settled: RouteReport, agent: &Agent, now: Monotonic) -> Option<Rou
         basis: Basis::Live,
         age_ms: Some(millis(ago)),
         outcome,
+        isolated: agent.report().isolated,
         since_ms: using.as_ref().map(|using| using.since_ms),
         cause: using.map(|using| using.cause).unwrap_or_default(),
         chosen,

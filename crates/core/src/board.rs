@@ -47,6 +47,8 @@ pub struct Report {
     pub alarms: Vec<Raised>,
     /// Its build, as its session began with.
     pub build: Option<Text>,
+    /// Whether it was cut off from everything until now, so that what it uses says nothing about managers.
+    pub isolated: bool,
 }
 
 /// What is known of one agent.
@@ -99,6 +101,13 @@ impl Agent {
         &self.report
     }
 
+    /// What it said that it uses, with the time that has passed since.
+    fn using_at(&self, now: Monotonic) -> Vec<Using> {
+        let since = now.since(self.heard);
+        let later = |using: &Using| Using { since: using.since.saturating_add(since), ..using.clone() };
+        self.report.using.iter().map(later).collect()
+    }
+
     fn entry(&self, host: HostId) -> LivenessEntry {
         LivenessEntry {
             host,
@@ -128,12 +137,18 @@ impl Board {
 
     /// Takes in an agent's report. Gives the entry that others must hear, where something in it is news to
     /// them.
-    pub fn heard(&mut self, now: Monotonic, host: HostId, report: Report) -> Option<LivenessEntry> {
+    ///
+    /// What an isolated agent says that it uses is ignored: what it said before stays. Of its own packages it knows
+    /// all the same, since it needs no network for that.
+    pub fn heard(&mut self, now: Monotonic, host: HostId, mut report: Report) -> Option<LivenessEntry> {
         self.latest = self.latest.max(now);
         let old = self.agents.get(&host);
         let number = |r: &Report| (r.incarnation, r.sequence);
         if old.is_some_and(|o| number(&o.report) > number(&report)) {
             return None;
+        }
+        if report.isolated {
+            report.using = old.map(|old| old.using_at(now)).unwrap_or_default();
         }
         // A package that was not checked yet says no more than one that nobody has heard of.
         let told =

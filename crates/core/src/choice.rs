@@ -2,12 +2,13 @@
 
 use crate::evidence::Verdict;
 use crate::id::HostId;
+use crate::moves::{Moved, Step};
 use crate::name::HostName;
 use crate::order::{Candidate, Order};
-use crate::policy::Failback;
 use crate::report::{CandidateState, Outcome};
 use crate::time::Monotonic;
-use std::time::Duration;
+pub use crate::track::jitter_share;
+use crate::track::{Failbacks, Former, Track, Wait};
 
 /// What is known of each candidate, in the order of [`Order::candidates`], which has as many.
 pub type States = [Verdict];
@@ -23,42 +24,20 @@ pub struct Choice {
     pub cause: String,
     /// When this choice may change though nothing more is heard: a hold ends.
     pub next_change: Option<Monotonic>,
+    /// Why it is another one than before; none where it is the same.
+    pub moved: Option<Moved>,
 }
 
 /// What a host remembers between choices for one type.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    current: Option<HostId>,
+    current: Option<(HostId, HostName)>,
+    /// Whether that one was usable, when last seen; none before the first choice.
+    served: Option<bool>,
+    /// Whether an operator wants connections to return.
+    asked: bool,
     /// In the order of the candidates at the last choice.
     tracks: Vec<(HostId, Track)>,
-}
-
-/// The way back of one candidate.
-#[derive(Clone, Copy, Debug)]
-struct Track {
-    wait: Wait,
-    live_since: Option<Monotonic>,
-    /// Whether it came after the one in use, when last seen.
-    behind: bool,
-}
-
-/// What a candidate must sit out, once live, before connections return to it; the longest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wait {
-    /// Nothing: it was never away, or only slow or silent.
-    Nothing,
-    /// The host's part of the jitter: an edit brought it.
-    Jitter,
-    /// Hold and jitter: it failed.
-    Hold,
-}
-
-/// The share of `failback_jitter` that this host sits out: fixed, from its name, evenly spread over
-/// hosts, in `[0, 1)`.
-pub fn jitter_share(host: &HostName) -> f64 {
-    let hash = blake3::hash(host.as_str().as_bytes());
-    let first: [u8; 4] = hash.as_bytes()[..4].try_into().expect("a BLAKE3 hash has 32 bytes");
-    f64::from(u32::from_be_bytes(first)) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// Who chooses, when, and under which circumstances.
@@ -70,12 +49,14 @@ pub struct Situation<'a> {
     pub now: Monotonic,
     /// Whether connections to managers of the type are open.
     pub occupied: bool,
+    /// Whether the host is cut off from everything: then failures are its own, and no penalty follows.
+    pub isolated: bool,
 }
 
 impl<'a> Situation<'a> {
     /// That of a preview: nothing is open, and time plays no part.
     pub fn settled(host: &'a HostName) -> Self {
-        Self { host, now: Monotonic::default(), occupied: false }
+        Self { host, now: Monotonic::default(), occupied: false, isolated: false }
     }
 }
 
@@ -83,16 +64,20 @@ impl<'a> Situation<'a> {
 /// and is brought up to date. With a fresh memory the choice is the *settled* one: holds count for
 /// nothing.
 pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &Situation<'_>) -> Choice {
-    let now = situation.now;
-    let current = memory.current.and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
-    let failback = Failbacks::of(order, situation);
-    memory.keep_track(order, states, current, failback, now);
+    let current = memory.current().and_then(|id| order.candidates.iter().position(|c| c.manager.host == id));
+    let asked = std::mem::take(&mut memory.asked);
+    let failbacks = Failbacks::of(&order.policy, situation, asked);
+    memory.keep_track(order, states, current, &failbacks);
+    if asked {
+        memory.tracks.iter_mut().for_each(|(_, track)| track.excuse());
+    }
     let (chosen, next_change) = match current.filter(|&i| usable(states[i].state)) {
-        Some(i) => memory.better(states, i, failback, now),
+        Some(i) => memory.better(states, i, &failbacks),
         None => (best(states), None),
     };
+    let moved = memory.moved(order, states, current, chosen, asked, situation.now);
     memory.settle_on(order, states, chosen);
-    let home = states.iter().position(|verdict| verdict.state.may_serve());
+    let home = home(states);
     let outcome = match chosen {
         None => Outcome::Unserved,
         Some(i) if !usable(states[i].state) => Outcome::LastResort,
@@ -104,7 +89,7 @@ pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &S
         Outcome::Unserved => unserved(order),
         _ => home.map(|i| cause(order, states, i)).unwrap_or_default(),
     };
-    Choice { chosen, outcome, cause, next_change }
+    Choice { chosen, outcome, cause, next_change, moved }
 }
 
 /// The candidates in the order in which a connection tries them: the chosen one, the other usable ones,
@@ -131,6 +116,10 @@ fn best(states: &States) -> Option<usize> {
     KINDS.iter().find_map(|kind| states.iter().position(|verdict| kind(verdict.state)))
 }
 
+fn home(states: &States) -> Option<usize> {
+    states.iter().position(|verdict| verdict.state.may_serve())
+}
+
 fn cause(order: &Order, states: &States, i: usize) -> String {
     let (name, verdict) = (&order.candidates[i].manager.name, &states[i]);
     match verdict.state {
@@ -150,43 +139,45 @@ fn unserved(order: &Order) -> String {
 impl Memory {
     /// Who is in use.
     pub fn current(&self) -> Option<HostId> {
-        self.current
+        self.current.as_ref().map(|(id, _)| *id)
+    }
+
+    /// An operator wants connections to return to the best candidate that is live: the next choice sees to that,
+    /// whatever hold, jitter and failback mode say.
+    pub fn ask_return(&mut self) {
+        self.asked = true;
     }
 
     /// Brings every candidate's track up to date. `current` is where the one in use stands now. A candidate
     /// that an edit has brought, or has put before the one in use, begins its wait only now, so that a
     /// thousand hosts do not follow one edit at once.
-    fn keep_track(
-        &mut self,
-        order: &Order,
-        states: &States,
-        current: Option<usize>,
-        failback: Failbacks,
-        now: Monotonic,
-    ) {
+    fn keep_track(&mut self, order: &Order, states: &States, current: Option<usize>, failbacks: &Failbacks) {
         let mut former = Former::new(std::mem::take(&mut self.tracks));
         let track = |(i, (candidate, verdict)): (usize, (&Candidate, &Verdict))| {
             let id = candidate.manager.host;
             let track = match former.take(id) {
                 None if self.current.is_none() => Track::new(Wait::Nothing),
                 None => Track::new(Wait::Jitter),
-                Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(failback, now),
+                Some(t) if t.behind && current.is_some_and(|c| i < c) => t.put_before(failbacks),
                 Some(t) => t,
             };
-            (id, track.after(verdict.state, now))
+            (id, track.after(verdict.state, failbacks))
         };
         self.tracks = order.candidates.iter().zip(states).enumerate().map(track).collect();
     }
 
     /// Remembers what is in use from now on. It has nothing left to sit out.
     fn settle_on(&mut self, order: &Order, states: &States, chosen: Option<usize>) {
-        self.current = chosen.map(|i| order.candidates[i].manager.host);
+        if self.current() != chosen.map(|i| order.candidates[i].manager.host) {
+            self.current = chosen.map(|i| &order.candidates[i].manager).map(|m| (m.host, m.name.clone()));
+        }
         for (i, (_, track)) in self.tracks.iter_mut().enumerate() {
             track.behind = chosen.is_some_and(|c| i > c);
             if chosen == Some(i) && usable(states[i].state) {
-                track.wait = Wait::Nothing;
+                track.settle();
             }
         }
+        self.served = Some(chosen.is_some_and(|c| usable(states[c].state)));
     }
 
     /// The best candidate before `current` to which connections may return now, else `current`; and when
@@ -195,114 +186,46 @@ impl Memory {
         &self,
         states: &States,
         current: usize,
-        failback: Failbacks,
-        now: Monotonic,
+        failbacks: &Failbacks,
     ) -> (Option<usize>, Option<Monotonic>) {
         let mut next_change: Option<Monotonic> = None;
-        let live = |i: &usize| failback.open && states[*i].state == CandidateState::Live;
+        let live = |i: &usize| failbacks.open && states[*i].state == CandidateState::Live;
         for i in (0..current).filter(live) {
-            match self.tracks.get(i).and_then(|(_, track)| track.ready_at(failback)) {
-                Some(ready) if ready <= now => return (Some(i), next_change),
+            match self.tracks.get(i).and_then(|(_, track)| track.ready_at(failbacks)) {
+                Some(ready) if ready <= failbacks.now => return (Some(i), next_change),
                 Some(ready) => next_change = Some(next_change.map_or(ready, |n| n.min(ready))),
                 None => {}
             }
         }
         (Some(current), next_change)
     }
-}
 
-/// The tracks of the last choice, from which those of the next are made.
-struct Former {
-    tracks: Vec<(HostId, Track)>,
-    /// Where the next one is, as long as the order stays as it was.
-    next: usize,
-    /// Where each is, by host; made when the order turns out to be another one.
-    by_host: Vec<(HostId, usize)>,
-}
-
-impl Former {
-    fn new(tracks: Vec<(HostId, Track)>) -> Self {
-        Self { tracks, next: 0, by_host: Vec::new() }
-    }
-
-    fn take(&mut self, host: HostId) -> Option<Track> {
-        let at = match self.tracks.get(self.next) {
-            Some((next, _)) if *next == host => self.next,
-            _ => self.find(host)?,
+    /// Why the chosen one is another one than before; none where it is the same, or there was no choice before.
+    /// `left` is where the one in use stands now.
+    fn moved(
+        &self,
+        order: &Order,
+        states: &States,
+        left: Option<usize>,
+        chosen: Option<usize>,
+        asked: bool,
+        now: Monotonic,
+    ) -> Option<Moved> {
+        let was_usable = self.served?;
+        let manager = |i: usize| &order.candidates[i].manager;
+        if self.current() == chosen.map(|i| manager(i).host) {
+            return None;
+        }
+        let to = chosen.zip(chosen.and_then(|i| self.tracks.get(i)));
+        let step = Step {
+            from: self.current.as_ref().map(|(_, name)| name),
+            was_usable,
+            left: left.map(|i| &states[i]),
+            to: to.map(|(i, (_, track))| (&manager(i).name, track.live_for(now))),
+            is_usable: chosen.is_some_and(|i| usable(states[i].state)),
+            is_home: chosen == home(states),
+            asked,
         };
-        self.next = at + 1;
-        self.tracks.get(at).map(|(_, track)| *track)
-    }
-
-    fn find(&mut self, host: HostId) -> Option<usize> {
-        if self.by_host.is_empty() {
-            self.by_host = self.tracks.iter().enumerate().map(|(at, (host, _))| (*host, at)).collect();
-            self.by_host.sort_unstable();
-        }
-        let found = self.by_host.binary_search_by_key(&host, |(host, _)| *host).ok()?;
-        self.by_host.get(found).map(|(_, at)| *at)
-    }
-}
-
-/// How long a host's candidates sit out what they have to.
-#[derive(Clone, Copy)]
-struct Failbacks {
-    jitter: Duration,
-    /// With the jitter.
-    hold: Duration,
-    /// Whether connections may return at all now.
-    open: bool,
-}
-
-impl Failbacks {
-    /// Jitter, and hold with jitter, as the policy and the host's name have it.
-    fn of(order: &Order, situation: &Situation<'_>) -> Self {
-        let policy = &order.policy;
-        let jitter = policy.failback_jitter.mul_f64(jitter_share(situation.host));
-        let open = match policy.failback {
-            Failback::Auto => true,
-            Failback::Dormant => !situation.occupied,
-            Failback::Off => false,
-        };
-        Self { jitter, hold: policy.failback_hold + jitter, open }
-    }
-
-    fn wait(self, wait: Wait) -> Duration {
-        match wait {
-            Wait::Nothing => Duration::ZERO,
-            Wait::Jitter => self.jitter,
-            Wait::Hold => self.hold,
-        }
-    }
-}
-
-impl Track {
-    fn new(wait: Wait) -> Self {
-        Self { wait, live_since: None, behind: false }
-    }
-
-    fn after(self, state: CandidateState, now: Monotonic) -> Self {
-        match state {
-            CandidateState::Live => Self { live_since: self.live_since.or(Some(now)), ..self },
-            CandidateState::Unknown | CandidateState::Suspect => Self { live_since: None, ..self },
-            CandidateState::Down => Self { wait: Wait::Hold, live_since: None, ..self },
-            CandidateState::Withdrawn | CandidateState::Excluded => {
-                Self { wait: Wait::Jitter, live_since: None, ..self }
-            }
-        }
-    }
-
-    /// An edit has put the candidate before the one in use: what it had to sit out before that it still has to,
-    /// and the jitter at least, from now.
-    fn put_before(self, failback: Failbacks, now: Monotonic) -> Self {
-        match self.ready_at(failback) {
-            Some(ready) if ready <= now => Self::new(Wait::Jitter),
-            _ => Self { wait: self.wait.max(Wait::Jitter), ..self },
-        }
-    }
-
-    /// When it has sat out what it has to; none while it is not live.
-    fn ready_at(&self, failback: Failbacks) -> Option<Monotonic> {
-        Some(self.live_since? + failback.wait(self.wait))
+        Some(step.moved())
     }
 }

@@ -54,8 +54,10 @@ pub enum Seen {
     Connected,
     /// It was silent for so long that the next candidate was faster.
     Overtaken,
-    /// It refused, was reset, or timed out.
+    /// It refused or was reset; so there is a network.
     Failed(Text),
+    /// Nobody answered in time, or there is no way to it.
+    Silent(Text),
     /// A probe that demands an answer passed.
     Answered,
     /// A probe that demands an answer failed.
@@ -135,7 +137,7 @@ impl Evidence {
         match seen {
             Seen::Connected => return self.connected(now, took),
             Seen::Overtaken => return self.missed(now, Reach::Overtaken, took),
-            Seen::Failed(why) => return self.missed(now, Reach::Failed(why), took),
+            Seen::Failed(why) | Seen::Silent(why) => return self.missed(now, Reach::Failed(why), took),
             Seen::Answered => {
                 self.answer = Some(Answer { at: now, failure: None });
                 self.own = Some(Own { at: now, reach: Reach::Connected });

@@ -71,6 +71,9 @@ pub struct AgentHeartbeat {
     pub using: Vec<Using>,
     /// The agent's own alarms that are up.
     pub alarms: Vec<Raised>,
+    /// Whether `using` rests on what this host saw while it was cut off from everything, so that nobody should go by
+    /// it: see [`crate::isolation::Standing::is_doubtful`].
+    pub isolated: bool,
 }
 
 /// A route that is not at home.

@@ -48,8 +48,8 @@ pub struct Wanted {
 impl Probes {
     /// Keeps probes for exactly the `wanted` candidates and says which of them are to be probed now. Times are
     /// jittered by up to a quarter either way, differently for each host, so that a thousand users of one manager
-    /// do not ask it at once.
-    pub fn due(&mut self, now: Monotonic, host: &HostName, wanted: &[Wanted]) -> Vec<HostId> {
+    /// do not ask it at once. Those of a host that is cut off are as `slow` as they get at once.
+    pub fn due(&mut self, now: Monotonic, host: &HostName, wanted: &[Wanted], slow: bool) -> Vec<HostId> {
         let mut before = std::mem::take(&mut self.0);
         let mut due = Vec::new();
         for Wanted { host: id, pace } in wanted {
@@ -57,7 +57,8 @@ impl Probes {
             let mut probe = known.unwrap_or_else(|| Probe::begin(now, host, *id, *pace));
             if probe.at <= now {
                 probe.made = probe.made.saturating_add(1);
-                probe.at = now + jittered(probe.wait(), host, *id, probe.made);
+                let wait = if slow { LONGEST.max(probe.wait()) } else { probe.wait() };
+                probe.at = now + jittered(wait, host, *id, probe.made);
                 due.push(*id);
             }
             self.0.insert(*id, probe);
@@ -78,6 +79,14 @@ impl Probes {
     /// Forgets a candidate: if it is wanted still, it begins anew.
     pub fn forget(&mut self, host: HostId) {
         self.0.remove(&host);
+    }
+
+    /// Begins anew with all candidates: each is probed within about a second, or at its interval where that is longer.
+    pub fn restart(&mut self, now: Monotonic, host: &HostName) {
+        for (id, probe) in &mut self.0 {
+            let anew = Probe::begin(now, host, *id, probe.pace);
+            *probe = Probe { at: probe.at.min(anew.at), made: 0, ..*probe };
+        }
     }
 
     /// Probes a candidate at once and starts its doubling anew.
@@ -140,19 +149,19 @@ mod tests {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let (mut probes, mut now, mut gaps) = (Probes::default(), Monotonic(0), Vec::new());
         let wanted = [Wanted { host: id, pace: Pace::BackingOff }];
-        assert_eq!(probes.due(now, &host, &wanted), []);
+        assert_eq!(probes.due(now, &host, &wanted, false), []);
         for _ in 0..10 {
             let next = probes.next().unwrap();
             gaps.push(next.since(now).as_secs_f64());
             now = next;
-            assert_eq!(probes.due(now, &host, &wanted), [id]);
-            assert_eq!(probes.due(now, &host, &wanted), []);
+            assert_eq!(probes.due(now, &host, &wanted, false), [id]);
+            assert_eq!(probes.due(now, &host, &wanted, false), []);
         }
         assert!((0.75..=1.25).contains(&gaps[0]), "{gaps:?}");
         assert!(gaps[6..].iter().all(|g| (22.0..=38.0).contains(g)), "{gaps:?}");
         probes.hurry(id, now);
-        assert_eq!(probes.due(now, &host, &wanted), [id]);
-        assert_eq!(probes.due(now, &host, &[]), []);
+        assert_eq!(probes.due(now, &host, &wanted, false), [id]);
+        assert_eq!(probes.due(now, &host, &[], false), []);
         assert_eq!(probes.next(), None);
     }
 
@@ -160,7 +169,7 @@ mod tests {
     fn a_time_to_begin_at_counts_until_another_one_is_given() {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let mut probes = Probes::default();
-        let mut due = |now, pace| probes.due(Monotonic(now), &host, &[Wanted { host: id, pace }]);
+        let mut due = |now, pace| probes.due(Monotonic(now), &host, &[Wanted { host: id, pace }], false);
         let from = |at| Pace::From(Monotonic(at));
         assert_eq!(due(0, from(100)), []);
         assert_eq!(due(100, from(100)), [id]);
@@ -174,14 +183,14 @@ mod tests {
         let (host, id) = ("h".parse().unwrap(), HostId(uuid::Uuid::from_u128(1)));
         let wanted = [Wanted { host: id, pace: Pace::Every(Duration::from_secs(1)) }];
         let (mut probes, mut now) = (Probes::default(), Monotonic(0));
-        assert_eq!(probes.due(now, &host, &wanted), []);
+        assert_eq!(probes.due(now, &host, &wanted, false), []);
         for _ in 0..20 {
             let next = probes.next().unwrap();
             assert!((0.75..=1.25).contains(&next.since(now).as_secs_f64()), "{next:?} after {now:?}");
             now = next;
-            assert_eq!(probes.due(now, &host, &wanted), [id]);
+            assert_eq!(probes.due(now, &host, &wanted, false), [id]);
         }
-        assert!(probes.missed(id, 2, now) && probes.due(now, &host, &wanted) == [id]);
+        assert!(probes.missed(id, 2, now) && probes.due(now, &host, &wanted, false) == [id]);
         probes.answered(id);
         assert!(probes.missed(id, 2, now), "an answer makes up for a miss");
         assert!(!probes.missed(id, 2, now) && !probes.missed(id, 2, now), "two in a row are enough");

@@ -363,6 +363,9 @@ pub struct AgentState {
     pub using: Vec<UsingReport>,
     /// The alarms it has raised of itself.
     pub alarms: Vec<AlarmReport>,
+    /// Whether it was cut off from everything until now: `using` is what it said before.
+    #[serde(default)]
+    pub isolated: bool,
 }
 
 impl AgentState {
@@ -449,9 +452,9 @@ pub struct RouteMove {
     pub endpoint: Option<Endpoint>,
     /// The kind of choice.
     pub outcome: Outcome,
-    /// Why the route led elsewhere, as the names of [`crate::route::Move`].
+    /// Why the route led elsewhere, as the names of [`crate::moves::Move`].
     pub cause: String,
-    /// Why it is not home, for people; empty where it is.
+    /// Why, for people.
     pub reason: String,
 }
 

@@ -5,6 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::evidence::Verdict;
 use crate::id::HostId;
 use crate::message::Using;
+use crate::moves::Moved;
 use crate::name::{DomainPath, HostName, ManagerType, Text};
 use crate::order::{Candidate, Order};
 use crate::policy::Effective;
@@ -33,6 +34,10 @@ pub struct Route {
     pub cause: Text,
     /// Since when this one is chosen.
     pub since: Monotonic,
+    /// Why this one is chosen since then, and not another one; none where it was so from the beginning.
+    pub moved: Option<Moved>,
+    /// Whether the host is cut off from everything.
+    pub isolated: bool,
     /// The settings in force.
     pub policy: Effective,
 }
@@ -64,55 +69,6 @@ pub struct Target {
     pub hedge: Duration,
 }
 
-/// Why connections go to another manager than before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Move {
-    /// The one in use failed.
-    Down,
-    /// The one in use was overtaken, or its host's agent is silent.
-    Suspect,
-    /// The one in use is wanted to serve nothing.
-    Withdrawn,
-    /// The one in use is outside a boundary, or denied.
-    Excluded,
-    /// The one in use is in the registry no more.
-    Removed,
-    /// Back home.
-    Home,
-    /// A better one came up that is not home.
-    Nearer,
-    /// There was nobody usable, and now there is.
-    Served,
-}
-
-impl Move {
-    /// All there are.
-    pub const ALL: [Self; 8] = [
-        Self::Down,
-        Self::Suspect,
-        Self::Withdrawn,
-        Self::Excluded,
-        Self::Removed,
-        Self::Home,
-        Self::Nearer,
-        Self::Served,
-    ];
-
-    /// Its name, for metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Suspect => "suspect",
-            Self::Withdrawn => "withdrawn",
-            Self::Excluded => "excluded",
-            Self::Removed => "removed",
-            Self::Home => "home",
-            Self::Nearer => "nearer",
-            Self::Served => "served",
-        }
-    }
-}
-
 impl Target {
     /// Where `candidate` listens.
     pub fn of(candidate: &Candidate, hedge: Duration) -> Self {
@@ -129,6 +85,7 @@ impl Route {
             (a.state, &a.reason, &a.candidate) == (b.state, &b.reason, &b.candidate)
         };
         (self.chosen, self.outcome, self.since) != (other.chosen, other.outcome, other.since)
+            || self.isolated != other.isolated
             || (&self.cause, &self.policy, &self.asker) != (&other.cause, &other.policy, &other.asker)
             || self.entries.len() != other.entries.len()
             // The targets follow from these and the choice, but for their hedges.
@@ -167,29 +124,10 @@ impl Route {
         self.chosen.and_then(|i| self.entries.get(i))
     }
 
-    /// Why this route leads to another manager than `before`, the route it follows; none where it does not.
-    pub fn moved_from(&self, before: &Self) -> Option<Move> {
+    /// Why this route leads to another manager than `before`, a route that it follows; none where it does not.
+    pub fn moved_from(&self, before: &Self) -> Option<&Moved> {
         let host = |route: &Self| route.chosen().map(|entry| entry.candidate.manager.host);
-        let (from, to) = (host(before), host(self));
-        if from == to {
-            return None;
-        }
-        let usable = |outcome| matches!(outcome, Outcome::Home | Outcome::Failover);
-        let Some(from) = from.filter(|_| usable(before.outcome) || !usable(self.outcome)) else {
-            return Some(Move::Served);
-        };
-        let left = self.entries.iter().find(|entry| entry.candidate.manager.host == from);
-        Some(match left.map(|entry| entry.state) {
-            None => Move::Removed,
-            Some(CandidateState::Down) => Move::Down,
-            Some(CandidateState::Suspect) => Move::Suspect,
-            Some(CandidateState::Withdrawn) => Move::Withdrawn,
-            Some(CandidateState::Excluded) => Move::Excluded,
-            Some(CandidateState::Live | CandidateState::Unknown) if self.outcome == Outcome::Home => {
-                Move::Home
-            }
-            Some(CandidateState::Live | CandidateState::Unknown) => Move::Nearer,
-        })
+        self.moved.as_ref().filter(|_| host(before) != host(self))
     }
 
     /// The candidates that come before the chosen one, or all where there is none: by why each is passed over.
@@ -228,7 +166,7 @@ impl Route {
             cause: self.cause.as_str().to_owned(),
             since_ms: (basis == Basis::Live).then(|| millis(now.since(self.since))),
             home: self.home().map(|e| e.candidate.manager.name.clone()),
-            isolated: false,
+            isolated: self.isolated,
             chosen: chosen.map(|m| Chosen { host: m.name.clone(), endpoint: m.endpoint.clone() }),
             candidates: (),
             source: None,

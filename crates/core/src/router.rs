@@ -8,8 +8,10 @@ use crate::choice::{Choice, Memory, Situation, attempts, choose};
 use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
+use crate::isolation::{Isolation, Standing};
 use crate::limits::MAX_WANTED_TYPES;
 use crate::message::{Health, LivenessEntry, Using};
+use crate::moves::Moved;
 use crate::name::{ManagerType, Text};
 use crate::order::{Candidate, Order};
 use crate::policy::Effective;
@@ -70,6 +72,8 @@ pub enum Input {
         /// Whether any is open.
         occupied: bool,
     },
+    /// An operator wants connections of this type to return to the best candidate that is live.
+    Return(ManagerType),
     /// The deadline has come.
     Tick,
 }
@@ -77,6 +81,8 @@ pub enum Input {
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// From now on this is how far what the host sees can be believed.
+    Standing(Standing),
     /// Show this route to everybody who asks.
     Publish(Arc<Route>),
     /// Connect to this manager and hand in what came of it.
@@ -98,8 +104,17 @@ pub struct Router {
     view: View,
     place: Place,
     alone_since: Option<Monotonic>,
+    isolation: Isolation,
     hearsay: Hearsay,
     types: BTreeMap<ManagerType, TypeState>,
+}
+
+/// How the host is that decides.
+struct Host<'a> {
+    now: Monotonic,
+    place: &'a Place,
+    alone_since: Option<Monotonic>,
+    isolated: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +127,8 @@ struct TypeState {
     memory: Memory,
     probes: Probes,
     since: Since,
+    /// Why what is chosen is chosen since then.
+    moved: Option<Moved>,
     published: Option<Arc<Route>>,
     next_change: Option<Monotonic>,
     /// Whether connections are open.
@@ -124,15 +141,23 @@ impl Router {
     /// The routing of the host at `place`, as yet without a registry manager.
     pub fn new(view: View, place: Place) -> Self {
         let alone_since = Some(Monotonic::default());
-        Self { view, place, alone_since, hearsay: Hearsay::default(), types: BTreeMap::new() }
+        let (hearsay, isolation) = (Hearsay::default(), Isolation::default());
+        Self { view, place, alone_since, isolation, hearsay, types: BTreeMap::new() }
     }
 
     /// Takes in what happened at `now` and appends what is to be done.
     pub fn handle(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
+        let before = self.isolation.standing();
         self.take_in(now, input);
-        let (place, alone_since) = (&self.place, self.alone_since);
+        let standing = self.isolation.standing();
+        if standing != before {
+            self.stand(now, standing);
+            out.push(Output::Standing(standing));
+        }
+        let isolated = standing == Standing::Isolated;
+        let host = Host { now, place: &self.place, alone_since: self.alone_since, isolated };
         for (ty, state) in self.types.iter_mut().filter(|(_, state)| state.stale) {
-            state.decide(now, place, alone_since, ty, out);
+            state.decide(&host, ty, out);
         }
     }
 
@@ -151,8 +176,11 @@ impl Router {
                 self.tell(now, [self.place.host]);
             }
             Input::Occupied { ty, occupied } => self.occupy(&ty, occupied),
-            Input::Session(true) => self.hold_alone_since(None),
-            Input::Session(false) => self.hold_alone_since(self.alone_since.or(Some(now))),
+            Input::Return(ty) => self.return_now(&ty),
+            Input::Session(session) => {
+                self.isolation.session(now, session);
+                self.hold_alone_since((!session).then(|| self.alone_since.unwrap_or(now)));
+            }
             Input::Tick => self.types.values_mut().for_each(|state| state.stale = true),
         }
     }
@@ -162,6 +190,16 @@ impl Router {
         self.types.values_mut().for_each(|state| state.stale = true);
     }
 
+    /// Goes by another standing. Probes that were slowed down begin anew.
+    fn stand(&mut self, now: Monotonic, standing: Standing) {
+        for state in self.types.values_mut() {
+            state.stale = true;
+            if standing != Standing::Isolated {
+                state.probes.restart(now, &self.place.name);
+            }
+        }
+    }
+
     fn occupy(&mut self, ty: &ManagerType, occupied: bool) {
         if let Some(state) = self.types.get_mut(ty) {
             state.stale |= state.occupied != occupied;
@@ -169,9 +207,21 @@ impl Router {
         }
     }
 
+    fn return_now(&mut self, ty: &ManagerType) {
+        if let Some(state) = self.types.get_mut(ty) {
+            state.memory.ask_return();
+            state.stale = true;
+        }
+    }
+
     /// The route for a type, once it has been asked for.
     pub fn route(&self, ty: &ManagerType) -> Option<&Arc<Route>> {
         self.types.get(ty)?.published.as_ref()
+    }
+
+    /// How far what this host sees of others can be believed.
+    pub fn standing(&self) -> Standing {
+        self.isolation.standing()
     }
 
     /// When to call again though nothing happens; none if that need not be.
@@ -233,6 +283,10 @@ impl Router {
     fn saw(&mut self, now: Monotonic, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
         let Some(state) = self.types.get_mut(ty) else { return };
         let Some(at) = state.roster.find(host) else { return };
+        // A session says more of registry managers, and what is on this host nothing of the network.
+        if !ty.is_registry() && host != self.place.host {
+            self.isolation.saw(now, host, &seen, took);
+        }
         if state.is_mere_miss(now, at, &seen, took) {
             state.stale = true;
             return;
@@ -251,6 +305,7 @@ impl TypeState {
             memory: Memory::default(),
             probes: Probes::default(),
             since: Since::new(now),
+            moved: None,
             published: None,
             next_change: None,
             occupied: false,
@@ -313,24 +368,19 @@ impl TypeState {
         self.stale = true;
     }
 
-    fn decide(
-        &mut self,
-        now: Monotonic,
-        place: &Place,
-        alone_since: Option<Monotonic>,
-        ty: &ManagerType,
-        out: &mut Vec<Output>,
-    ) {
+    fn decide(&mut self, host: &Host<'_>, ty: &ManagerType, out: &mut Vec<Output>) {
         self.stale = false;
-        let states = self.states(now, alone_since);
-        let situation = Situation { host: &place.name, now, occupied: self.occupied };
+        let states = self.states(host);
+        let Host { now, isolated, .. } = *host;
+        let situation = Situation { host: &host.place.name, now, occupied: self.occupied, isolated };
         let choice = choose(&self.order, &states, &mut self.memory, &situation);
-        self.plan_probes(now, place, &states, choice.chosen, ty, out);
-        let judged = self.roster.iter().filter_map(|(manager, evidence)| {
-            evidence.next_change(&self.circumstances(now, alone_since, manager.host))
-        });
+        self.plan_probes(host, &states, choice.chosen, ty, out);
+        let judged = self
+            .roster
+            .iter()
+            .filter_map(|(manager, evidence)| evidence.next_change(&self.circumstances(host, manager.host)));
         self.next_change = judged.chain(choice.next_change).chain(self.probes.next()).min();
-        let route = self.route(now, place, ty, states, &choice);
+        let route = self.route(host, ty, states, choice);
         if self.published.as_ref().is_none_or(|old| old.differs(&route)) {
             let route = Arc::new(route);
             self.published = Some(Arc::clone(&route));
@@ -338,16 +388,16 @@ impl TypeState {
         }
     }
 
-    fn circumstances(&self, now: Monotonic, alone_since: Option<Monotonic>, host: HostId) -> Circumstances {
+    fn circumstances(&self, host: &Host<'_>, candidate: HostId) -> Circumstances {
         let ttl = self.order.policy.evidence_ttl;
-        Circumstances { now, ttl, alone_since, next_probe: self.probes.at(host) }
+        let next_probe = self.probes.at(candidate);
+        Circumstances { now: host.now, ttl, alone_since: host.alone_since, next_probe }
     }
 
-    fn states(&self, now: Monotonic, alone_since: Option<Monotonic>) -> Vec<Verdict> {
+    fn states(&self, host: &Host<'_>) -> Vec<Verdict> {
         let state = |(c, at): (&Candidate, &usize)| {
-            standing(&c.manager, c.excluded).unwrap_or_else(|| {
-                self.roster.evidence(*at).judge(&self.circumstances(now, alone_since, c.manager.host))
-            })
+            standing(&c.manager, c.excluded)
+                .unwrap_or_else(|| self.roster.evidence(*at).judge(&self.circumstances(host, c.manager.host)))
         };
         self.order.candidates.iter().zip(&self.places).map(state).collect()
     }
@@ -383,8 +433,7 @@ impl TypeState {
     /// users.
     fn plan_probes(
         &mut self,
-        now: Monotonic,
-        place: &Place,
+        host: &Host<'_>,
         states: &[Verdict],
         chosen: Option<usize>,
         ty: &ManagerType,
@@ -413,7 +462,7 @@ impl TypeState {
         let timeout = self.order.policy.probe.as_ref().map(|check| check.timeout);
         let timeout = timeout.unwrap_or(self.order.policy.connect_timeout);
         let check = sentinel.map(|check| check.kind.clone());
-        let due = self.probes.due(now, &place.name, &wanted);
+        let due = self.probes.due(host.now, &host.place.name, &wanted, host.isolated);
         for i in (0..self.places.len()).filter(|i| due.contains(&self.order.candidates[*i].manager.host)) {
             let (ty, target, check) = (ty.clone(), self.target(i), check.clone());
             out.push(Output::Probe { ty, target, timeout, check });
@@ -427,20 +476,14 @@ impl TypeState {
         Target::of(&self.order.candidates[i], hedge)
     }
 
-    fn route(
-        &mut self,
-        now: Monotonic,
-        place: &Place,
-        ty: &ManagerType,
-        states: Vec<Verdict>,
-        choice: &Choice,
-    ) -> Route {
+    fn route(&mut self, host: &Host<'_>, ty: &ManagerType, states: Vec<Verdict>, choice: Choice) -> Route {
         let chosen = choice.chosen.map(|i| self.order.candidates[i].manager.host);
-        self.since.update(now, chosen);
+        self.since.update(host.now, chosen);
+        self.moved = choice.moved.or(self.moved.take());
         let attempts = attempts(&states, choice.chosen);
         let targets = attempts.iter().map(|&i| self.target(i)).collect();
         Route {
-            asker: place.name.clone(),
+            asker: host.place.name.clone(),
             ty: ty.clone(),
             entries: Entry::all(&self.order, states),
             targets,
@@ -448,6 +491,8 @@ impl TypeState {
             outcome: choice.outcome,
             cause: Text::lossy(&choice.cause),
             since: self.since.at(),
+            moved: self.moved.clone(),
+            isolated: host.isolated,
             policy: self.order.policy.clone(),
         }
     }

@@ -216,6 +216,8 @@ impl HostRoute<'_> {
             outcome: self.choice.outcome,
             cause: self.cause(),
             since: Monotonic::default(),
+            moved: None,
+            isolated: false,
             policy: order.policy,
         };
         let mut report = route.report(of_type.view, Monotonic::default(), Basis::Settled);

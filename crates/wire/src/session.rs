@@ -58,6 +58,7 @@ message! { message::AgentHeartbeat => AgentHeartbeat {
     #[prost(btree_map = "string, message", tag = "3")] packages: BTreeMap<String, Health>,
     #[prost(message, repeated, tag = "4")] using: Vec<Using>,
     #[prost(message, repeated, tag = "5")] alarms: Vec<Raised>,
+    #[prost(bool, tag = "6")] isolated: bool,
 } check |beat| {
     DecodeError::check_count("AgentHeartbeat.packages", beat.packages.len(), MAX_PACKAGES_PER_HOST)?;
     DecodeError::check_count("AgentHeartbeat.using", beat.using.len(), MAX_WANTED_TYPES)?;

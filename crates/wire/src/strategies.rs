@@ -568,9 +568,10 @@ pub fn from_agent() -> impl Strategy<Value = FromAgent> {
     let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), option::of(holding()))
         .prop_map(|(protocol, build, incarnation, holds)| Hello { protocol, build, incarnation, holds });
     let packages = btree_map(manager_type(), health(), LIST);
-    let own = (packages, vec(using(), LIST), vec(raised(), LIST));
+    let own = (packages, vec(using(), LIST), vec(raised(), LIST), any::<bool>());
     let heartbeat = (option::of(holding()), any::<u64>(), own).prop_map(
-        |(holds, sequence, (packages, using, alarms))| AgentHeartbeat {
+        |(holds, sequence, (packages, using, alarms, isolated))| AgentHeartbeat {
+            isolated,
             holds,
             sequence,
             packages,

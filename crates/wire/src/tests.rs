@@ -191,6 +191,7 @@ fn the_largest_heartbeat_fits_into_the_frame_of_an_agent() {
             packages,
             using: (0..routes).map(using).collect(),
             alarms: (0..MAX_ALARMS).map(raised).collect(),
+            isolated: true,
         })
         .encode()
     };

@@ -479,6 +479,7 @@ fn heartbeat(outcome: Outcome, severity: Severity) -> FromAgent {
         packages: BTreeMap::from([(to("audit"), Health::Unchecked), (to("mirror"), Health::Passing)]),
         using: vec![using(outcome)],
         alarms: vec![Raised { notice, since: Duration::from_secs(7) }],
+        isolated: true,
     })
 }
 

@@ -148,7 +148,7 @@ impl Subject {
         word: impl AsyncFnOnce(&ManagerType) -> Result<HostWord, Refused>,
     ) -> Result<Response, Refused> {
         let ty = parse(ty)?;
-        if let Err(error) = peer.may_announce(&ty, &self.api_writers.load()) {
+        if let Err(error) = peer.may_write(&ty, &self.api_writers.load()) {
             return Err(problem(StatusCode::FORBIDDEN, "not-a-writer", &error.to_string()).into());
         }
         let word = word(&ty).await?;

@@ -3,19 +3,21 @@
 use crate::api::documents::Documents;
 use crate::api::follow::{Followers, TooMany};
 use crate::api::problem::problem;
+use crate::api::writers::Peer;
 use crate::routes::{Snapshot, WantError};
 use crate::status::Subject;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use echelon_core::duration;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::name::{ManagerType, quoted};
 use echelon_core::report::RouteHistory;
 use echelon_core::route::Route;
+use echelon_core::router::Input;
 use futures::stream::unfold;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 /// How long a caller waits who gives a tag and no time.
 const WAIT: Duration = Duration::from_secs(30);
@@ -52,6 +55,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
     let router = Router::new()
         .route("/v1/routes", get(all))
         .route("/v1/routes/{type}", get(one))
+        .route("/v1/routes/{type}/return", post(bring_back))
         .route("/v1/history/{type}", get(history));
     router.with_state(Api { agent, followers, documents, stop })
 }
@@ -133,6 +137,27 @@ async fn history(State(api): State<Api>, Path(text): Path<String>, query: Query<
     let history = api.agent.routes.history();
     let (since, history) = (history.since().to_string(), history.of(&ty));
     Json(RouteHistory { host, ty, since, history }).into_response()
+}
+
+/// Has new connections return to the best manager that is live, whatever holds them back, and answers with the route
+/// as it is then.
+async fn bring_back(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(text): Path<String>,
+) -> Response {
+    let Ok(ty) = text.parse::<ManagerType>() else { return Missing::Unknown(text).into_response() };
+    if let Err(error) = peer.may_write(&ty, &api.agent.api_writers.load()) {
+        return problem(StatusCode::FORBIDDEN, "not-a-writer", &error.to_string());
+    }
+    if let Err(missing) = api.current(&ty).await {
+        return missing.into_response();
+    }
+    info!(manager.type = %ty, "An operator wants connections to return");
+    api.agent.routes.tell(Input::Return(ty.clone())).await;
+    // Once the router has come to the next question, it has shown what came of this one.
+    api.agent.routes.answer().await;
+    api.answer(api.current(&ty).await)
 }
 
 /// What was asked for besides the type.

@@ -1,4 +1,4 @@
-//! Who may announce packages.
+//! Who may announce packages, and bring connections back.
 
 use crate::listen::{Caller, listed_id};
 use echelon_core::name::{ManagerType, quoted};
@@ -14,7 +14,7 @@ const USERS: (&str, u64) = ("/etc/passwd", 1 << 20);
 /// Longest name of a user: that of useradd(8) and then some.
 const MAX_NAME: usize = 64;
 
-/// For each type, the users that may announce it, besides root and the user of the agent's process.
+/// For each type, the users that may announce it and bring its connections back, besides root and the user of the agent's process.
 pub type ApiWriters = BTreeMap<ManagerType, Vec<User>>;
 
 /// A user of this system: a name, or a number where no list of users has a name for it.
@@ -41,7 +41,7 @@ pub(crate) enum Peer {
     User(Option<u32>),
 }
 
-/// Why somebody may not announce. The text is for the program that tried.
+/// Why somebody may not write. The text is for the program that tried.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum NotWriter {
     #[error(
@@ -51,7 +51,7 @@ pub(crate) enum NotWriter {
     #[error("the kernel does not tell which user this is")]
     Unknown,
     #[error(
-        "user {user} may not announce {ty}; root, the agent's own user and those listed for the type under \
+        "user {user} may neither announce {ty} nor bring its connections back; root, the agent's own user and those listed for the type under \
          api_writers in the agent's settings may"
     )]
     User { user: u32, ty: ManagerType },
@@ -87,11 +87,11 @@ impl Peer {
         }
     }
 
-    /// Whether it may announce this type.
+    /// Whether it may announce this type, and bring its connections back.
     ///
     /// # Errors
     /// [`NotWriter`].
-    pub(crate) fn may_announce(self, ty: &ManagerType, writers: &ApiWriters) -> Result<(), NotWriter> {
+    pub(crate) fn may_write(self, ty: &ManagerType, writers: &ApiWriters) -> Result<(), NotWriter> {
         let user = match self {
             Self::Tcp => return Err(NotWriter::Tcp),
             Self::User(None) => return Err(NotWriter::Unknown),
@@ -143,7 +143,7 @@ mod tests {
         let other = own.wrapping_add(4321);
         let ty: ManagerType = "audit".parse().unwrap();
         let writers = ApiWriters::from([(ty.clone(), vec![User::Id(other)])]);
-        let may = |peer: Peer, ty: &ManagerType| peer.may_announce(ty, &writers);
+        let may = |peer: Peer, ty: &ManagerType| peer.may_write(ty, &writers);
         for user in [0, own, other] {
             assert_eq!(may(Peer::User(Some(user)), &ty), Ok(()));
         }

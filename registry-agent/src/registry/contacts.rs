@@ -1,6 +1,6 @@
 //! Where registry managers may be found, and connecting to one of them.
 
-use crate::connect::resolve;
+use crate::connect::{NoConnection, resolve};
 use crate::race::{Attempt, Race, race};
 use crate::registry::Identity;
 use crate::routes::Routes;
@@ -48,8 +48,12 @@ impl Contacts {
         let attempt = |i: usize| -> Attempt<Connection> {
             let (contact, identity) = (contacts.get(i).cloned(), Arc::clone(&self.identity));
             Box::pin(async move {
-                let contact = contact.ok_or_else(|| Text::lossy("no such place"))?;
-                connect(&identity, &contact).await
+                let no_place = || Text::lossy("no such place");
+                let connected = match contact.ok_or_else(no_place) {
+                    Ok(contact) => connect(&identity, &contact).await,
+                    Err(why) => Err(why),
+                };
+                connected.map_err(NoConnection::Refused)
             })
         };
         let saw = |i: usize, seen: Seen, took: Duration| {

@@ -280,6 +280,7 @@ impl Session<'_> {
             packages: health.borrow_and_update().as_ref().clone(),
             using: self.parts.routes.using(),
             alarms: self.parts.alarms.list(),
+            isolated: self.parts.routes.is_doubtful(),
         })
     }
 

@@ -3,8 +3,9 @@
 use crate::support::*;
 use echelon_core::board::{Board, DOUBT_LASTS, Report, WARMING, state_of};
 use echelon_core::id::HostId;
-use echelon_core::message::Health;
-use echelon_core::report::CandidateState;
+use echelon_core::message::{Health, Using};
+use echelon_core::name::Text;
+use echelon_core::report::{CandidateState, Outcome};
 use std::time::Duration;
 
 /// Three heartbeats of 2 s.
@@ -54,6 +55,34 @@ fn an_agent_is_silent_after_three_heartbeats_which_makes_suspect_and_never_down(
     assert_eq!(board.state_of(host_id(0), &ty(CC)).0, CandidateState::Suspect);
     let heard = board.heard(at(1_000_001.0), host_id(0), passing(2)).expect("it is back, which is news");
     assert!(!heard.silent && silent(&board).is_empty());
+}
+
+/// It is heard, and what it says of its own packages counts; what it uses is only its own failure.
+#[test]
+fn what_an_isolated_agent_uses_is_ignored() {
+    let using = |outcome, seconds| Using {
+        ty: ty(CC),
+        manager: None,
+        since: secs(seconds),
+        cause: Text::lossy("no answer within 1s"),
+        outcome,
+    };
+    let mut board = board(1);
+    let said = Report { using: vec![using(Outcome::Failover, 3)], ..passing(2) };
+    board.heard(at(1.0), host_id(0), said);
+    let isolated = |sequence| {
+        let using = vec![using(Outcome::LastResort, 1)];
+        Report { using, isolated: true, ..report(1, sequence, Health::Unchecked) }
+    };
+    let told = board.heard(at(5.0), host_id(0), isolated(3)).expect("its package is news");
+    assert!(!told.silent && told.packages[&ty(CC)] == Health::Unchecked);
+    let agent = board.agent(host_id(0)).unwrap();
+    assert_eq!(agent.report().using, [using(Outcome::Failover, 7)], "four seconds have passed");
+    assert!(agent.report().isolated);
+    board.heard(at(6.0), host_id(0), Report { isolated: false, ..isolated(4) });
+    assert_eq!(board.agent(host_id(0)).unwrap().report().using, [using(Outcome::LastResort, 1)]);
+    board.heard(at(7.0), host_id(9), isolated(1));
+    assert!(board.agent(host_id(9)).unwrap().report().using.is_empty(), "it has said nothing before");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod announcing;
 mod board;
+mod choice_reference;
 mod commits;
 mod drains;
 mod edits;
@@ -13,6 +14,7 @@ mod moves;
 mod names;
 mod order_reference;
 mod order_rules;
+mod penalties;
 mod rendezvous;
 mod repeats;
 mod replication;

@@ -4,6 +4,7 @@ use crate::support::*;
 use echelon_core::choice::jitter_share;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
+use echelon_core::isolation::Standing;
 use echelon_core::message::{Health, LivenessEntry};
 use echelon_core::name::Text;
 use echelon_core::report::{CandidateState, Outcome};
@@ -32,6 +33,10 @@ pub(crate) fn refused() -> Seen {
     Seen::Failed(Text::lossy("connection refused"))
 }
 
+pub(crate) fn timed_out() -> Seen {
+    Seen::Silent(Text::lossy("no answer within 1s"))
+}
+
 pub(crate) struct Rig {
     pub(crate) world: World,
     pub(crate) router: Router,
@@ -39,10 +44,14 @@ pub(crate) struct Rig {
     pub(crate) host: String,
     /// Managers that refuse every connection.
     pub(crate) dead: BTreeSet<HostId>,
+    /// Whether the network is gone: every connection times out, dead or not.
+    pub(crate) cut_off: bool,
     /// Whether probes are lost, as behind a network that drops packets.
     pub(crate) black_hole: bool,
     /// Every probe so far.
     pub(crate) probes: Vec<(Monotonic, HostId)>,
+    /// How far this host could be believed, so far.
+    pub(crate) standings: Vec<(Monotonic, Standing)>,
     /// Every route so far.
     pub(crate) published: Vec<(Monotonic, Arc<Route>)>,
     sequences: BTreeMap<HostId, u64>,
@@ -58,8 +67,10 @@ impl Rig {
             now: at(1.0),
             host: host.to_owned(),
             dead: BTreeSet::new(),
+            cut_off: false,
             black_hole: false,
             probes: Vec::new(),
+            standings: Vec::new(),
             published: Vec::new(),
             sequences: BTreeMap::new(),
         };
@@ -81,10 +92,11 @@ impl Rig {
             );
             for output in out {
                 match output {
+                    Output::Standing(standing) => self.standings.push((self.now, standing)),
                     Output::Publish(route) => self.published.push((self.now, route)),
                     Output::Probe { ty, target, .. } => {
                         self.probes.push((self.now, target.host));
-                        let seen = if self.dead.contains(&target.host) { refused() } else { Seen::Connected };
+                        let seen = self.connect(target.host);
                         if !self.black_hole {
                             waiting.push(Input::Saw { ty, host: target.host, seen, took: Duration::ZERO });
                         }
@@ -93,6 +105,15 @@ impl Rig {
             }
         }
         self.published.len() - published
+    }
+
+    /// What a connection to the manager on `host` comes to.
+    pub(crate) fn connect(&self, host: HostId) -> Seen {
+        match self.dead.contains(&host) {
+            _ if self.cut_off => timed_out(),
+            true => refused(),
+            false => Seen::Connected,
+        }
     }
 
     /// Lets time pass, keeping every deadline on the way exactly and looking at no other time, so that what
