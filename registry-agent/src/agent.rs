@@ -12,6 +12,7 @@ use crate::forward::{self, Forwarder};
 use crate::http::HttpForwarder;
 use crate::listen::{BindError, Forward, Listen};
 use crate::metrics::Metrics;
+use crate::on_change::{OnChanges, Reactions};
 use crate::prober::Prober;
 use crate::record::{EnrolledAs, IDENTITY, RecordError};
 use crate::registry::{
@@ -62,6 +63,8 @@ pub struct AgentConfig {
     pub direct: bool,
     /// How its host's own packages are checked, where that is not as the registry says.
     pub checks: HostChecks,
+    /// What its host does when a route leads elsewhere.
+    pub on_change: OnChanges,
     /// Threads that forwarders and the direct hand-over have for themselves; with 0 they work on the runtime that the agent is
     /// started on. [`default_forward_threads`] for an agent that has a process of its own.
     pub forward_threads: usize,
@@ -92,6 +95,7 @@ impl AgentConfig {
             http_forwards: Vec::new(),
             direct: true,
             checks: HostChecks::new(),
+            on_change: OnChanges::default(),
             forward_threads: 0,
             stop_grace: DEFAULT_STOP_GRACE,
         }
@@ -169,12 +173,18 @@ pub struct Agent;
 pub struct Handle {
     subject: Arc<Subject>,
     connector: Connector,
-    checks: watch::Sender<Arc<HostChecks>>,
+    own: OwnSettings,
     tasks: Tasks,
     /// What is in force.
     settings: Mutex<AgentConfig>,
     /// Kept locked until all has ended.
     _state: StateDir,
+}
+
+/// Settings of the host's own that tasks follow.
+struct OwnSettings {
+    checks: watch::Sender<Arc<HostChecks>>,
+    on_change: watch::Sender<Arc<OnChanges>>,
 }
 
 impl Agent {
@@ -191,9 +201,9 @@ impl Agent {
         let tasks = span.in_scope(|| Tasks::below(shutdown));
         let started = start(&config, enrolled, &tasks).instrument(span).await;
         match started {
-            Ok((subject, connector, checks)) => {
+            Ok((subject, connector, own)) => {
                 let settings = Mutex::new(config);
-                Ok(Handle { subject, connector, checks, tasks, settings, _state: state })
+                Ok(Handle { subject, connector, own, tasks, settings, _state: state })
             }
             Err(error) => {
                 // What had begun has nothing to finish.
@@ -244,6 +254,7 @@ impl Handle {
         let mut settings = self.settings.lock().await;
         let restart = config.fixed_unlike(&settings);
         self.set_checks(config.checks.clone());
+        self.set_on_change(config.on_change.clone());
         let failed = self.subject.doors.set(&config, &self.subject).await;
         self.subject.api_writers.store(Arc::new(config.api_writers.clone()));
         let (state, managers) = (settings.state.clone(), settings.managers.clone());
@@ -254,11 +265,12 @@ impl Handle {
     /// Has this host's own packages checked so from now on, and all others as the registry says. Checks that stay
     /// the same go on as they are.
     pub fn set_checks(&self, checks: HostChecks) {
-        self.checks.send_if_modified(|old| {
-            let changed = **old != checks;
-            *old = Arc::new(checks);
-            changed
-        });
+        replace(&self.own.checks, checks);
+    }
+
+    /// Has this done from now on when a route leads elsewhere. Rules that stay the same go on as they are.
+    pub fn set_on_change(&self, rules: OnChanges) {
+        replace(&self.own.on_change, rules);
     }
 
     /// How the agent is.
@@ -300,7 +312,7 @@ async fn start(
     config: &AgentConfig,
     enrolled: EnrolledAs,
     tasks: &Tasks,
-) -> Result<(Arc<Subject>, Connector, watch::Sender<Arc<HostChecks>>), StartError> {
+) -> Result<(Arc<Subject>, Connector, OwnSettings), StartError> {
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
     let (identity, first) = identity(config)?;
@@ -317,6 +329,11 @@ async fn start(
     let (checks, own) = watch::channel(Arc::new(config.checks.clone()));
     let (supervisor, health) = Supervisor::new(routes.clone(), tasks.clone(), Arc::clone(&metrics), own);
     tasks.spawn("checks", supervisor.run(tasks.shutdown()));
+
+    let (on_change, rules) = watch::channel(Arc::new(config.on_change.clone()));
+    let reactions =
+        Reactions::new(clock, routes.clone(), tasks.clone(), Arc::clone(&metrics), alarms.clone());
+    tasks.spawn("on-changes", reactions.run(rules, tasks.shutdown()));
 
     let announcer = open_announcer(&config.state, &routes).await?;
     announcer.see(keeper.place(), None).await;
@@ -367,7 +384,16 @@ async fn start(
     }
     tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
     info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
-    Ok((subject, connector, checks))
+    Ok((subject, connector, OwnSettings { checks, on_change }))
+}
+
+/// Hands a setting on where it is another one.
+fn replace<T: PartialEq>(setting: &watch::Sender<Arc<T>>, new: T) {
+    setting.send_if_modified(|old| {
+        let changed = **old != new;
+        *old = Arc::new(new);
+        changed
+    });
 }
 
 fn enrolled(state: &Path) -> Result<EnrolledAs, StartError> {

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     handover_errors: Family<OfError, Counter>,
     probes: Family<Probed, Counter>,
     checks: Family<OfOutcome, Counter>,
+    on_changes: Family<OfOutcome, Counter>,
     api_requests: Family<OfCode, Counter>,
     renewals: Family<Renewed, Counter>,
     replica_updates: Family<OfKind, Counter>,
@@ -171,6 +172,7 @@ impl Metrics {
                 "handover_errors",
                 "Requests for a hand-over answered with an error, by error",
             ),
+            on_changes: add(&mut r, "on_changes", "What was done on a change of a route, by what it came to"),
             checks: add(&mut r, "checks", "Checks of this host's packages, by what they came to"),
             api_requests: add(&mut r, "api_requests", "Requests to the local API, by the kind of answer"),
             probes: add(&mut r, "probes", "Background probes of managers, by outcome"),
@@ -255,6 +257,12 @@ impl Metrics {
     pub(crate) fn count_check(&self, ty: &ManagerType, passed: bool) {
         let outcome = if passed { "passed" } else { "failed" };
         self.checks.get_or_create(&OfOutcome { r#type: ty.to_string(), outcome }).inc();
+    }
+
+    /// Counts that programs of this host were told of a change, or could not be.
+    pub(crate) fn count_on_change(&self, ty: &ManagerType, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.on_changes.get_or_create(&OfOutcome { r#type: ty.to_string(), outcome }).inc();
     }
 
     /// Counts an answer of the local API, by the hundred of its status.

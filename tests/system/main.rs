@@ -24,6 +24,7 @@ mod hosts;
 mod http_mode;
 mod lab_shapes;
 mod metrics;
+mod on_change;
 mod outside;
 mod registry_down;
 mod reload;

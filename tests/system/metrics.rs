@@ -24,7 +24,8 @@ fn exposed() -> Exposed {
     let sandbox = Sandbox::new();
     let manager = Manager::running(&sandbox);
     let near = sandbox.address();
-    let mut agent = Agent::new(&sandbox, "far").forwarding(TYPE);
+    let on_change = format!("[[on_change]]\ntype = \"{TYPE}\"\ncommand = [\"/bin/true\"]\n");
+    let mut agent = Agent::new(&sandbox, "far").forwarding(TYPE).with_settings(&on_change);
     manager.apply(&Topology::new().manager("near", "/", near).manager("far", "/x", agent.address()));
     agent.enroll_with(&manager);
     agent.also_run_with(&["--forward-http", &format!("{TYPE}={}:7400", agent.address())]);
@@ -138,6 +139,7 @@ fn metrics_their_description_and_what_is_built_on_them_agree() {
     let at = |metric: &str, more: &str| value(&agent, &of_type(metric, more));
     assert!(at("echelon_agent_route_changes_total", ",cause=\"down\"") >= 1.0);
     assert!(at("echelon_agent_not_home_seconds", "") > 0.0);
+    assert!(at("echelon_agent_on_changes_total", ",outcome=\"done\"") >= 1.0);
     assert_eq!(at("echelon_agent_connections_total", ",outcome=\"failed\""), 1.0);
     assert!(at("echelon_agent_connections_total", ",outcome=\"served\"") >= 2.0);
     assert!(at("echelon_agent_connect_duration_seconds_count", ",outcome=\"connected\"") >= 3.0);

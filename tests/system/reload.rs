@@ -21,19 +21,19 @@ fn alarm(agent: &Agent<'_>, name: &str) -> Option<String> {
     alarm.map(|a| a["message"].as_str().unwrap().to_owned())
 }
 
-fn reload(agent: &mut Agent<'_>, settings: &str) {
+pub(crate) fn reload(agent: &mut Agent<'_>, settings: &str) {
     agent.configure(settings);
     agent.process().signal(Signal::HUP);
 }
 
-fn wait_alarm(agent: &Agent<'_>, name: &str, words: &str) {
+pub(crate) fn wait_alarm(agent: &Agent<'_>, name: &str, words: &str) {
     wait_for(&format!("the alarm {name}"), || {
         let found = alarm(agent, name);
         found.clone().filter(|message| message.contains(words)).map(drop).ok_or(found)
     });
 }
 
-fn wait_no_alarm(agent: &Agent<'_>, name: &str) {
+pub(crate) fn wait_no_alarm(agent: &Agent<'_>, name: &str) {
     wait_for(&format!("no alarm {name}"), || alarm(agent, name).map_or(Ok(()), Err));
 }
 

@@ -1,15 +1,12 @@
 //! How a package is checked on this host: as the registry says, or as the host's own settings say.
 
+use crate::exec::{MAX_WORDS, are_arguments, names_program};
 use echelon_core::check::{Check, CheckFault, CheckForm, CheckKind, CheckText, GrpcForm, HttpStatus};
 use echelon_core::name::{HttpHost, ManagerType, UrlPath};
 use echelon_daemon::HumanDuration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
-
-/// Most words of a command: a check with more is a script that wants a file of its own.
-const MAX_WORDS: usize = 64;
 
 /// Interval of commands where nobody says otherwise. Starting a process costs a thousand times what a connect
 /// costs, so that it is done less often.
@@ -125,10 +122,10 @@ fn exec(command: Vec<String>, form: CheckForm) -> Result<HostCheck, HostCheckErr
     if form != (CheckForm { interval, timeout, misses, ..CheckForm::default() }) {
         return Err(HostCheckError::TwoKinds);
     }
-    if !command.first().is_some_and(|program| Path::new(program).is_absolute()) {
+    if !names_program(&command) {
         return Err(HostCheckError::NoProgram);
     }
-    if command.len() > MAX_WORDS || command.iter().any(|word| word.contains('\0')) {
+    if !are_arguments(&command) {
         return Err(HostCheckError::Words);
     }
     let interval = interval.or(Some(EXEC_INTERVAL));
@@ -143,6 +140,7 @@ fn exec(command: Vec<String>, form: CheckForm) -> Result<HostCheck, HostCheckErr
 mod tests {
     use super::*;
     use echelon_daemon::config::parse;
+    use std::path::Path;
 
     fn read(text: &str) -> Result<HostCheck, String> {
         let file = format!("[control]\n{text}\n");

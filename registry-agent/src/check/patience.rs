@@ -13,7 +13,7 @@ const REPEATED: u32 = 16;
 
 /// What comes of `asked` within `limit` of time in which this process ran; none where nothing does. The time during
 /// which it was stopped, or had no processor, is given back.
-pub(super) async fn within<T>(limit: Duration, asked: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(limit: Duration, asked: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         // What is there already counts, however late it is looked at.
         biased;

@@ -122,6 +122,7 @@ pub(crate) fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         http_forwards: layered_list(args.forward_http.clone(), file.forward_http, Vec::new()),
         direct: layered(args.direct, file.direct, true),
         checks: file.check,
+        on_change: file.on_change,
         forward_threads: layered(None, file.forward_threads, default_forward_threads()),
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
     }

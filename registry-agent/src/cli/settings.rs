@@ -2,7 +2,7 @@
 
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
-use registry_agent::{ApiWriters, Forward, HostChecks, Listen};
+use registry_agent::{ApiWriters, Forward, HostChecks, Listen, OnChanges};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -62,6 +62,21 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 #interval = "5s"
 #timeout = "2s"
 #misses = 2
+
+# What to do when the route for a type leads elsewhere, and when the agent starts: render a file, run a command, or both,
+# then the command only where the file has become another one. The template (Jinja) has the fields of GET
+# /v1/routes/TYPE; the file is replaced as a whole and keeps its owner, and its mode unless one is set. The command finds
+# ECHELON_TYPE, _FROM, _TO, _ENDPOINT, _OUTCOME, _CAUSE and _FILE and nothing else but PATH; at its timeout its process
+# group is killed. Type "*" is any type, for commands alone. Changes are gathered for the time of debounce; what fails is
+# tried again, with the alarm on-change-failed. Commands exist only here, never in the registry.
+#[[on_change]]
+#type = "command-control"
+#template = "/etc/echelon/haproxy.cfg.jinja"
+#file = "/etc/haproxy/conf.d/control.cfg"
+#mode = "0644"
+#command = ["/usr/bin/systemctl", "reload", "haproxy"]
+#debounce = "1s"
+#timeout = "30s"
 "#;
 
 /// The settings file; what is none is left to the default.
@@ -79,6 +94,7 @@ pub(crate) struct File {
     pub(crate) api_writers: ApiWriters,
     pub(crate) log: LogConfig,
     pub(crate) check: HostChecks,
+    pub(crate) on_change: OnChanges,
 }
 
 #[cfg(test)]
@@ -108,6 +124,10 @@ mod tests {
                 && file.api_writers.len() == 1
         );
         assert_eq!(file.log, LogConfig::defaults());
+        let rule = file.on_change.iter().next().unwrap();
+        let defaults = read("[[on_change]]\ntype = \"a\"\ncommand = [\"/a\"]").unwrap().on_change;
+        let defaults = defaults.iter().next().unwrap();
+        assert_eq!((rule.debounce, rule.timeout), (defaults.debounce, defaults.timeout));
         let check = &file.check["command-control"];
         let defaults = read("[check.a]\nexec = [\"/a\"]").unwrap().check["a"].clone();
         assert_eq!((check.interval, check.timeout), (defaults.interval, defaults.timeout));
