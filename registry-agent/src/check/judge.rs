@@ -13,6 +13,7 @@ pub(crate) struct Judge {
     demands_answer: bool,
     timeout: Duration,
     misses: u32,
+    in_doubt: bool,
 }
 
 /// One check that was made.
@@ -33,17 +34,25 @@ impl Judge {
             demands_answer: check.demands_answer(),
             timeout: check.timeout,
             misses: 0,
+            in_doubt: false,
         }
     }
 
-    /// Whether checks have failed, yet not enough in a row for a verdict.
+    /// Whether the last check failed, and that was not enough for a verdict.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        (1..self.misses_allowed).contains(&self.misses)
+        self.in_doubt
     }
 
     /// The package's health after this check; none where it says nothing new: a first miss, or a failure
     /// on a machine too busy to have made the check properly.
     pub(crate) fn conclude(&mut self, made: Made) -> Option<Health> {
+        let failed = made.result.is_err();
+        let health = self.weigh(made);
+        self.in_doubt = failed && health.is_none();
+        health
+    }
+
+    fn weigh(&mut self, made: Made) -> Option<Health> {
         let reason = match made.result {
             Ok(()) => {
                 self.misses = 0;
@@ -94,9 +103,11 @@ mod tests {
         let mut judge = Judge::new(&check.clone().into());
         let late = check.timeout / 4 + MS;
         assert_eq!(judge.conclude(Made { late, ..made(false) }), None);
+        assert!(judge.is_in_doubt());
         let took = check.timeout * 3 + MS;
         assert_eq!(judge.conclude(Made { took, ..made(false) }), None);
         assert_eq!(judge.conclude(Made { late, ..made(true) }), Some(Health::Passing));
-        assert!(is_failing(judge.conclude(made(false))));
+        assert!(!judge.is_in_doubt());
+        assert!(is_failing(judge.conclude(made(false))) && !judge.is_in_doubt());
     }
 }
