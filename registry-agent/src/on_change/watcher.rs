@@ -159,7 +159,7 @@ impl Follower {
     async fn look(&mut self, ty: &ManagerType) -> Option<Instant> {
         // Without a replica, or with too many types, there is nothing to tell; another change brings us back.
         self.parts.routes.want(ty).await.ok()?;
-        let (route, replica) = self.parts.routes.get_with_replica(ty)?;
+        let (route, replica) = self.parts.routes.get_with_replica(ty.as_str())?;
         let key = key(&self.rule, &route);
         let state = self.types.entry(ty.clone()).or_default();
         let now = Instant::now();
