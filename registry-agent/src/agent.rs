@@ -10,26 +10,30 @@ use crate::dialer::Parts;
 use crate::doors::Doors;
 use crate::forward::{self, Forwarder};
 use crate::http::HttpForwarder;
-use crate::listen::{BindError, Forward, Listen};
+use crate::inheritance::Inheritance;
+use crate::listen::{BindError, Forward, Listen, Places};
 use crate::metrics::Metrics;
 use crate::on_change::{OnChanges, Reactions};
 use crate::prober::Prober;
 use crate::record::{EnrolledAs, IDENTITY, RecordError};
 use crate::registry::{
-    Identity, IdentityError, Keeper, KeeperError, Link, ManagerProbe, Opened, Uplink, UplinkParts,
+    Identity, IdentityError, Keeper, KeeperError, Link, ManagerProbe, Opened, UplinkParts, source_chain,
 };
 use crate::router_task::RouterTask;
 use crate::routes::Routes;
 use crate::self_watch;
 use crate::status::{AgentStatus, Subject};
+use crate::takeover::{Predecessor, Succession, TakeOverError};
+use crate::tenure::Tenure;
 use arc_swap::ArcSwap;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::ManagerType;
-use echelon_daemon::{DrainError, Exit, StateDir, StateDirError, Tasks};
+use echelon_daemon::{Activated, DrainError, Exit, StateDir, StateDirError, Tasks};
 use echelon_identity::IdentityDirectory;
 use echelon_identity::directory::DirectoryError;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +41,10 @@ use tracing::{Instrument, info, info_span};
 
 /// How long an agent that ends leaves open connections, where nobody says otherwise.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The longest that open connections are left by an agent that ends where the service manager keeps its sockets open:
+/// callers wait in their queues for the next one, which is not started before.
+const ACTIVATED_STOP_GRACE: Duration = Duration::from_millis(250);
 
 /// Threads for forwarders where nobody says otherwise: two, or one on a machine with a single core. Two carry
 /// what a network card can, and a host has other work than to forward.
@@ -163,6 +171,18 @@ pub enum StartError {
     /// A forwarder or the API cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket of the service manager is of no use.
+    #[error("the service manager's socket {name} cannot be used; correct the socket unit")]
+    Socket {
+        /// What it is called there.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The process that runs already keeps what it has.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
 }
 
 /// Starts agents.
@@ -176,9 +196,10 @@ pub struct Handle {
     own: OwnSettings,
     tasks: Tasks,
     /// What is in force.
-    settings: Mutex<AgentConfig>,
+    settings: Arc<Mutex<AgentConfig>>,
+    successor: Arc<OnceLock<u32>>,
     /// Kept locked until all has ended.
-    _state: StateDir,
+    _state: Arc<StateDir>,
 }
 
 /// Settings of the host's own that tasks follow.
@@ -195,21 +216,30 @@ impl Agent {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: AgentConfig, shutdown: &CancellationToken) -> Result<Handle, StartError> {
-        let state = StateDir::open(&config.state, false)?;
-        let enrolled = enrolled(&config.state)?;
-        let span = info_span!("agent", host.name = %enrolled.host);
-        let tasks = span.in_scope(|| Tasks::below(shutdown));
-        let started = start(&config, enrolled, &tasks).instrument(span).await;
-        match started {
-            Ok((subject, connector, own)) => {
-                let settings = Mutex::new(config);
-                Ok(Handle { subject, connector, own, tasks, settings, _state: state })
+        Self::start_with(config, Inheritance::default(), shutdown).await
+    }
+
+    /// [`Self::start`] with what is open already. A process that is taken over from lets callers in until this agent
+    /// does, and then only finishes what is under way there.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running, and a process that was to be taken over from goes on as it was.
+    pub async fn start_with(
+        config: AgentConfig,
+        inheritance: Inheritance,
+        shutdown: &CancellationToken,
+    ) -> Result<Handle, StartError> {
+        let Inheritance { sockets, mut predecessor } = inheritance;
+        match (begin(config, sockets, predecessor.as_mut(), shutdown).await, predecessor) {
+            (Ok(agent), Some(predecessor)) => {
+                predecessor.serving().await;
+                Ok(agent)
             }
-            Err(error) => {
-                // What had begun has nothing to finish.
-                let _ = tasks.drain(Duration::ZERO).await;
+            (Err(error), Some(predecessor)) => {
+                predecessor.fail(&source_chain(&error)).await;
                 Err(error)
             }
+            (begun, None) => begun,
         }
     }
 }
@@ -288,13 +318,21 @@ impl Handle {
         self.tasks.shutdown()
     }
 
+    /// The process that has taken over from this agent, which then only finishes what is under way; none where nobody
+    /// has.
+    pub fn successor(&self) -> Option<u32> {
+        self.successor.get().copied()
+    }
+
     /// Ends the agent: no new callers at once, the open connections are given the grace of its
-    /// configuration. The exit code tells whether any of its tasks panicked.
+    /// configuration, or a quarter of a second where the service manager keeps the sockets open. The exit code tells whether any of its tasks panicked.
     ///
     /// # Errors
     /// Names what had to be cut off. The agent has ended all the same.
     pub async fn stop(self) -> Result<Exit, DrainError> {
-        self.tasks.drain(self.settings.into_inner().stop_grace).await?;
+        let grace = self.settings.lock().await.stop_grace;
+        let keeps_waiting = self.successor().is_none() && self.subject.doors.places().are_activated();
+        self.tasks.drain(if keeps_waiting { grace.min(ACTIVATED_STOP_GRACE) } else { grace }).await?;
         Ok(self.tasks.exit())
     }
 }
@@ -308,22 +346,57 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-async fn start(
-    config: &AgentConfig,
+async fn begin(
+    config: AgentConfig,
+    sockets: Vec<Activated>,
+    mut predecessor: Option<&mut Predecessor>,
+    shutdown: &CancellationToken,
+) -> Result<Handle, StartError> {
+    let state = match predecessor.as_mut().and_then(|predecessor| predecessor.lock()) {
+        Some(lock) => StateDir::adopt(&config.state, lock)?,
+        None => StateDir::open(&config.state, false)?,
+    };
+    let places = Inheritance::places(sockets, predecessor.as_deref_mut())?;
+    let enrolled = enrolled(&config.state)?;
+    let span = info_span!("agent", host.name = %enrolled.host);
+    let tasks = span.in_scope(|| Tasks::below(shutdown));
+    let ground = Ground { state, places: Places::given(places), enrolled, predecessor };
+    let started = start(config, ground, &tasks).instrument(span).await;
+    if started.is_err() {
+        // What had begun has nothing to finish.
+        let _ = tasks.drain(Duration::ZERO).await;
+    }
+    started
+}
+
+/// What an agent is started on.
+struct Ground<'a> {
+    state: StateDir,
+    places: Places,
     enrolled: EnrolledAs,
-    tasks: &Tasks,
-) -> Result<(Arc<Subject>, Connector, OwnSettings), StartError> {
+    predecessor: Option<&'a mut Predecessor>,
+}
+
+async fn start(config: AgentConfig, ground: Ground<'_>, tasks: &Tasks) -> Result<Handle, StartError> {
+    let Ground { state, places, enrolled, predecessor } = ground;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let (routes, inputs) = Routes::new(clock);
-    let (identity, first) = identity(config)?;
+    let (identity, first) = identity(&config)?;
     let alarms = Alarms::new(clock);
     let opened = open_replica(&config.state, clock, &routes, &metrics, &alarms).await?;
     let Opened { mut keeper, incarnation, written } = opened;
-    let link = Arc::new(Link::new(clock, written));
+    let announcer = open_announcer(&config.state, &routes).await?;
+    Doors::reserve(&places, &config)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.ready().await?;
+        state.claim()?;
+        places.cede(false);
+    }
 
+    let link = Arc::new(Link::new(clock, written));
     let probe = ManagerProbe { identity: Arc::clone(&identity), link: Arc::clone(&link) };
     let prober = Prober::new(routes.clone(), tasks.clone(), Arc::clone(&metrics), Some(probe));
-    let router = RouterTask::new(clock, routes.clone(), prober);
+    let router = RouterTask::new(clock, routes.clone(), prober.clone());
     tasks.spawn("router", router.run(inputs, tasks.shutdown()));
 
     let (checks, own) = watch::channel(Arc::new(config.checks.clone()));
@@ -335,7 +408,6 @@ async fn start(
         Reactions::new(clock, routes.clone(), tasks.clone(), Arc::clone(&metrics), alarms.clone());
     tasks.spawn("on-changes", reactions.run(rules, tasks.shutdown()));
 
-    let announcer = open_announcer(&config.state, &routes).await?;
     announcer.see(keeper.place(), None).await;
     announcer.publish().await;
     // What is on disk is routed with from the first caller on; the answer says that it has been taken in.
@@ -344,7 +416,8 @@ async fn start(
         info!("No routes yet: {error}");
     }
 
-    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
+    let (places, metrics_too) = (Arc::new(places), Arc::clone(&metrics));
+    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: metrics_too, places };
     let connector = Connector::new(parts.clone());
     let doors = Doors::new(parts, connector.clone(), config.forward_threads);
     let uplink = UplinkParts {
@@ -363,10 +436,11 @@ async fn start(
     let (identity_of, link_of, standing) = (Arc::clone(&identity), Arc::clone(&link), routes.standing());
     let watch = self_watch::run(alarms.clone(), identity_of, link_of, standing, tasks.shutdown());
     tasks.spawn("self-watch", watch);
+    let now_incarnation = Arc::new(AtomicU64::new(incarnation));
     let subject = Arc::new(Subject {
         clock,
         started: clock.now(),
-        incarnation,
+        incarnation: Arc::clone(&now_incarnation),
         enrolled,
         routes,
         link,
@@ -379,12 +453,26 @@ async fn start(
         alarms,
         tasks: tasks.clone(),
     });
-    if let Some(error) = subject.doors.set(config, &subject).await.pop() {
+    if let Some(error) = subject.doors.set(&config, &subject).await.pop() {
         return Err(error.into());
     }
-    tasks.spawn("uplink", Uplink::new(uplink, keeper).run(tasks.shutdown()));
+    subject.doors.places().settle();
+    let tenure = Tenure::new(uplink, config.state.clone(), tasks.clone(), prober, now_incarnation);
+    tenure.begin(keeper);
     info!(incarnation, forwarders = config.forwards.len(), "The agent runs");
-    Ok((subject, connector, OwnSettings { checks, on_change }))
+
+    let (state, successor) = (Arc::new(state), Arc::new(OnceLock::new()));
+    let settings = Arc::new(Mutex::new(config));
+    let succession = Succession {
+        subject: Arc::clone(&subject),
+        tenure,
+        state: Arc::clone(&state),
+        settings: Arc::clone(&settings),
+        successor: Arc::clone(&successor),
+    };
+    tasks.spawn("succession", succession.run(tasks.shutdown()));
+    let (own, tasks) = (OwnSettings { checks, on_change }, tasks.clone());
+    Ok(Handle { subject, connector, own, tasks, settings, successor, _state: state })
 }
 
 /// Hands a setting on where it is another one.

@@ -4,4 +4,4 @@ mod announcer;
 mod file;
 mod offer;
 
-pub(crate) use announcer::{AnnounceError, Announcer, Outcome};
+pub(crate) use announcer::{AnnounceError, Announcer, Held, Outcome};

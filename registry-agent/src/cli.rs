@@ -4,6 +4,7 @@ mod enroll;
 mod reload;
 mod run;
 mod settings;
+mod successor;
 
 use clap::{Args, Parser, Subcommand};
 use echelon_daemon::config::ConfigArgs;

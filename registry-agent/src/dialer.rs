@@ -1,6 +1,7 @@
 //! Connects to the managers of one type, in the order of its route, and reports what that says about each.
 
 use crate::connect::{self, NoConnection};
+use crate::listen::Places;
 use crate::metrics::{Became, Metrics, TypeMetrics};
 use crate::race::{Attempt, Overtaken, Race, race};
 use crate::reports::Reports;
@@ -31,6 +32,7 @@ pub(crate) struct Parts {
     pub(crate) routes: Routes,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) places: Arc<Places>,
 }
 
 /// Connects to the managers of one type.

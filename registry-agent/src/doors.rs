@@ -8,7 +8,7 @@ use crate::direct::Direct;
 use crate::forward::{self, Crew, Forwarder};
 use crate::http::HttpForwarder;
 use crate::latch::Latch;
-use crate::listen::{BindError, Forward, Listen, Listener};
+use crate::listen::{BindError, Forward, Listen, Places};
 use crate::status::Subject;
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
@@ -107,12 +107,32 @@ impl Doors {
         failed
     }
 
+    /// Opens what `config` asks for and nobody has opened yet, so that [`Self::set`] finds all of it open.
+    ///
+    /// # Errors
+    /// Something cannot be opened.
+    pub(crate) fn reserve(places: &Places, config: &AgentConfig) -> Result<(), BindError> {
+        let forwards = config.forwards.iter().map(|f| (f.to_string(), f.listen.clone()));
+        let https = config.http_forwards.iter().map(|f| (HttpForwarder::asked(f), f.listen.clone()));
+        let directs = direct_sockets(config).into_iter().map(Listen::Unix);
+        let directs = directs.map(|at| (Direct::asked(&at), at));
+        let apis = config.api.iter().map(|at| (api_at(at), at.clone()));
+        let mut all = forwards.chain(https).chain(directs).chain(apis);
+        all.try_for_each(|(asked, at)| places.reserve(&asked, &at))
+    }
+
+    /// The places that it listens at, or may.
+    pub(crate) fn places(&self) -> &Places {
+        &self.parts.places
+    }
+
     fn crew(&self) -> Arc<Crew> {
         Arc::clone(self.crew.get_or_init(|| Arc::new(forward::crew(self.threads))))
     }
 
     fn open_api(&self, listen: &Listen, agent: &Arc<Subject>) -> Result<Api, BindError> {
-        let (listener, tasks) = (Listener::bind(listen)?, &self.parts.tasks);
+        let (places, tasks) = (&self.parts.places, &self.parts.tasks);
+        let listener = places.listen(&api_at(listen), listen)?;
         let (at, latch) = (listener.at().clone(), Latch::new(tasks));
         let app = api::app(Arc::clone(agent), latch.stop());
         let serving = api::serve(listener, app, tasks.clone(), latch.stop());
@@ -153,6 +173,11 @@ fn direct_sockets(config: &AgentConfig) -> BTreeSet<PathBuf> {
         Listen::Unix(_) | Listen::Tcp(_) => None,
     };
     config.api.iter().filter_map(beside).collect()
+}
+
+/// What a listener of the API is asked for in.
+fn api_at(listen: &Listen) -> String {
+    format!("api {listen}")
 }
 
 fn has<K: PartialEq, T>(open: &[(K, T)], asked: &K) -> bool {

@@ -53,6 +53,7 @@ mod exec;
 mod forward;
 mod history;
 mod http;
+mod inheritance;
 mod latch;
 mod lateness;
 mod listen;
@@ -69,6 +70,8 @@ mod router_task;
 mod routes;
 mod self_watch;
 mod status;
+mod takeover;
+mod tenure;
 #[cfg(test)]
 mod testing;
 
@@ -83,8 +86,10 @@ pub use direct::DirectStatus;
 pub use enrol::{EnrolError, EnrolOptions, Enrolment, enroll, system_host_name};
 pub use forward::{ForwarderStatus, raise_descriptor_limit};
 pub use http::HttpForwarderStatus;
+pub use inheritance::Inheritance;
 pub use listen::{BindError, Forward, Listen, ListenError};
 pub use on_change::{OnChange, OnChangeError, OnChanges, Rendering};
 pub use record::{EnrolledAs, RecordError};
 pub use routes::{RouteWatch, Routes, Snapshot, WantError};
 pub use status::{AgentStatus, RouteLine, SessionStatus};
+pub use takeover::{Predecessor, TAKE_OVER_FAILED, TakeOverError};

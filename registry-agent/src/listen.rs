@@ -1,14 +1,18 @@
 //! Where the agent listens, as it is written, and as it is bound.
 
+mod places;
+
+use places::Queue;
+pub(crate) use places::{GivenError, Place, Places};
+
 use echelon_core::name::{ManagerType, NameError, quoted};
-use echelon_daemon::{BindUnixError, bind_unix};
+use echelon_daemon::BindUnixError;
 use serde::Deserialize;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -27,9 +31,6 @@ const BACKLOG: u32 = 1024;
 /// Pause after the system refused to accept, which it does at once, again and again, while descriptors
 /// or memory are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Callers of the same user or group only.
-const SOCKET_MODE: u32 = 0o660;
 
 /// The group that sockets are given to where this system has it.
 const GROUP: &str = "echelon";
@@ -151,19 +152,11 @@ impl TryFrom<String> for Forward {
 /// Callers taken one after the other before those taken get their turn.
 const ACCEPTED_AT_ONCE: u32 = 4;
 
-/// An open place to listen at. Dropping it, and all that share it, closes it, and removes the socket's file.
+/// Callers that wait at an open place. Dropping it, and all that share the place, closes that.
 #[derive(Debug)]
 pub(crate) struct Listener {
     queue: Queue,
-    at: Listen,
-    file: Option<Arc<SocketFile>>,
-}
-
-/// A queue of callers, not yet bound to any runtime.
-#[derive(Debug)]
-enum Queue {
-    Tcp(std::net::TcpListener),
-    Unix(StdUnixListener),
+    place: Arc<Place>,
 }
 
 /// A queue of callers that one runtime waits at.
@@ -171,10 +164,6 @@ enum Door {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
-
-/// The file of a unix socket; removed when it is dropped.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
 
 /// A connection that somebody on this host made.
 #[derive(Debug)]
@@ -184,45 +173,19 @@ pub(crate) enum Caller {
 }
 
 impl Listener {
-    /// Listens at `listen`. Must run inside a tokio runtime.
-    pub(crate) fn bind(listen: &Listen) -> Result<Self, BindError> {
-        match listen {
-            Listen::Unix(path) => {
-                let failed = |source| BindUnixError::Io { action: "use", path: path.clone(), source };
-                let socket = bind_unix(path, SOCKET_MODE)?;
-                let file = Some(Arc::new(SocketFile(path.clone())));
-                let queue = Queue::Unix(socket.into_std().map_err(failed)?);
-                give_to_group(path);
-                Ok(Self { queue, at: listen.clone(), file })
-            }
-            Listen::Tcp(addr) => {
-                let addr = *addr;
-                let (socket, at) = bind_tcp(addr).map_err(|source| BindError::Tcp { addr, source })?;
-                Ok(Self { queue: Queue::Tcp(socket), at: Listen::Tcp(at), file: None })
-            }
-        }
+    /// Waits at a place.
+    fn at_place(place: Arc<Place>) -> Result<Self, BindError> {
+        Ok(Self { queue: place.queue()?, place })
     }
 
     /// Where it listens, with the port that was given for 0.
     pub(crate) fn at(&self) -> &Listen {
-        &self.at
+        self.place.at()
     }
 
     /// The same place once more: whoever serves first gets the next caller.
     pub(crate) fn share(&self) -> Result<Self, BindError> {
-        let queue = match (&self.queue, &self.at) {
-            (Queue::Tcp(socket), Listen::Tcp(addr)) => {
-                let shared = socket.try_clone();
-                Queue::Tcp(shared.map_err(|source| BindError::Tcp { addr: *addr, source })?)
-            }
-            (Queue::Tcp(_), Listen::Unix(_)) => unreachable!("a port has no path"),
-            (Queue::Unix(socket), _) => {
-                let path = || self.file.as_ref().map(|file| file.0.clone()).unwrap_or_default();
-                let failed = |source| BindUnixError::Io { action: "share", path: path(), source };
-                Queue::Unix(socket.try_clone().map_err(failed)?)
-            }
-        };
-        Ok(Self { queue, at: self.at.clone(), file: self.file.clone() })
+        Self::at_place(Arc::clone(&self.place))
     }
 
     /// [`Self::serve_within`] up to `most` places of its own.
@@ -246,7 +209,7 @@ impl Listener {
         welcome: impl Fn(Caller, OwnedSemaphorePermit),
         complain: impl Fn(&io::Error),
     ) {
-        let Self { queue, file, .. } = self;
+        let Self { queue, place: at } = self;
         let door = match queue.open() {
             Ok(door) => door,
             Err(error) => return complain(&error),
@@ -271,7 +234,7 @@ impl Listener {
             () = stop.cancelled() => {}
             () = accepting => {}
         }
-        drop((door, file));
+        drop((door, at));
     }
 }
 
@@ -292,13 +255,6 @@ impl Door {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Caller::Tcp(stream)),
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
         }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // One that stays is found stale, and removed, by the next who listens there.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -358,7 +314,7 @@ pub(crate) fn listed_id(list: &str, name: &str) -> Option<u32> {
     fields.filter_map(|f| Some((*f.first()?, *f.get(2)?))).find(|(n, _)| *n == name)?.1.parse().ok()
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+fn listen_tcp(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // An agent that restarts takes its port over from connections that are still winding down.
     socket.set_reuseaddr(true)?;
@@ -463,13 +419,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_of_0_becomes_a_real_one_and_sockets_leave_no_file() {
-        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let places = Places::default();
+        let listener = places.listen("a", &"127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(matches!(listener.at(), Listen::Tcp(addr) if addr.port() != 0));
-        let taken = Listener::bind(listener.at()).unwrap_err();
+        let taken = places.listen("b", listener.at()).unwrap_err();
         assert!(matches!(taken, BindError::Tcp { .. }), "{taken}");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sock");
-        drop(Listener::bind(&Listen::Unix(path.clone())).unwrap());
+        drop(places.listen("c", &Listen::Unix(path.clone())).unwrap());
         assert!(!path.exists());
     }
 }

@@ -12,6 +12,7 @@ use echelon_core::name::ManagerType;
 use echelon_core::route::Target;
 use echelon_daemon::Tasks;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -35,6 +36,8 @@ struct Inner {
     under_way: Mutex<BTreeSet<(ManagerType, HostId)>>,
     /// How registry managers are probed, which do not speak TCP; none for an agent without a registry.
     registry: Option<ManagerProbe>,
+    /// Whether it makes none for now.
+    rests: AtomicBool,
 }
 
 impl Prober {
@@ -44,14 +47,20 @@ impl Prober {
         metrics: Arc<Metrics>,
         registry: Option<ManagerProbe>,
     ) -> Self {
-        let places = Semaphore::new(MAX_AT_ONCE);
-        Self(Arc::new(Inner { routes, tasks, metrics, places, under_way: Mutex::default(), registry }))
+        let (places, under_way, rests) =
+            (Semaphore::new(MAX_AT_ONCE), Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Inner { routes, tasks, metrics, places, under_way, registry, rests }))
+    }
+
+    /// Makes no probes for now, or goes on. Those that are left out are due again in the next round.
+    pub(crate) fn rest(&self, rests: bool) {
+        self.0.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Probes a manager, unless a probe of it is under way: by `check`, or by connecting where there is none.
     pub(crate) fn probe(&self, ty: ManagerType, target: Target, timeout: Duration, check: Option<CheckKind>) {
         let key = (ty.clone(), target.host);
-        if !self.0.enter(key.clone()) {
+        if self.0.rests.load(Ordering::Relaxed) || !self.0.enter(key.clone()) {
             return;
         }
         let inner = Arc::clone(&self.0);

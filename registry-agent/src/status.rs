@@ -26,6 +26,7 @@ use echelon_daemon::metrics::{Exposition, exposition};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// The agent as its local API shows it. Fields are added, never renamed.
@@ -111,7 +112,8 @@ pub struct RouteLine {
 pub(crate) struct Subject {
     pub(crate) clock: Clock,
     pub(crate) started: Monotonic,
-    pub(crate) incarnation: u64,
+    /// Larger each time that the session is taken up anew after another process might have had it.
+    pub(crate) incarnation: Arc<AtomicU64>,
     pub(crate) enrolled: EnrolledAs,
     pub(crate) routes: Routes,
     pub(crate) link: Arc<Link>,
@@ -145,7 +147,7 @@ impl Subject {
             domain: place.map_or(&self.enrolled.domain, |p| &p.path).clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: millis(now.since(self.started)),
-            incarnation: self.incarnation,
+            incarnation: self.incarnation.load(Ordering::Relaxed),
             ready: replica.is_some(),
             at: mark.map(|m| m.position.into()),
             view_revision: mark.map(|m| m.view_revision),

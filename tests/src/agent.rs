@@ -143,6 +143,29 @@ impl<'a> Agent<'a> {
         wait_for(&format!("the agent of {} to be ready", self.name), || self.answers("/readyz"));
     }
 
+    /// Has a new process take over, with the arguments that it would be started with now, and waits until it has.
+    /// Gives the old one, which only finishes what is under way.
+    pub fn take_over(&mut self) -> Process {
+        let mut command = self.run_command();
+        command.arg("--take-over");
+        let mut new = Process::spawn(&format!("agent-{}", self.name), command, &self.sandbox.logs());
+        wait_for(&format!("the agent of {} to be taken over", self.name), || {
+            assert!(new.is_running(), "the new agent ended:\n{}", new.log());
+            if self.holder() == Some(new.id()) { self.answers("/healthz") } else { Err("it waits".into()) }
+        });
+        self.process.replace(new).expect("the agent was started")
+    }
+
+    /// Its process from now on, which somebody else started.
+    pub fn follow(&mut self, process: Process) {
+        self.process = Some(process);
+    }
+
+    /// The process that says to have its state directory.
+    pub fn holder(&self) -> Option<u32> {
+        std::fs::read_to_string(self.state.join("lock")).ok()?.trim().parse().ok()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the agent was started")

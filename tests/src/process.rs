@@ -22,6 +22,11 @@ impl Process {
     /// Starts it, with `NAME.out` and `NAME.err` in the directory `logs` as its output.
     pub fn spawn(name: &str, mut command: Command, logs: &Path) -> Self {
         command.stdout(append(&logs.join(format!("{name}.out"))));
+        Self::spawn_with_output(name, command, logs)
+    }
+
+    /// Starts it with the standard output that `command` has.
+    pub fn spawn_with_output(name: &str, mut command: Command, logs: &Path) -> Self {
         command.stderr(append(&logs.join(format!("{name}.err"))));
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         Self { child, name: name.to_owned(), logs: logs.to_owned() }

@@ -32,6 +32,8 @@ mod renewal;
 mod replica;
 mod service;
 mod shapes;
+mod sockets;
 mod state_directories;
+mod take_over;
 mod transcripts;
 mod watching;

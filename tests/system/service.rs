@@ -151,18 +151,20 @@ fn the_printed_settings_are_taken() {
 fn systemd_takes_the_units() {
     let dist = workspace().join("dist/systemd");
     if have("service::systemd_takes_the_units", "systemd-analyze", &["--version"]) {
-        for (name, binary) in
-            [("registry-manager", &binaries().manager), ("registry-agent", &binaries().agent)]
-        {
-            let unit = format!("{name}.service");
-            let text = std::fs::read_to_string(dist.join(&unit)).unwrap();
-            let installed = format!("/usr/local/bin/{name}");
-            assert!(text.contains(&installed), "{text}");
-            let sandbox = Sandbox::new();
-            let here = sandbox.file(&unit, text.replace(&installed, binary.to_str().unwrap()));
+        let sandbox = Sandbox::new();
+        for (unit, program, binary) in [
+            ("registry-manager.service", "registry-manager", &binaries().manager),
+            ("registry-agent.service", "registry-agent", &binaries().agent),
+            // It is verified together with its service.
+            ("registry-agent.socket", "", &binaries().agent),
+        ] {
+            let text = std::fs::read_to_string(dist.join(unit)).unwrap();
+            let installed = format!("/usr/local/bin/{program}");
+            assert!(program.is_empty() || text.contains(&installed), "{text}");
+            let here = sandbox.file(unit, text.replace(&installed, binary.to_str().unwrap()));
             let verified = Command::new("systemd-analyze").arg("verify").arg(here).output().unwrap();
             let said = String::from_utf8_lossy(&verified.stderr);
-            assert!(verified.status.success() && !said.contains(&unit), "{said}");
+            assert!(verified.status.success() && !said.contains(unit), "{said}");
         }
     }
     if have("service::systemd_takes_the_units", "systemd-sysusers", &["--version"]) {

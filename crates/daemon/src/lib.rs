@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod activation;
 mod bounded;
 pub mod config;
 mod duration;
@@ -51,6 +52,7 @@ mod test_child;
 mod text;
 mod unix_socket;
 
+pub use activation::{Activated, ActivationError, activated};
 pub use config::ConfigError;
 pub use duration::{HumanDuration, ParseDurationError};
 pub use exit::Exit;

@@ -30,6 +30,11 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Tells systemd that the service goes on in another process, which serves already, and is watched from now on.
+pub fn succeeded_by(process: u32) {
+    tell(&[NotifyState::MainPid(process), NotifyState::Ready, NotifyState::Watchdog]);
+}
+
 /// Tells systemd in one line what the process is doing; `systemctl status` shows it.
 pub fn status(line: &str) {
     tell(&[NotifyState::Status(&line.replace(|c: char| c.is_control(), " "))]);

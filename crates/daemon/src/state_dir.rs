@@ -9,10 +9,14 @@ use rustix::{
 };
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     process,
+    sync::atomic::{AtomicBool, Ordering},
 };
 use thiserror::Error;
 
@@ -33,6 +37,8 @@ const MAX_LOCK_BYTES: u64 = 32;
 pub struct StateDir {
     path: PathBuf,
     lock: File,
+    /// Whether the lock is another process's to give up.
+    ceded: AtomicBool,
 }
 
 /// Why a state directory cannot be used. Nothing in it was changed.
@@ -73,6 +79,12 @@ pub enum StateDirError {
         /// The process that locked it, where the lock file tells.
         pid: Option<u32>,
     },
+    /// A lock that was handed over is that of another directory.
+    #[error("the lock that was handed over is not that of {}; nothing was changed", path.display())]
+    OtherLock {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The system refused something.
     #[error("cannot {action} {}; check that this user owns it and that the disk works", path.display())]
     Io {
@@ -97,8 +109,56 @@ impl StateDir {
             create_private_dir(path)?;
         }
         check_private(path)?;
-        let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), lock })
+        let this = Self { path: path.to_owned(), lock: lock(path)?, ceded: AtomicBool::new(false) };
+        this.sign()?;
+        Ok(this)
+    }
+
+    /// The state directory at `path`, with the lock of the process that uses it, which has handed over the lock's
+    /// descriptor. At no moment could anybody else have locked it. Until [`Self::claim`] the lock is still the other
+    /// process's, and dropping this value leaves it locked.
+    ///
+    /// # Errors
+    /// Refuses a directory that others may enter, and a lock that is not this directory's.
+    pub fn adopt(path: &Path, lock: OwnedFd) -> Result<Self, StateDirError> {
+        check_private(path)?;
+        let (file, lock) = (path.join(LOCK_FILE), File::from(lock));
+        let failed = |source| StateDirError::Io { action: "look at", path: file.clone(), source };
+        let (there, here) = (fs::metadata(&file).map_err(failed)?, lock.metadata().map_err(failed)?);
+        if (there.dev(), there.ino()) != (here.dev(), here.ino()) {
+            return Err(StateDirError::OtherLock { path: path.to_owned() });
+        }
+        // The lock belongs to the open file that both descriptors are of, so that this takes it only where the other
+        // process has given it up.
+        locked(path, &lock)?;
+        Ok(Self { path: path.to_owned(), lock, ceded: AtomicBool::new(true) })
+    }
+
+    /// From now on the lock is this process's, and given up with this value.
+    ///
+    /// # Errors
+    /// The lock file cannot say so. The lock is this process's all the same.
+    pub fn claim(&self) -> Result<(), StateDirError> {
+        self.ceded.store(false, Ordering::SeqCst);
+        self.sign()
+    }
+
+    /// From now on the lock is that of the process which [`Self::lock`] was handed over to.
+    pub fn cede(&self) {
+        self.ceded.store(true, Ordering::SeqCst);
+    }
+
+    /// The lock's descriptor, to be handed over.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Writes down for others who holds the lock.
+    fn sign(&self) -> Result<(), StateDirError> {
+        let failed = |source| StateDirError::Io { action: "lock", path: self.file(LOCK_FILE), source };
+        let text = format!("{}\n", process::id());
+        // Where the last holder stopped writing is of no account.
+        self.lock.set_len(0).and_then(|()| self.lock.write_all_at(text.as_bytes(), 0)).map_err(failed)
     }
 
     /// The directory itself.
@@ -114,6 +174,9 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
+        if self.ceded.load(Ordering::SeqCst) {
+            return;
+        }
         // Closing is not enough: a child between fork and exec still holds a copy of the descriptor, and with it the
         // lock. Unlocking acts on all copies. If it fails, closing is what is left.
         let _ = flock(&self.lock, FlockOperation::Unlock);
@@ -168,20 +231,26 @@ fn lock(directory: &Path) -> Result<File, StateDirError> {
     let failed = |source| StateDirError::Io { action: "lock", path: path.clone(), source };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR;
-    let mut file = File::from(open(&path, flags, mode).map_err(|errno| failed(errno.into()))?);
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            return Err(StateDirError::InUse { path: directory.to_owned(), pid: holder_in(file) });
-        }
-        Err(errno) => return Err(failed(errno.into())),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
+    let file = File::from(open(&path, flags, mode).map_err(|errno| failed(errno.into()))?);
+    locked(directory, &file)?;
     Ok(file)
 }
 
+fn locked(directory: &Path, file: &File) -> Result<(), StateDirError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => {
+            Err(StateDirError::InUse { path: directory.to_owned(), pid: holder_in(file) })
+        }
+        Err(errno) => {
+            let path = directory.join(LOCK_FILE);
+            Err(StateDirError::Io { action: "lock", path, source: errno.into() })
+        }
+    }
+}
+
 /// The process id that the holder wrote, if it has got that far.
-fn holder_in(lock: File) -> Option<u32> {
+fn holder_in(lock: &File) -> Option<u32> {
     let bytes = read_at_most(lock, MAX_LOCK_BYTES).ok().flatten()?;
     str::from_utf8(&bytes).ok()?.trim_end().parse().ok()
 }
@@ -250,6 +319,40 @@ mod tests {
         assert!(error.to_string().contains("in use by another process;"), "{error}");
         drop(first);
         StateDir::open(&path, false).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_handed_over_is_held_without_a_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let in_use =
+            || matches!(StateDir::open(&path, false), Err(StateDirError::InUse { pid: Some(_), .. }));
+        let old = StateDir::open(&path, true).unwrap();
+        let copy = || old.lock().try_clone_to_owned().unwrap();
+        // One who never claims it takes nothing away.
+        drop(StateDir::adopt(&path, copy()).unwrap());
+        assert!(in_use());
+        let new = StateDir::adopt(&path, copy()).unwrap();
+        old.cede();
+        new.claim().unwrap();
+        drop(old);
+        assert!(in_use());
+        assert_eq!(fs::read_to_string(path.join(LOCK_FILE)).unwrap(), format!("{}\n", process::id()));
+        drop(new);
+        StateDir::open(&path, false).unwrap();
+    }
+
+    #[test]
+    fn only_the_lock_of_this_directory_can_be_handed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        let (one_dir, _other_dir) =
+            (StateDir::open(&one, true).unwrap(), StateDir::open(&other, true).unwrap());
+        let lock = one_dir.lock().try_clone_to_owned().unwrap();
+        assert!(matches!(StateDir::adopt(&other, lock), Err(StateDirError::OtherLock { .. })));
+        // A file that is open a second time has no part in the lock.
+        let stranger = File::open(one.join(LOCK_FILE)).unwrap();
+        assert!(matches!(StateDir::adopt(&one, stranger.into()), Err(StateDirError::InUse { .. })));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use echelon_core::view::Place;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{error, info};
 use uuid::Uuid;
 
 /// Keeps announcements: on disk first, then for its own host to go by, then for a registry manager. Clones are the
@@ -33,7 +34,12 @@ struct Inner {
     shown: watch::Sender<Arc<Shown>>,
     /// The host's place as the registry has it; none before there is a replica.
     place: ArcSwapOption<Place>,
+    /// Whether another process announces for this host now.
+    ceded: AtomicBool,
 }
+
+/// Nothing changes while this is held.
+pub(crate) struct Held(OwnedMutexGuard<Announcements>);
 
 /// The announcements as everybody in the process reads them.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -91,7 +97,8 @@ impl Announcer {
         let said = file::load(&path)?;
         let shown = Arc::new(Shown { said: said.clone(), answers: BTreeMap::new() });
         let (said, shown) = (Arc::new(Mutex::new(said)), watch::Sender::new(shown));
-        Ok(Self(Arc::new(Inner { path, routes, said, shown, place: ArcSwapOption::empty() })))
+        let (place, ceded) = (ArcSwapOption::empty(), AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { path, routes, said, shown, place, ceded })))
     }
 
     /// The announcements, now and whenever they change.
@@ -171,6 +178,9 @@ impl Announcer {
         // The lock goes along, so that no other change comes between this one's steps.
         let mut said = Arc::clone(&self.0.said).lock_owned().await;
         let inner = Arc::clone(&self.0);
+        if inner.ceded.load(Ordering::SeqCst) {
+            return Err(AnnounceError::Stopping);
+        }
         let (taken, took) = oneshot::channel();
         let work = move || {
             let mut next = said.clone();
@@ -188,6 +198,33 @@ impl Announcer {
         // Fails where nothing changed, or the agent ends.
         let _ = took.await;
         done
+    }
+
+    /// Returns once nothing is being changed. Whoever wants to change something then waits for [`Self::go_on`], or for
+    /// the end of what is held, which after [`Self::cede`] means that nothing can be changed here any more.
+    pub(crate) async fn hold(&self) -> Held {
+        Held(Arc::clone(&self.0.said).lock_owned().await)
+    }
+
+    /// From now on another process announces for this host, or this one again.
+    pub(crate) fn cede(&self, ceded: bool) {
+        self.0.ceded.store(ceded, Ordering::SeqCst);
+    }
+
+    /// Goes on with what is on disk, which another process may have written meanwhile.
+    pub(crate) async fn go_on(&self, held: Held) {
+        let (inner, mut said) = (Arc::clone(&self.0), held.0);
+        let read = tokio::task::spawn_blocking(move || match file::load(&inner.path) {
+            Ok(found) => {
+                *said = found;
+                inner.show(|shown| shown.said.clone_from(&said));
+            }
+            Err(fault) => error!("This host's announcements stay as they were: {fault}"),
+        });
+        // Fails where the runtime is going away, and the process with it.
+        if read.await.is_ok() {
+            self.publish().await;
+        }
     }
 
     /// Notes why an announcement was not taken in, which has this number now.

@@ -13,10 +13,10 @@ const REFUSED: &str = "settings-refused";
 const PENDING: &str = "settings-pending";
 
 /// What to do about the first.
-const CORRECT: &str = "correct the settings file, then: systemctl reload registry-agent, or kill -HUP";
+const CORRECT: &str = "correct the settings file, then: kill -HUP, or systemctl reload registry-agent";
 
 /// What to do about the second.
-const RESTART: &str = "systemctl restart registry-agent; or correct the settings file and reload";
+const RESTART: &str = "systemctl reload registry-agent, which has a new process take over (state: restart); or correct the file";
 
 /// Reads the settings again and takes them over. A bad file changes nothing and raises an alarm; so does what cannot be
 /// taken over. Flags and environment go over the file as ever.
@@ -51,7 +51,9 @@ fn tell(agent: &Handle, pending: Pending) {
     let mut faults: Vec<String> = failed.collect();
     if !pending.restart.is_empty() {
         let keys = pending.restart.join(", ");
-        faults.push(format!("{keys} changed, which takes a restart: systemctl restart registry-agent"));
+        faults.push(format!(
+            "{keys} changed, which takes a restart or a take-over: systemctl reload registry-agent"
+        ));
     }
     if faults.is_empty() {
         info!("The settings file was read again and is in force");

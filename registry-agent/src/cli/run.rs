@@ -2,16 +2,24 @@
 
 use crate::cli::reload::reload;
 use crate::cli::settings::{API_IN_STATE, DEFAULT_API, DEFAULT_FILE, File};
+use crate::cli::successor::Start;
 use crate::cli::{DEFAULT_STATE, Failed};
 use anyhow::Context;
 use clap::{ArgAction, Args};
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::config::{ConfigError, layered, layered_list, load_or_default};
-use echelon_daemon::{Exit, Log, LogArgs, Tasks, notify, shutdown};
-use registry_agent::{Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Listen, default_forward_threads};
+use echelon_daemon::{Activated, Exit, Log, LogArgs, Tasks, activated, notify, shutdown};
+use registry_agent::{
+    Agent, AgentConfig, DEFAULT_STOP_GRACE, Forward, Handle, Inheritance, Listen, Predecessor,
+    default_forward_threads,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
+
+/// The flag with which a process takes over.
+pub(crate) const TAKE_OVER: &str = "--take-over";
 
 /// How long what is not the agent's own may take to end.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -55,10 +63,16 @@ pub(crate) struct RunArgs {
     /// A registry manager to contact first; may be given several times [default: those of the enrolment]
     #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_AGENT_MANAGER", value_delimiter = ',')]
     manager: Vec<Endpoint>,
+    /// Takes over from the agent that runs with this state directory, which is told to hand over all it listens at
+    /// and then only finishes what is under way: no caller is refused. Where none runs this starts as ever
+    #[arg(long = "take-over")]
+    take_over: bool,
 }
 
 /// Runs the agent until it is told to stop.
 pub(crate) fn run(args: RunArgs, log: &LogArgs) -> Result<Exit, Failed> {
+    // Before there are other threads.
+    let (sockets, start) = (activated()?, Start::of_this_process().context("finding this program")?);
     let file = settings(&args)?;
     let log = log.start(&file.log)?;
     let config = resolve(&args, file);
@@ -66,13 +80,22 @@ pub(crate) fn run(args: RunArgs, log: &LogArgs) -> Result<Exit, Failed> {
         warn!(%error, "The limit of open files stays as it is");
     }
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(serve(&args, &log, config))
+    runtime.block_on(serve(&args, &log, config, sockets, &start))
 }
 
-async fn serve(args: &RunArgs, log: &Log, config: AgentConfig) -> Result<Exit, Failed> {
+async fn serve(
+    args: &RunArgs,
+    log: &Log,
+    config: AgentConfig,
+    sockets: Vec<Activated>,
+    start: &Start,
+) -> Result<Exit, Failed> {
     let tasks = Tasks::new();
     let mut hangups = shutdown::on_signals(&tasks)?;
-    let agent = Agent::start(config, &tasks.shutdown()).await?;
+    let mut upgrades = signal(SignalKind::user_defined2()).context("listening for SIGUSR2")?;
+    let predecessor = if args.take_over { Predecessor::ask(&config.state).await? } else { None };
+    let inheritance = Inheritance { sockets, predecessor };
+    let agent = Agent::start_with(config, inheritance, &tasks.shutdown()).await?;
     let routes = agent.routes().clone();
     notify::watchdog(&tasks, move || {
         let routes = routes.clone();
@@ -88,18 +111,33 @@ async fn serve(args: &RunArgs, log: &Log, config: AgentConfig) -> Result<Exit, F
                 reload(args, log, &agent).await;
                 notify::ready();
             }
+            Some(()) = upgrades.recv() => {
+                notify::reloading();
+                tokio::select! {
+                    () = ending.cancelled() => break,
+                    () = start.successor(agent.alarms()) => {}
+                }
+                notify::ready();
+            }
         }
     }
-    notify::stopping();
-    let exit = match agent.stop().await {
+    match agent.successor() {
+        Some(successor) => notify::succeeded_by(successor),
+        None => notify::stopping(),
+    }
+    let exit = finish(agent).await;
+    tasks.drain(DRAIN).await?;
+    Ok(exit)
+}
+
+async fn finish(agent: Handle) -> Exit {
+    match agent.stop().await {
         Ok(exit) => exit,
         Err(cut_off) => {
             warn!("{cut_off}");
             Exit::Done
         }
-    };
-    tasks.drain(DRAIN).await?;
-    Ok(exit)
+    }
 }
 
 pub(crate) fn settings(args: &RunArgs) -> Result<File, ConfigError> {

@@ -17,7 +17,8 @@ pub(crate) const API_IN_STATE: &str = "agent.sock";
 
 /// Every key with its comment and default, as `config --default` prints them before those of the log.
 pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and environment variables go over this file. Every key may be left out.
-# SIGHUP (systemctl reload) reads it again; state, managers, forward_threads and the log's format need a restart.
+# SIGHUP reads it again; state, managers, forward_threads and the log's format need a new process. systemctl reload
+# (SIGUSR2) has one take over, without refusing a caller; only another state directory needs a restart.
 
 # State directory: identity and replica.
 #state = "/var/lib/echelon/agent"

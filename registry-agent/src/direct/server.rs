@@ -75,6 +75,11 @@ impl Direct {
         (path != api).then_some(path)
     }
 
+    /// What it is asked for in.
+    pub(crate) fn asked(at: &Listen) -> String {
+        format!("direct {at}")
+    }
+
     /// Listens at `path`, and answers programs, with the hands of this crew, until the tasks of `parts` are shut
     /// down.
     ///
@@ -86,7 +91,8 @@ impl Direct {
         parts: Parts,
         crew: Arc<Crew>,
     ) -> Result<Arc<Self>, BindError> {
-        let listener = Listener::bind(&Listen::Unix(path.clone()))?;
+        let at = Listen::Unix(path.clone());
+        let listener = parts.places.listen(&Self::asked(&at), &at)?;
         let (open, served, failed, complaints) = Default::default();
         let this = Arc::new(Self {
             at: path,

@@ -34,7 +34,8 @@ struct Setup {
 async fn setup_with(managers: &[Manager], settings: PolicySettings) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
     let metrics = Arc::new(Metrics::new());
-    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
+    let (metrics_of, places) = (Arc::clone(&metrics), Arc::default());
+    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: metrics_of, places };
     let directory = tempfile::tempdir().unwrap();
     let path = Direct::beside(&directory.path().join("agent.sock")).unwrap();
     let connector = Connector::new(parts.clone());

@@ -75,7 +75,7 @@ impl Forwarder {
     /// # Errors
     /// It cannot listen there.
     pub(crate) async fn start(forward: &Forward, parts: Parts, crew: Arc<Crew>) -> Result<Self, BindError> {
-        let listener = Listener::bind(&forward.listen)?;
+        let listener = parts.places.listen(&forward.to_string(), &forward.listen)?;
         let ty = forward.ty.clone();
         let span = parts.tasks.span("connection");
         let inner = Inner {
@@ -93,7 +93,8 @@ impl Forwarder {
             crew,
         };
         let this = Self(Arc::new(inner));
-        this.0.parts.routes.tell(echelon_core::router::Input::Want(this.0.ty.clone())).await;
+        // The first caller may be waiting already: it finds a route. Without a replica there is none yet.
+        let _ = this.0.parts.routes.want(&this.0.ty).await;
         let tasks = &this.0.parts.tasks;
         let (latch, inner) = (&this.0.latch, &this.0);
         inner.crew.serve(listener, |door| {

@@ -35,7 +35,8 @@ async fn setup_with(
     settings: PolicySettings,
 ) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
-    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::new(Metrics::new()) };
+    let (metrics, places) = (Arc::new(Metrics::new()), Arc::default());
+    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics, places };
     let forward = Forward { ty: ty(), listen };
     let forwarder = Forwarder::start(&forward, parts, crew).await.unwrap();
     Setup { forwarder, routes, tasks }

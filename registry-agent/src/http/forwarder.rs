@@ -110,12 +110,17 @@ pub struct HttpForwarderStatus {
 }
 
 impl HttpForwarder {
+    /// What its place is asked for in.
+    pub(crate) fn asked(forward: &Forward) -> String {
+        format!("http {forward}")
+    }
+
     /// Listens, and serves requests, with the hands of this crew, until the tasks are shut down.
     ///
     /// # Errors
     /// It cannot listen there.
     pub(crate) async fn start(forward: &Forward, parts: Parts, crew: Arc<Crew>) -> Result<Self, BindError> {
-        let listener = Listener::bind(&forward.listen)?;
+        let listener = parts.places.listen(&Self::asked(forward), &forward.listen)?;
         let ty = forward.ty.clone();
         let inner = Arc::new(Inner {
             at: listener.at().clone(),
@@ -133,7 +138,8 @@ impl HttpForwarder {
             parts,
             crew,
         });
-        inner.parts.routes.tell(echelon_core::router::Input::Want(inner.ty.clone())).await;
+        // The first caller may be waiting already: it finds a route. Without a replica there is none yet.
+        let _ = inner.parts.routes.want(&inner.ty).await;
         let (tasks, latch) = (&inner.parts.tasks, &inner.latch);
         let mut pools = inner.pools.iter();
         inner.crew.serve(listener, |door| {

@@ -27,7 +27,8 @@ struct Setup {
 
 async fn setup_with(managers: &[Manager], settings: PolicySettings) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
-    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics: Arc::new(Metrics::new()) };
+    let (metrics, places) = (Arc::new(Metrics::new()), Arc::default());
+    let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics, places };
     let forward = Forward { ty: ty(), listen: "127.0.0.1:0".parse().unwrap() };
     let forwarder = HttpForwarder::start(&forward, parts, Arc::default()).await.unwrap();
     Setup { forwarder, routes, _tasks: tasks }

@@ -35,6 +35,7 @@ const GOODBYE: u32 = 1;
 const BROKEN: u32 = 3;
 
 /// What an uplink works with.
+#[derive(Clone)]
 pub(crate) struct UplinkParts {
     pub(crate) clock: Clock,
     pub(crate) routes: Routes,
@@ -74,8 +75,8 @@ impl Uplink {
         Self { parts, contacts, keeper, sequence: AtomicU64::new(1), share, failures: 0, up: false }
     }
 
-    /// Runs until `stop`, then says goodbye and writes down how far the replica has come.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Runs until `stop`, then writes down how far the replica has come. Where the agent ends it says goodbye.
+    pub(crate) async fn run(mut self, stop: CancellationToken, agent_ends: CancellationToken) {
         while !stop.is_cancelled() {
             let connected = tokio::select! {
                 connected = self.contacts.connect() => connected,
@@ -91,7 +92,9 @@ impl Uplink {
             }
         }
         self.parts.link.set_session(None);
-        if self.up {
+        if !agent_ends.is_cancelled() {
+            self.set_down().await;
+        } else if self.up {
             // The manager that is told so need not find out by this host's silence.
             self.parts.identity.endpoint().close(GOODBYE, "the agent is stopping").await;
         }
