@@ -76,6 +76,8 @@ pub struct AgentConfig {
     /// Threads that forwarders and the direct hand-over have for themselves; with 0 they work on the runtime that the agent is
     /// started on. [`default_forward_threads`] for an agent that has a process of its own.
     pub forward_threads: usize,
+    /// Whether open connections to managers that are known to be dead are closed, so that callers reconnect.
+    pub close_dead: bool,
     /// How long open connections are left when it ends.
     pub stop_grace: Duration,
 }
@@ -105,6 +107,7 @@ impl AgentConfig {
             checks: HostChecks::new(),
             on_change: OnChanges::default(),
             forward_threads: 0,
+            close_dead: true,
             stop_grace: DEFAULT_STOP_GRACE,
         }
     }
@@ -433,9 +436,6 @@ async fn start(config: AgentConfig, ground: Ground<'_>, tasks: &Tasks) -> Result
         incarnation,
         first,
     };
-    let (identity_of, link_of, standing) = (Arc::clone(&identity), Arc::clone(&link), routes.standing());
-    let watch = self_watch::run(alarms.clone(), identity_of, link_of, standing, tasks.shutdown());
-    tasks.spawn("self-watch", watch);
     let now_incarnation = Arc::new(AtomicU64::new(incarnation));
     let subject = Arc::new(Subject {
         clock,
@@ -456,6 +456,7 @@ async fn start(config: AgentConfig, ground: Ground<'_>, tasks: &Tasks) -> Result
     if let Some(error) = subject.doors.set(&config, &subject).await.pop() {
         return Err(error.into());
     }
+    tasks.spawn("self-watch", self_watch::run(Arc::clone(&subject), tasks.shutdown()));
     subject.doors.places().settle();
     let tenure = Tenure::new(uplink, config.state.clone(), tasks.clone(), prober, now_incarnation);
     tenure.begin(keeper);

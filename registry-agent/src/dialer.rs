@@ -23,6 +23,11 @@ use tokio::sync::Semaphore;
 /// all there is to find out.
 const MAX_OVERTAKEN: usize = 256;
 
+/// Attempts for callers of one type that are made beside others of the same callers, because those are silent. A
+/// caller's first is not counted. When a whole network falls silent, a thousand callers do not take eight descriptors
+/// each; some wait a little longer for the next candidate.
+const MAX_HEDGES: usize = 256;
+
 /// Failures that one message names.
 const MAX_NAMED: usize = 3;
 
@@ -42,6 +47,7 @@ pub(crate) struct Dialer {
     metrics: TypeMetrics,
     reports: Arc<Reports>,
     overtaken: Arc<Semaphore>,
+    beside: Semaphore,
 }
 
 /// Why there is no connection. What was seen of the candidates has been reported; trying again is safe.
@@ -69,7 +75,8 @@ impl Dialer {
     pub(crate) fn new(ty: ManagerType, parts: Parts) -> Self {
         let reports = Arc::new(Reports::new(parts.routes.clone(), ty.clone()));
         let metrics = parts.metrics.of_type(&ty);
-        Self { ty, parts, metrics, reports, overtaken: Arc::new(Semaphore::new(MAX_OVERTAKEN)) }
+        let (overtaken, beside) = (Arc::new(Semaphore::new(MAX_OVERTAKEN)), Semaphore::new(MAX_HEDGES));
+        Self { ty, parts, metrics, reports, overtaken, beside }
     }
 
     /// A connection to the first manager that answers, and which one that is. Nobody is tried at `except`,
@@ -131,7 +138,7 @@ impl Dialer {
             }
         };
         let hedge = |i: usize| route.targets.get(i).map_or(UNKNOWN_HEDGE, |target| target.hedge);
-        match race(route.targets.len(), hedge, attempt, saw).await {
+        match race(route.targets.len(), &self.beside, hedge, attempt, saw).await {
             Race::Lost(failures) => Err(DialError::Unreachable(in_words(route, &failures))),
             Race::Won { stream, winner, overtaken } => {
                 self.follow(route, overtaken);

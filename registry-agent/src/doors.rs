@@ -5,15 +5,17 @@ use crate::api;
 use crate::connector::Connector;
 use crate::dialer::Parts;
 use crate::direct::Direct;
-use crate::forward::{self, Crew, Forwarder};
+use crate::forward::{self, Common, Crew, Forwarder};
 use crate::http::HttpForwarder;
 use crate::latch::Latch;
 use crate::listen::{BindError, Forward, Listen, Places};
+use crate::slots::Slots;
 use crate::status::Subject;
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 use tracing::info;
 
 /// The open forwarders, direct sockets and listeners of the API.
@@ -24,6 +26,9 @@ pub(crate) struct Doors {
     threads: usize,
     /// The threads of those who connect callers, from the first one on.
     crew: OnceLock<Arc<Crew>>,
+    /// Slots for callers of forwarders.
+    slots: Slots,
+    close_dead: watch::Sender<bool>,
 }
 
 /// Each with what was asked for, which for a port of 0 is not where it is.
@@ -46,7 +51,8 @@ impl Doors {
     /// Nothing is open yet. Forwarders and direct sockets will have so many threads for
     /// themselves.
     pub(crate) fn new(parts: Parts, connector: Connector, threads: usize) -> Self {
-        Self { parts, connector, open: ArcSwap::default(), threads, crew: OnceLock::new() }
+        let (open, crew, close_dead) = Default::default();
+        Self { parts, connector, open, threads, crew, slots: Slots::by_descriptors(), close_dead }
     }
 
     /// The open forwarders.
@@ -73,6 +79,7 @@ impl Doors {
     /// for no more let nobody new in, and are closed before others are opened, which may be in their place. Gives what
     /// could not be opened. One call at a time.
     pub(crate) async fn set(&self, config: &AgentConfig, agent: &Arc<Subject>) -> Vec<BindError> {
+        self.close_dead.send_replace(config.close_dead);
         let mut open = Open::clone(&self.open.load());
         let directs = direct_sockets(config);
         open.close_others(config, &directs).await;
@@ -81,13 +88,13 @@ impl Doors {
         let mut failed = Vec::new();
         for forward in &config.forwards {
             if !has(&open.forwarders, forward) {
-                let started = Forwarder::start(forward, self.parts.clone(), self.crew()).await;
+                let started = Forwarder::start(forward, self.parts.clone(), self.common()).await;
                 take(&mut open.forwarders, forward, started, &mut failed);
             }
         }
         for forward in &config.http_forwards {
             if !has(&open.https, forward) {
-                let started = HttpForwarder::start(forward, self.parts.clone(), self.crew()).await;
+                let started = HttpForwarder::start(forward, self.parts.clone(), self.common()).await;
                 take(&mut open.https, forward, started, &mut failed);
             }
         }
@@ -124,6 +131,16 @@ impl Doors {
     /// The places that it listens at, or may.
     pub(crate) fn places(&self) -> &Places {
         &self.parts.places
+    }
+
+    /// Slots for callers of forwarders, as many as this process has descriptors for.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    fn common(&self) -> Common {
+        let (crew, slots) = (self.crew(), self.slots.clone());
+        Common { crew, slots, close_dead: self.close_dead.subscribe() }
     }
 
     fn crew(&self) -> Arc<Crew> {

@@ -1,6 +1,7 @@
 //! Forwarders: local ports and sockets that lead to the nearest live manager of a type.
 
 mod backends;
+mod common;
 mod crew;
 mod forwarder;
 mod pipe;
@@ -10,8 +11,8 @@ mod tests;
 mod throttle;
 
 pub(crate) use backends::Backends;
+pub(crate) use common::Common;
 pub(crate) use crew::{Crew, crew, default_threads};
 pub(crate) use forwarder::Forwarder;
 pub use forwarder::ForwarderStatus;
-pub use forwarder::raise_descriptor_limit;
 pub(crate) use throttle::Throttle;

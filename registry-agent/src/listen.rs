@@ -2,12 +2,14 @@
 
 mod places;
 
+use crate::slots::{Slot, Slots, Waiting};
 use places::Queue;
 pub(crate) use places::{GivenError, Place, Places};
 
 use echelon_core::name::{ManagerType, NameError, quoted};
 use echelon_daemon::BindUnixError;
 use serde::Deserialize;
+use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
@@ -21,7 +23,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -188,39 +189,42 @@ impl Listener {
         Self::at_place(Arc::clone(&self.place))
     }
 
-    /// [`Self::serve_within`] up to `most` places of its own.
+    /// [`Self::serve_within`] up to `most` slots of its own.
     pub(crate) async fn serve(
         self,
         most: usize,
         stop: CancellationToken,
-        welcome: impl Fn(Caller, OwnedSemaphorePermit),
-        complain: impl Fn(&io::Error),
+        welcome: impl Fn(Caller, Slot),
+        complain: impl Fn(&Waiting),
     ) {
-        self.serve_within(&Arc::new(Semaphore::new(most)), stop, welcome, complain).await;
+        self.serve_within(&Slots::new(most), stop, welcome, complain).await;
     }
 
-    /// Hands callers to `welcome` until `stop`, each with the place it holds until that is dropped. While
-    /// there is no place, callers wait in the kernel's queue. `complain` hears when the system refuses to
-    /// accept. Runs on the runtime that first polls it.
+    /// Hands callers to `welcome` until `stop`, each with the slot it holds until that is dropped. While
+    /// there is no slot, callers wait in the kernel's queue. `complain` hears of that, and when the system
+    /// refuses to accept. Runs on the runtime that first polls it.
     pub(crate) async fn serve_within(
         self,
-        places: &Arc<Semaphore>,
+        slots: &Slots,
         stop: CancellationToken,
-        welcome: impl Fn(Caller, OwnedSemaphorePermit),
-        complain: impl Fn(&io::Error),
+        welcome: impl Fn(Caller, Slot),
+        complain: impl Fn(&Waiting),
     ) {
         let Self { queue, place: at } = self;
         let door = match queue.open() {
             Ok(door) => door,
-            Err(error) => return complain(&error),
+            Err(error) => return complain(&Waiting::Refused(error)),
         };
         let accepting = async {
             for taken in 1_u32.. {
-                let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
+                if slots.is_full() {
+                    complain(&Waiting::Full(slots.most()));
+                }
+                let slot = slots.take().await;
                 match door.accept().await {
-                    Ok(caller) => welcome(caller, place),
+                    Ok(caller) => welcome(caller, slot),
                     Err(error) => {
-                        complain(&error);
+                        complain(&Waiting::Refused(error));
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -290,9 +294,24 @@ impl Caller {
 
     /// Closes the connection so that the caller sees an error, not an empty answer: over TCP it is reset.
     pub(crate) fn refuse(self) {
-        if let Self::Tcp(stream) = &self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        self.reset();
+    }
+
+    /// From now on closing it means a reset, over TCP; a unix socket knows only one kind of end.
+    pub(crate) fn reset(&self) {
+        if let Self::Tcp(stream) = self {
+            // Refused, it is closed as any other.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
+    }
+
+    /// What broke the connection, where that has not been told yet.
+    pub(crate) fn fault(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
+        .ok()?
     }
 }
 
@@ -314,12 +333,32 @@ pub(crate) fn listed_id(list: &str, name: &str) -> Option<u32> {
     fields.filter_map(|f| Some((*f.first()?, *f.get(2)?))).find(|(n, _)| *n == name)?.1.parse().ok()
 }
 
+/// Has the system ask the other side of a silent connection whether it is still there: a host that lost its power
+/// would else hold it open for ever, and whoever speaks through a relay cannot find out by himself. An answer that
+/// does not come breaks the connection in two minutes.
+pub(crate) fn ask_seldom(socket: &impl AsFd) -> io::Result<()> {
+    let questions = TcpKeepalive::new().with_time(Duration::from_secs(30));
+    SockRef::from(socket).set_tcp_keepalive(&questions.with_interval(Duration::from_secs(10)))
+}
+
+/// [`ask_seldom`], but each second; what nobody acknowledges within three breaks the connection. Or as before.
+pub(crate) fn ask_often(socket: &impl AsFd, often: bool) -> io::Result<()> {
+    const SECOND: Duration = Duration::from_secs(1);
+    let options = SockRef::from(socket);
+    options.set_tcp_user_timeout(often.then_some(3 * SECOND))?;
+    match often {
+        true => options.set_tcp_keepalive(&TcpKeepalive::new().with_time(SECOND).with_interval(SECOND)),
+        false => ask_seldom(socket),
+    }
+}
+
 fn listen_tcp(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // An agent that restarts takes its port over from connections that are still winding down.
     socket.set_reuseaddr(true)?;
     // What is accepted inherits it: small writes leave at once, as they would without a forwarder between.
     socket.set_nodelay(true)?;
+    ask_seldom(&socket)?;
     socket.bind(addr)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let at = listener.local_addr()?;

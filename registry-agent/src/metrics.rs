@@ -18,6 +18,8 @@ pub(crate) const PREFIX: &str = "echelon_agent";
 pub(crate) struct Metrics {
     registry: Registry,
     connections: Family<OfOutcome, Counter>,
+    cuts: Family<OfCause, Counter>,
+    full: Family<OfType, Counter>,
     connects: Family<OfOutcome, Durations>,
     http_requests: Family<OfOutcome, Counter>,
     http_repeats: Family<Repeated, Counter>,
@@ -61,6 +63,19 @@ pub(crate) enum Requested {
     Refused,
 }
 
+/// Why a connection was closed that neither side had ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    /// Its manager serves no more, and the time to drain is over.
+    Withdrawn,
+    /// Its manager's check, which demands an answer, failed.
+    Unanswered,
+    /// Its manager could not be reached, and no longer acknowledged anything on it.
+    Unreachable,
+    /// Its forwarder was closed, and the time to drain is over.
+    ForwarderClosed,
+}
+
 /// How the replica was brought further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Update {
@@ -78,6 +93,8 @@ pub(crate) struct TypeMetrics {
     served: Counter,
     failed: Counter,
     unserved: Counter,
+    full: Counter,
+    cuts: [Counter; Cut::ALL.len()],
     connected: Durations,
     overtaken: Durations,
     refused: Durations,
@@ -111,6 +128,12 @@ struct OfOutcome {
 struct Repeated {
     r#type: String,
     reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfCause {
+    r#type: String,
+    cause: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -155,6 +178,12 @@ impl Metrics {
         );
         let metrics = Self {
             connections: add(&mut r, "connections", "Callers of forwarders, by what became of them"),
+            cuts: add(&mut r, "connections_cut", "Connections closed that neither side had ended, by cause"),
+            full: add(
+                &mut r,
+                "forwarder_full",
+                "Times a forwarder let callers wait, because as many connections were open as may be",
+            ),
             connects,
             http_requests: add(
                 &mut r,
@@ -214,7 +243,12 @@ impl Metrics {
         let label = |outcome| OfOutcome { r#type: ty.to_string(), outcome };
         let connections = |outcome| self.connections.get_or_create_owned(&label(outcome));
         let connects = |outcome| self.connects.get_or_create_owned(&label(outcome));
+        let cut = |cause: Cut| {
+            self.cuts.get_or_create_owned(&OfCause { r#type: ty.to_string(), cause: cause.as_str() })
+        };
         TypeMetrics {
+            full: self.full.get_or_create_owned(&OfType { r#type: ty.to_string() }),
+            cuts: Cut::ALL.map(cut),
             served: connections("served"),
             failed: connections("failed"),
             unserved: connections("unserved"),
@@ -303,6 +337,30 @@ impl TypeMetrics {
         }
     }
 
+    /// Counts connections that were closed though neither side had ended them.
+    pub(crate) fn cut(&self, cause: Cut, connections: usize) {
+        let counters = Cut::ALL.into_iter().zip(&self.cuts);
+        for (_, counter) in counters.filter(|(of, _)| *of == cause) {
+            counter.inc_by(connections as u64);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cuts(&self, cause: Cut) -> u64 {
+        let mut counters = Cut::ALL.into_iter().zip(&self.cuts);
+        counters.find(|(of, _)| *of == cause).map_or(0, |(_, counter)| counter.get())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fulls(&self) -> u64 {
+        self.full.get()
+    }
+
+    /// Counts that callers had to wait for a place.
+    pub(crate) fn full(&self) {
+        self.full.inc();
+    }
+
     /// Counts an attempt to connect.
     pub(crate) fn attempt(&self, seen: &Seen, took: Duration) {
         let durations = match seen {
@@ -348,6 +406,22 @@ impl HttpMetrics {
     /// How many requests were sent once more.
     pub(crate) fn repeats(&self) -> u64 {
         [&self.unsent, &self.broken, &self.overloaded].map(Counter::get).iter().sum()
+    }
+}
+
+impl Cut {
+    /// All there are.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Withdrawn, Self::Unanswered, Self::Unreachable, Self::ForwarderClosed];
+
+    /// Its name, in metrics and the log.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Withdrawn => "withdrawn",
+            Self::Unanswered => "unanswered",
+            Self::Unreachable => "unreachable",
+            Self::ForwarderClosed => "forwarder_closed",
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 /// Candidates tried for one connection. Whoever has waited for so many failures is better told; those
@@ -47,36 +48,43 @@ pub(crate) struct Overtaken<S> {
     pub(crate) began: Instant,
 }
 
-struct Running<S> {
+struct Running<'a, S> {
     candidate: usize,
     began: Instant,
     /// Our own timer was late for it: its silence says nothing.
     doubtful: bool,
     attempt: Attempt<S>,
+    /// Its place among those beside others; the only one of a caller needs none.
+    _beside: Option<SemaphorePermit<'a>>,
 }
 
 /// Tries `candidates` (their number) in order; each attempt must end by itself. One that fails is
 /// followed by the next at once, one that is silent for its `hedge` is joined by the next. The first to
-/// connect wins; `saw` hears what that says about each.
+/// connect wins; `saw` hears what that says about each. `beside` has a place for each attempt beside another one, of
+/// whichever caller; while there is none, nobody is joined.
 pub(crate) async fn race<S>(
     candidates: usize,
+    beside: &Semaphore,
     hedge: impl Fn(usize) -> Duration,
     connect: impl Fn(usize) -> Attempt<S>,
     saw: impl Fn(usize, Seen, Duration),
 ) -> Race<S> {
     let last = candidates.min(MAX_TRIED);
     let mut next = 0;
-    let mut running: Vec<Running<S>> = Vec::new();
+    let mut running: Vec<Running<'_, S>> = Vec::new();
     let mut failures = Vec::new();
     let (mut due, mut waited) = (Instant::now(), Duration::ZERO);
     loop {
         // At first, after a failure, and after a hedge.
         if next < last {
-            let began = Instant::now();
-            running.push(Running { candidate: next, began, doubtful: false, attempt: connect(next) });
-            waited = hedge(next);
+            let place = if running.is_empty() { Ok(None) } else { beside.try_acquire().map(Some) };
+            if let Ok(_beside) = place {
+                let (began, attempt) = (Instant::now(), connect(next));
+                running.push(Running { candidate: next, began, doubtful: false, attempt, _beside });
+                waited = hedge(next);
+                next += 1;
+            }
             due = Instant::now() + waited;
-            next += 1;
         }
         if running.is_empty() {
             return Race::Lost(failures);
@@ -108,7 +116,7 @@ pub(crate) async fn race<S>(
 }
 
 /// The first attempt that ends, taken out of `running`.
-async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Duration, Result<S, NoConnection>) {
+async fn first<S>(running: &mut Vec<Running<'_, S>>) -> (usize, Duration, Result<S, NoConnection>) {
     poll_fn(|cx| {
         for at in 0..running.len() {
             if let Poll::Ready(result) = running[at].attempt.as_mut().poll(cx) {
@@ -124,7 +132,7 @@ async fn first<S>(running: &mut Vec<Running<S>>) -> (usize, Duration, Result<S, 
 /// Better candidates than the winner that are still silent. Worse ones are given up: they were begun only
 /// because the winner was slow.
 fn overtaken<S>(
-    running: Vec<Running<S>>,
+    running: Vec<Running<'_, S>>,
     winner: usize,
     saw: &impl Fn(usize, Seen, Duration),
 ) -> Vec<Overtaken<S>> {
@@ -165,7 +173,9 @@ mod tests {
                 if connects { Ok(i) } else { Err(NoConnection::Refused(Text::lossy("refused"))) }
             })
         };
-        let race = race(script.len(), |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
+        let race =
+            race(script.len(), &room(), |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)))
+                .await;
         Told { race, seen: seen.into_inner().unwrap(), took: start.elapsed() }
     }
 
@@ -177,6 +187,10 @@ mod tests {
             }
             Race::Lost(_) => None,
         }
+    }
+
+    fn room() -> Semaphore {
+        Semaphore::new(1000)
     }
 
     fn failed() -> Seen {
@@ -227,7 +241,7 @@ mod tests {
         };
         let start = Instant::now();
         let hedge = |i| [HEDGE, 3 * HEDGE, HEDGE][i];
-        assert_eq!(winner(&race(3, hedge, connect, |_, _, _| {}).await), Some(2));
+        assert_eq!(winner(&race(3, &room(), hedge, connect, |_, _, _| {}).await), Some(2));
         assert!((200..215).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 
@@ -249,7 +263,8 @@ mod tests {
                 Ok(i)
             })
         };
-        let race = race(2, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)));
+        let room = room();
+        let race = race(2, &room, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s)));
         let busy = async {
             sleep(Duration::from_millis(10)).await;
             // The whole process stands still for 200 ms, well past the hedge.
@@ -268,7 +283,8 @@ mod tests {
             let ours = || NoConnection::Ours(Text::lossy("too many open files"));
             Box::pin(async move { (i > 0).then_some(i).ok_or_else(ours) })
         };
-        let race = race(2, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
+        let room = room();
+        let race = race(2, &room, |_| HEDGE, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
         assert_eq!(winner(&race), Some(1));
         assert_eq!(seen.into_inner().unwrap(), [(1, Seen::Connected)]);
     }
@@ -284,8 +300,30 @@ mod tests {
                 Err(NoConnection::Silent(Text::lossy("silent")))
             })
         };
-        let race = race(SILENT.len(), |_| HEDGE, connect, |_, _, _| {});
+        let room = room();
+        let race = race(SILENT.len(), &room, |_| HEDGE, connect, |_, _, _| {});
         let _ = tokio::time::timeout(Duration::from_secs(60), race).await;
         assert_eq!(*begun.lock().unwrap(), MAX_BESIDE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_nobody_is_tried_beside_another_until_there_is() {
+        let connect = |i: usize| -> Attempt<usize> {
+            Box::pin(async move {
+                sleep(Duration::from_millis(if i == 0 { 900 } else { 1 })).await;
+                Ok(i)
+            })
+        };
+        let room = Semaphore::new(0);
+        let race = race(2, &room, |_| HEDGE, connect, |_, _, _| {});
+        let freed = async {
+            sleep(4 * HEDGE).await;
+            room.add_permits(1);
+        };
+        let start = Instant::now();
+        let (race, ()) = tokio::join!(race, freed);
+        assert_eq!(winner(&race), Some(1));
+        assert!((200..270).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        assert_eq!(room.available_permits(), 1, "it is given back");
     }
 }

@@ -1,12 +1,11 @@
 //! Looks at this agent itself, and raises alarms of what will become a fault if nobody acts.
 
 use crate::alarms::Alarms;
-use crate::registry::{Identity, Link};
+use crate::status::Subject;
 use echelon_core::alarm::Notice;
 use echelon_core::isolation::Standing;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +21,9 @@ const LEFT_PART: u32 = 4;
 const STALE: Duration = Duration::from_secs(60);
 
 /// Looks until `stop`.
-pub(crate) async fn run(
-    alarms: Alarms,
-    identity: Arc<Identity>,
-    link: Arc<Link>,
-    mut standing: watch::Receiver<Standing>,
-    stop: CancellationToken,
-) {
+pub(crate) async fn run(agent: Arc<Subject>, stop: CancellationToken) {
+    let Subject { alarms, identity, link, doors, routes, .. } = &*agent;
+    let mut standing = routes.standing();
     if let Some(small) = identity.endpoint().small_buffers() {
         alarms.raise(Notice::info(
             "socket-buffers-small",
@@ -46,9 +41,13 @@ pub(crate) async fn run(
             _ = standing.changed() => {}
             () = stop.cancelled() => return,
         }
-        set(&alarms, ISOLATED, isolated(*standing.borrow_and_update()));
-        set(&alarms, CERTIFICATE, certificate(identity.left(), identity.life()));
-        set(&alarms, REPLICA, replica(link.age(), began.elapsed()));
+        set(alarms, ISOLATED, isolated(*standing.borrow_and_update()));
+        set(alarms, CERTIFICATE, certificate(identity.left(), identity.life()));
+        set(alarms, REPLICA, replica(link.age(), began.elapsed()));
+        let forwarders = doors.forwarders();
+        set(alarms, DESCRIPTORS, descriptors(doors.slots().most()).filter(|_| !forwarders.is_empty()));
+        let full = forwarders.iter().filter(|forwarder| forwarder.is_full());
+        set(alarms, FULL, full_ones(full.map(|forwarder| forwarder.ty().to_string()).collect()));
     }
 }
 
@@ -103,6 +102,32 @@ fn replica(age: Option<Duration>, up: Duration) -> Option<Notice> {
     Some(Notice::warning(REPLICA, message, remedy))
 }
 
+const DESCRIPTORS: &str = "descriptors-few";
+
+/// Connections that a host with a few programs may want at the same time. The usual limit of 1024 descriptors allows
+/// a quarter of it.
+const ENOUGH: usize = 1024;
+
+/// `connections` are what this process has descriptors for.
+fn descriptors(connections: usize) -> Option<Notice> {
+    let message = format!("the limit of open files allows {connections} connections through forwarders");
+    let remedy = "LimitNOFILE=65536 in the unit of systemd, or ulimit -n 65536 before the start";
+    (connections < ENOUGH).then(|| Notice::info(DESCRIPTORS, &message, remedy))
+}
+
+const FULL: &str = "forwarder-full";
+
+/// `types` are those whose forwarders have no place for one more caller.
+fn full_ones(types: Vec<String>) -> Option<Notice> {
+    let message = format!(
+        "as many connections are open as may be, and callers wait until one ends: {}",
+        types.join(", ")
+    );
+    let remedy =
+        "see who leaves connections open; a larger LimitNOFILE allows more, up to 8192 for each forwarder";
+    (!types.is_empty()).then(|| Notice::warning(FULL, &message, remedy))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +141,13 @@ mod tests {
         assert_eq!(severity(day / 4), None);
         assert_eq!(severity(day / 5), Some(Severity::Warning));
         assert_eq!(severity(Duration::ZERO), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn few_descriptors_and_full_forwarders_are_told() {
+        assert!(descriptors(ENOUGH).is_none() && full_ones(vec![]).is_none());
+        assert!(descriptors(256).unwrap().message.as_str().contains("allows 256 connections"));
+        assert!(full_ones(vec!["a".into(), "b".into()]).unwrap().message.as_str().ends_with(": a, b"));
     }
 
     #[test]

@@ -3,6 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+// The callers of the benchmark `soak`, taken from there as they are: what that crate depends on would be built for
+// these tests as well.
+#[allow(dead_code, unreachable_pub, reason = "the benchmarks use more of it, as a library")]
+#[path = "../../crates/bench/src/random.rs"]
+mod random;
+#[allow(dead_code, unreachable_pub, reason = "the benchmark shows more of it, as a library")]
+#[path = "../../crates/bench/src/soak.rs"]
+mod soaked;
+
 mod access;
 mod alarms;
 mod announcing;
@@ -32,6 +41,7 @@ mod renewal;
 mod replica;
 mod service;
 mod shapes;
+mod soak;
 mod sockets;
 mod state_directories;
 mod take_over;

@@ -19,6 +19,7 @@ pub mod rivals;
 pub mod running;
 pub mod samples;
 pub mod service;
+pub mod soak;
 pub mod trio;
 pub mod victim;
 

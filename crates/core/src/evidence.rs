@@ -104,12 +104,15 @@ pub struct Verdict {
     pub reason: Cow<'static, str>,
     /// When that was seen or heard; none where time plays no part.
     pub at: Option<Monotonic>,
+    /// Whether it is down because a check that demands an answer got none: then connections that are open get
+    /// none either.
+    pub unanswered: bool,
 }
 
 impl Verdict {
     /// A verdict in which time plays no part.
     pub fn new(state: CandidateState, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { state, reason: reason.into(), at: None }
+        Self { state, reason: reason.into(), at: None, unanswered: false }
     }
 
     fn at(self, at: Monotonic) -> Self {
@@ -249,7 +252,8 @@ impl Evidence {
     /// An own probe that demands an answer and got none outranks everything else; no connect clears it.
     fn failed_probe(&self, c: &Circumstances) -> Option<Verdict> {
         let (at, why) = self.unanswered()?;
-        Some(Verdict::new(failed_state(at, c), format!("probe failed: {why}")).at(at))
+        let verdict = Verdict::new(failed_state(at, c), format!("probe failed: {why}")).at(at);
+        Some(Verdict { unanswered: verdict.state == CandidateState::Down, ..verdict })
     }
 
     /// A failed check outranks everything below. A later probe of one's own that was answered disproves it, and
@@ -267,7 +271,10 @@ impl Evidence {
                 let reason = format!("check failed: {reason}; connected since");
                 Some(Verdict::new(CandidateState::Suspect, reason).at(at))
             }
-            _ => Some(Verdict::new(CandidateState::Down, format!("check failed: {reason}")).at(report.at)),
+            _ => {
+                let verdict = Verdict::new(CandidateState::Down, format!("check failed: {reason}"));
+                Some(Verdict { unanswered: *demands_answer, ..verdict.at(report.at) })
+            }
         }
     }
 
@@ -347,6 +354,9 @@ mod tests {
         e.heard(at(1), false, failing(true));
         e.saw(at(2), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
+        assert!(e.judge(&circumstances(3)).unanswered);
+        e.heard(at(3), false, failing(false));
+        assert!(!e.judge(&circumstances(3)).unanswered, "that check asks for no answer");
         e.heard(at(4), false, Health::Passing);
         assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
     }

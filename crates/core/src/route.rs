@@ -53,6 +53,8 @@ pub struct Entry {
     pub reason: Cow<'static, str>,
     /// When that was seen or heard first; none where time plays no part.
     pub at: Option<Monotonic>,
+    /// Whether it is down because a check that demands an answer got none.
+    pub unanswered: bool,
 }
 
 /// Where to connect.
@@ -82,7 +84,8 @@ impl Route {
     /// was seen before.
     pub fn differs(&self, other: &Self) -> bool {
         let same = |(a, b): (&Entry, &Entry)| {
-            (a.state, &a.reason, &a.candidate) == (b.state, &b.reason, &b.candidate)
+            (a.state, a.unanswered) == (b.state, b.unanswered)
+                && (&a.reason, &a.candidate) == (&b.reason, &b.candidate)
         };
         (self.chosen, self.outcome, self.since) != (other.chosen, other.outcome, other.since)
             || self.isolated != other.isolated
@@ -193,6 +196,7 @@ impl Entry {
             state: v.state,
             reason: v.reason,
             at: v.at,
+            unanswered: v.unanswered,
         };
         order.candidates.iter().zip(verdicts).map(entry).collect()
     }

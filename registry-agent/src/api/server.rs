@@ -4,6 +4,7 @@ use crate::api::answers::App;
 use crate::api::deadline::Deadline;
 use crate::api::writers::Peer;
 use crate::listen::{Caller, Listener};
+use crate::slots::Waiting;
 use echelon_daemon::Tasks;
 use futures::future::{Either, ready};
 use hyper::Request;
@@ -35,7 +36,7 @@ pub(crate) async fn serve(listener: Listener, app: App, tasks: Tasks, stop: Canc
             drop(place);
         });
     };
-    let complain = |error: &std::io::Error| warn!(%error, "The API cannot accept a connection");
+    let complain = |error: &Waiting| warn!(%error, "The API cannot accept a connection");
     listener.serve(MAX_CONNECTIONS, stop.clone(), welcome, complain).await;
 }
 

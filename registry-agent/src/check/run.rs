@@ -28,7 +28,7 @@ pub(crate) async fn ask(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) 
 
 async fn make(kind: &CheckKind, endpoint: &Endpoint, limit: Duration) -> Result<(), Text> {
     match kind {
-        CheckKind::Connect => connect::tcp_at_leisure(endpoint).await.map(drop),
+        CheckKind::Connect => Ok(connect::tcp_at_leisure(endpoint).await.map(drop)?),
         CheckKind::Exchange { send, expect } => exchange(endpoint, send, expect).await,
         CheckKind::Http { path, status, host } => http::get(endpoint, path, *status, host.as_ref()).await,
         CheckKind::Grpc { service } => grpc::check(endpoint, limit, service.as_ref()).await,

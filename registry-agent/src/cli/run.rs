@@ -60,6 +60,10 @@ pub(crate) struct RunArgs {
     /// [default: true]
     #[arg(long, value_name = "true|false", env = "ECHELON_AGENT_DIRECT", action = ArgAction::Set)]
     direct: Option<bool>,
+    /// Whether open connections to managers that are known to be dead are closed, so that callers reconnect
+    /// [default: true]
+    #[arg(long, value_name = "true|false", env = "ECHELON_AGENT_CLOSE_DEAD", action = ArgAction::Set)]
+    close_dead: Option<bool>,
     /// A registry manager to contact first; may be given several times [default: those of the enrolment]
     #[arg(long, value_name = "ADDR:PORT", env = "ECHELON_AGENT_MANAGER", value_delimiter = ',')]
     manager: Vec<Endpoint>,
@@ -162,6 +166,7 @@ pub(crate) fn resolve(args: &RunArgs, file: File) -> AgentConfig {
         checks: file.check,
         on_change: file.on_change,
         forward_threads: layered(None, file.forward_threads, default_forward_threads()),
+        close_dead: layered(args.close_dead, file.close_dead, true),
         stop_grace: layered(None, file.stop_grace.map(Into::into), DEFAULT_STOP_GRACE),
     }
 }

@@ -46,6 +46,11 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 # share the agent's.
 #forward_threads = 2
 
+# Whether open connections to managers that are known to be dead are closed, so that callers reconnect: two seconds
+# after a check failed that demands an answer, where another manager is usable; and where a manager cannot be
+# reached, once its system acknowledges nothing on them. false leaves them to callers.
+#close_dead = true
+
 # How long open connections are left when the agent ends.
 #stop_grace = "10s"
 
@@ -91,6 +96,7 @@ pub(crate) struct File {
     pub(crate) forward_http: Option<Vec<Forward>>,
     pub(crate) direct: Option<bool>,
     pub(crate) forward_threads: Option<usize>,
+    pub(crate) close_dead: Option<bool>,
     pub(crate) stop_grace: Option<HumanDuration>,
     pub(crate) api_writers: ApiWriters,
     pub(crate) log: LogConfig,
@@ -116,7 +122,7 @@ mod tests {
         assert_eq!(file.stop_grace.unwrap().get(), registry_agent::DEFAULT_STOP_GRACE);
         assert_eq!(file.api.unwrap(), [Listen::Unix(DEFAULT_API.into())]);
         assert_eq!(file.state.unwrap(), Path::new(crate::cli::DEFAULT_STATE));
-        assert_eq!(file.direct, Some(true));
+        assert_eq!((file.direct, file.close_dead), (Some(true), Some(true)));
         assert_eq!(file.forward_threads, Some(2));
         assert!(
             file.managers.is_some()

@@ -8,6 +8,7 @@ use crate::forward::{Crew, Throttle};
 use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Listen, Listener};
 use crate::metrics::Metrics;
+use crate::slots::{Slots, Waiting};
 use echelon_core::name::ManagerType;
 use echelon_daemon::Tasks;
 use serde::Serialize;
@@ -17,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, warn};
 
@@ -41,7 +41,7 @@ pub(crate) struct Direct {
     /// Its threads end with the last who holds it.
     crew: Arc<Crew>,
     span: Span,
-    places: Arc<Semaphore>,
+    slots: Slots,
     open: AtomicU64,
     served: AtomicU64,
     failed: AtomicU64,
@@ -102,7 +102,7 @@ impl Direct {
             latch: Latch::new(&parts.tasks),
             tasks: parts.tasks,
             crew,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            slots: Slots::new(MAX_CONNECTIONS),
             open,
             served,
             failed,
@@ -144,12 +144,12 @@ impl Direct {
                 drop(place);
             });
         };
-        let complain = |error: &io::Error| {
+        let complain = |error: &Waiting| {
             if let Some(held_back) = self.complaints.let_through() {
                 warn!(%error, held_back, "The direct hand-over cannot accept a connection");
             }
         };
-        listener.serve_within(&self.places, stop.clone(), welcome, complain).await;
+        listener.serve_within(&self.slots, stop.clone(), welcome, complain).await;
     }
 
     /// Answers one request after the other; at a stop, the one under way is still answered.

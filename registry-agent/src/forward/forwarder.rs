@@ -1,14 +1,15 @@
 //! One forwarder.
 
 use crate::dialer::{Dialer, Parts};
-use crate::forward::backends::Backends;
-use crate::forward::crew::Crew;
+use crate::forward::backends::{Backends, Word};
+use crate::forward::common::Common;
 use crate::forward::pipe::Pipes;
 use crate::forward::relay::Relay;
 use crate::forward::throttle::Throttle;
 use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
-use crate::metrics::{Became, TypeMetrics};
+use crate::metrics::{Became, Cut, TypeMetrics};
+use crate::slots::{Slots, Waiting};
 use echelon_core::id::HostId;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::route::Target;
@@ -18,13 +19,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, warn};
 
-/// Connections open through one forwarder. Each takes two descriptors, four more where it carries a stream,
-/// and 64 KiB each way while the other side does not read; past it callers wait in the kernel's queue.
+/// Connections open through one forwarder, where descriptors allow as many. Each takes two, four more where it
+/// carries a stream, and 64 KiB each way while the other side does not read; past it callers wait in the kernel's
+/// queue.
 const MAX_CONNECTIONS: usize = 8192;
 
 /// Leads callers to the nearest live manager of one type. Clones are the same one.
@@ -36,11 +37,11 @@ struct Inner {
     at: Listen,
     parts: Parts,
     /// Its threads run for as long as there are connections.
-    crew: Arc<Crew>,
+    common: Common,
     dialer: Dialer,
     metrics: TypeMetrics,
     backends: Backends,
-    places: Arc<Semaphore>,
+    slots: Slots,
     pipes: Pipes,
     latch: Latch,
     complaints: Throttle,
@@ -70,34 +71,35 @@ pub struct ForwarderStatus {
 }
 
 impl Forwarder {
-    /// Listens, and serves callers, with the hands of this crew, until the tasks are shut down.
+    /// Listens, and serves callers, with the hands of the common crew, until the tasks are shut down.
     ///
     /// # Errors
     /// It cannot listen there.
-    pub(crate) async fn start(forward: &Forward, parts: Parts, crew: Arc<Crew>) -> Result<Self, BindError> {
+    pub(crate) async fn start(forward: &Forward, parts: Parts, common: Common) -> Result<Self, BindError> {
         let listener = parts.places.listen(&forward.to_string(), &forward.listen)?;
         let ty = forward.ty.clone();
         let span = parts.tasks.span("connection");
+        let metrics = parts.metrics.of_type(&ty);
         let inner = Inner {
             at: listener.at().clone(),
             dialer: Dialer::new(ty.clone(), parts.clone()),
-            metrics: parts.metrics.of_type(&ty),
-            backends: Backends::default(),
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            backends: Backends::new(metrics.clone()),
+            metrics,
+            slots: common.slots.share(MAX_CONNECTIONS),
             pipes: Pipes::default(),
             latch: Latch::new(&parts.tasks),
             complaints: Throttle::default(),
             span,
             ty,
             parts,
-            crew,
+            common,
         };
         let this = Self(Arc::new(inner));
         // The first caller may be waiting already: it finds a route. Without a replica there is none yet.
         let _ = this.0.parts.routes.want(&this.0.ty).await;
         let tasks = &this.0.parts.tasks;
         let (latch, inner) = (&this.0.latch, &this.0);
-        inner.crew.serve(listener, |door| {
+        inner.common.crew.serve(listener, |door| {
             tasks.spawn("forwarder", latch.holding(Arc::clone(inner).accept(door, latch.stop())));
         })?;
         tasks.spawn("drainer", Arc::clone(inner).drain(tasks.shutdown()));
@@ -118,6 +120,11 @@ impl Forwarder {
     /// Where callers connect, with the port that was given for 0.
     pub(crate) fn at(&self) -> &Listen {
         &self.0.at
+    }
+
+    /// Whether there is no place for one more caller.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.slots.is_full()
     }
 
     /// How it is.
@@ -145,8 +152,13 @@ impl Inner {
                 drop(place);
             });
         };
-        let complain = |error: &io::Error| self.complain(&format!("cannot accept: {error}"));
-        listener.serve_within(&self.places, stop, welcome, complain).await;
+        let complain = |waiting: &Waiting| {
+            if let Waiting::Full(_) = waiting {
+                self.metrics.full();
+            }
+            self.complain(&waiting.to_string());
+        };
+        listener.serve_within(&self.slots, stop, welcome, complain).await;
     }
 
     /// Closes connections of managers that serve no more; once the forwarder is closed, all.
@@ -154,12 +166,12 @@ impl Inner {
         let watch = self.parts.routes.watch(self.ty.clone());
         let closed = self.latch.stop();
         tokio::select! {
-            () = self.backends.drain(watch) => {}
+            () = self.backends.drain(watch, self.common.close_dead.clone()) => {}
             () = closed.cancelled() => {}
         }
         let policy = self.parts.routes.get(&self.ty).map(|route| route.policy.clone());
         tokio::select! {
-            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.cut_all(),
+            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.close_all(),
             // What is open then is given the grace of the agent's end.
             () = agent_stops.cancelled() => {}
         }
@@ -180,17 +192,30 @@ impl Inner {
     }
 
     async fn relay(&self, caller: Caller, stream: TcpStream, target: &Target) {
-        let open = self.backends.opened(target.host);
+        let mut open = self.backends.opened(target);
         let _occupied = self.parts.routes.occupy(&self.ty);
-        tokio::select! {
-            biased;
-            done = Relay::new(caller, stream, &self.pipes) => {
-                if let Err(error) = done {
-                    debug!(manager.host = %target.name, "A connection broke: {error}");
-                }
+        let mut relay = Relay::new(caller, stream, &self.pipes);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut relay => return self.ended(done, open.is_in_question(), target),
+                word = open.word() => match word {
+                    Word::Stay => relay.ask_often(false),
+                    Word::Ask => relay.ask_often(true),
+                    Word::Close(cause) => {
+                        return debug!(manager.host = %target.name, cause = cause.as_str(), "Closed a connection");
+                    }
+                },
             }
-            () = open.cut() => debug!(manager.host = %target.name, "A connection was drained"),
         }
+    }
+
+    fn ended(&self, done: io::Result<()>, in_question: bool, target: &Target) {
+        let Err(error) = done else { return };
+        if in_question && error.kind() == io::ErrorKind::TimedOut {
+            self.metrics.cut(Cut::Unreachable, 1);
+        }
+        debug!(manager.host = %target.name, "A connection broke: {error}");
     }
 
     /// Where it listens, which may be written down as a manager's endpoint.
@@ -219,16 +244,4 @@ impl Inner {
         });
         named.collect()
     }
-}
-
-/// The system's limit of descriptors for this process, raised as far as it may be: each connection takes
-/// two, and the usual limit of 1024 is meant for programs that use `select`.
-///
-/// # Errors
-/// The system refused; the limit is as it was.
-pub fn raise_descriptor_limit() -> io::Result<()> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    Ok(setrlimit(Resource::Nofile, limit)?)
 }

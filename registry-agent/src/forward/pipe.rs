@@ -45,29 +45,37 @@ impl Pipes {
         let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
         Some(Pipe { out, into, held: 0, _place: place })
     }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn open_now(&self) -> usize {
+        MAX_PIPES - self.0.available_permits()
+    }
 }
 
 impl Pipe {
-    /// Takes what is there, and hands it on.
+    /// Bytes in it.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes what is there, for a pipe that is empty, so that it is the socket that would have to be waited for.
     ///
     /// # Errors
-    /// One of the sockets broke.
-    pub(crate) fn carry(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &Caller,
-        to: &Caller,
-    ) -> io::Result<Poll<Step>> {
-        if self.held == 0 {
-            // The pipe is empty, so that it is the socket that would have to be waited for.
-            let into = self.into.as_fd();
-            let read = when_ready(cx, from, Interest::READABLE, |socket| shift(socket, into))?;
-            match read {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(0) => return Ok(Poll::Ready(Step::Ended)),
-                Poll::Ready(n) => self.held = n,
-            }
-        }
+    /// The socket broke.
+    pub(crate) fn fill(&mut self, cx: &mut Context<'_>, from: &Caller) -> io::Result<Poll<Step>> {
+        let into = self.into.as_fd();
+        Ok(when_ready(cx, from, Interest::READABLE, |socket| shift(socket, into))?.map(|n| {
+            self.held = n;
+            if n == 0 { Step::Ended } else { Step::Carried }
+        }))
+    }
+
+    /// Hands everything on.
+    ///
+    /// # Errors
+    /// The socket broke; what it did not take is lost.
+    pub(crate) fn empty(&mut self, cx: &mut Context<'_>, to: &Caller) -> io::Result<Poll<()>> {
         while self.held > 0 {
             let out = self.out.as_fd();
             match when_ready(cx, to, Interest::WRITABLE, |socket| shift(out, socket))? {
@@ -76,7 +84,7 @@ impl Pipe {
                 Poll::Ready(n) => self.held = self.held.saturating_sub(n),
             }
         }
-        Ok(Poll::Ready(Step::Carried))
+        Ok(Poll::Ready(()))
     }
 }
 

@@ -184,7 +184,7 @@ impl Exchange<'_> {
             return Err(Refusal::Broken { manager: link.target().name.to_string(), why });
         }
         let manager = upgrade::on(&mut response);
-        Tunnel { caller, manager, host: link.host(), place }.start(&self.shard.forwarder);
+        Tunnel { caller, manager, target: link.target().clone(), place }.start(&self.shard.forwarder);
         let (mut parts, _) = response.into_parts();
         head::answered(&mut parts);
         Ok(Response::from_parts(parts, Either::Right(Full::default())))

@@ -1,7 +1,7 @@
 //! One place where requests are taken, and what serves them.
 
 use crate::dialer::{Dialer, Parts};
-use crate::forward::{Backends, Crew, Throttle};
+use crate::forward::{Backends, Common, Throttle};
 use crate::http::answer::AnswerBody;
 use crate::http::exchange::exchange;
 use crate::http::pool::Pool;
@@ -10,6 +10,7 @@ use crate::http::upstream::Link;
 use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{HttpMetrics, Requested};
+use crate::slots::{Slots, Waiting};
 use echelon_core::id::HostId;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::repeat::Tries;
@@ -22,7 +23,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,8 +68,8 @@ pub(super) struct Inner {
     pub(super) holds: Arc<Semaphore>,
     /// What connections and requests do is told as the forwarder's.
     pub(super) span: Span,
-    crew: Arc<Crew>,
-    connections: Arc<Semaphore>,
+    common: Common,
+    connections: Slots,
     requests: Arc<Semaphore>,
     pools: Vec<Arc<Pool>>,
     latch: Latch,
@@ -115,34 +115,34 @@ impl HttpForwarder {
         format!("http {forward}")
     }
 
-    /// Listens, and serves requests, with the hands of this crew, until the tasks are shut down.
+    /// Listens, and serves requests, with the hands of the common crew, until the tasks are shut down.
     ///
     /// # Errors
     /// It cannot listen there.
-    pub(crate) async fn start(forward: &Forward, parts: Parts, crew: Arc<Crew>) -> Result<Self, BindError> {
+    pub(crate) async fn start(forward: &Forward, parts: Parts, common: Common) -> Result<Self, BindError> {
         let listener = parts.places.listen(&Self::asked(forward), &forward.listen)?;
         let ty = forward.ty.clone();
         let inner = Arc::new(Inner {
             at: listener.at().clone(),
             dialer: Dialer::new(ty.clone(), parts.clone()),
             metrics: parts.metrics.http(&ty),
-            backends: Backends::default(),
+            backends: Backends::new(parts.metrics.of_type(&ty)),
             holds: Arc::new(Semaphore::new(MAX_HELD)),
             span: parts.tasks.span("http"),
-            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            connections: common.slots.share(MAX_CONNECTIONS),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            pools: (0..crew.size()).map(|_| Arc::default()).collect(),
+            pools: (0..common.crew.size()).map(|_| Arc::default()).collect(),
             latch: Latch::new(&parts.tasks),
             complaints: Throttle::default(),
             ty,
             parts,
-            crew,
+            common,
         });
         // The first caller may be waiting already: it finds a route. Without a replica there is none yet.
         let _ = inner.parts.routes.want(&inner.ty).await;
         let (tasks, latch) = (&inner.parts.tasks, &inner.latch);
         let mut pools = inner.pools.iter();
-        inner.crew.serve(listener, |door| {
+        inner.common.crew.serve(listener, |door| {
             let Some(pool) = pools.next().cloned() else { return };
             let shard = Shard { forwarder: Arc::clone(&inner), pool };
             tasks.spawn("http-forwarder", latch.holding(shard.accept(door, latch.stop())));
@@ -239,12 +239,12 @@ impl Inner {
         let watch = self.parts.routes.watch(self.ty.clone());
         let closed = self.latch.stop();
         tokio::select! {
-            () = self.backends.drain(watch) => {}
+            () = self.backends.drain(watch, self.common.close_dead.clone()) => {}
             () = closed.cancelled() => {}
         }
         let policy = self.route().map(|route| route.policy.clone());
         tokio::select! {
-            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.cut_all(),
+            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.close_all(),
             // What is open then is given the grace of the agent's end.
             () = agent_stops.cancelled() => {}
         }
@@ -290,8 +290,8 @@ impl Shard {
                 drop(place);
             });
         };
-        let complain = |error: &io::Error| {
-            self.forwarder.complain(&format!("A caller could not be accepted: {error}"));
+        let complain = |waiting: &Waiting| {
+            self.forwarder.complain(&format!("A caller could not be accepted: {waiting}"));
         };
         listener.serve_within(&self.forwarder.connections, stop.clone(), welcome, complain).await;
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::dialer::Parts;
+use crate::forward::Common;
 use crate::http::pool::Pool;
 use crate::http::upload::MAX_HELD;
 use crate::http::upstream::Link;
@@ -30,7 +31,7 @@ async fn setup_with(managers: &[Manager], settings: PolicySettings) -> Setup {
     let (metrics, places) = (Arc::new(Metrics::new()), Arc::default());
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics, places };
     let forward = Forward { ty: ty(), listen: "127.0.0.1:0".parse().unwrap() };
-    let forwarder = HttpForwarder::start(&forward, parts, Arc::default()).await.unwrap();
+    let forwarder = HttpForwarder::start(&forward, parts, Common::alone()).await.unwrap();
     Setup { forwarder, routes, _tasks: tasks }
 }
 

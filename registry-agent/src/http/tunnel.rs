@@ -1,7 +1,7 @@
 //! A connection whose protocol has changed: bytes both ways, until both have ended.
 
 use crate::http::forwarder::Inner;
-use echelon_core::id::HostId;
+use echelon_core::route::Target;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tracing::debug;
 pub(super) struct Tunnel {
     pub(super) caller: OnUpgrade,
     pub(super) manager: OnUpgrade,
-    pub(super) host: HostId,
+    pub(super) target: Target,
     /// It still counts as a request.
     pub(super) place: OwnedSemaphorePermit,
 }
@@ -24,10 +24,10 @@ impl Tunnel {
     pub(super) fn start(self, forwarder: &Arc<Inner>) {
         let this = Arc::clone(forwarder);
         forwarder.parts.tasks.spawn_in(&forwarder.span, "http-tunnel", async move {
-            let open = this.backends.opened(self.host);
+            let mut open = this.backends.opened(&self.target);
             tokio::select! {
                 biased;
-                () = open.cut() => debug!(manager.host.id = %self.host, "A tunnel was drained"),
+                () = open.cut() => debug!(manager.host = %self.target.name, "A tunnel was drained"),
                 () = carry(self.caller, self.manager) => {}
             }
             drop(self.place);

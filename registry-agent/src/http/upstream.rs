@@ -45,14 +45,14 @@ impl Link {
         let wire = Wire::new(stream);
         let io = TokioIo::new(WireIo(Arc::clone(&wire)));
         let (sender, connection) = http1::Builder::new().handshake(io).await?;
-        let (this, host, kept) = (Arc::clone(forwarder), target.host, Arc::clone(&wire));
+        let (this, whom, kept) = (Arc::clone(forwarder), target.clone(), Arc::clone(&wire));
         forwarder.parts.tasks.spawn_in(&forwarder.span, "http-upstream", async move {
-            let open = this.backends.opened(host);
+            let mut open = this.backends.opened(&whom);
             tokio::select! {
                 biased;
                 ended = connection.with_upgrades() => {
                     if let Err(error) = ended {
-                        debug!(manager.host.id = %host, %error, "A connection to a manager broke");
+                        debug!(manager.host = %whom.name, %error, "A connection to a manager broke");
                     }
                 }
                 () = open.cut() => kept.cut(),

@@ -12,6 +12,7 @@ use echelon_identity::Spiffe;
 use echelon_transport::{Connection, Target};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long a silent registry manager is waited for before the next is tried beside it. A handshake is
 /// computed by a machine that may be serving thousands at the moment, so this is more than callers get.
@@ -61,7 +62,9 @@ impl Contacts {
                 self.routes.saw(&ManagerType::registry(), host, seen, took);
             }
         };
-        match race(contacts.len(), |_| HEDGE, attempt, saw).await {
+        // Nobody else looks for one.
+        let beside = Semaphore::new(Semaphore::MAX_PERMITS);
+        match race(contacts.len(), &beside, |_| HEDGE, attempt, saw).await {
             Race::Won { stream, .. } => {
                 self.reached(&stream);
                 Ok(stream)
