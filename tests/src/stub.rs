@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 pub struct Stub {
     at: SocketAddr,
     shared: Arc<Shared>,
+    /// None while it is killed.
+    listener: Option<TcpListener>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -29,10 +31,10 @@ impl Stub {
         let listener = TcpListener::bind(at).unwrap_or_else(|e| panic!("{name} cannot listen at {at}: {e}"));
         let shared = Arc::new(Shared { name: name.to_owned(), ..Shared::default() });
         let thread = std::thread::spawn({
-            let shared = Arc::clone(&shared);
+            let (listener, shared) = (listener.try_clone().unwrap(), Arc::clone(&shared));
             move || serve(&listener, &shared)
         });
-        Self { at, shared, thread: Some(thread) }
+        Self { at, shared, listener: Some(listener), thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -47,10 +49,10 @@ impl Stub {
 
     /// Kills it: connects are refused, open connections are cut.
     pub fn kill(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let (Some(listener), Some(thread)) = (self.listener.take(), self.thread.take()) else { return };
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits for callers; refused where it is gone.
-        let _ = TcpStream::connect(self.at);
+        // Wakes the thread that waits for callers.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         thread.join().unwrap();
         for stream in std::mem::take(&mut *self.shared.open.lock().unwrap()).values() {
             let _ = stream.shutdown(Shutdown::Both);

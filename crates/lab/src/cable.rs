@@ -51,14 +51,17 @@ impl Cable {
         cable
     }
 
-    /// Every packet is lost from now on.
+    /// Every packet is lost from now on, those of open connections as well.
     pub fn pull(&self) {
         ip(&format!("addr del {}/32 dev cable", Self::FAR));
+        ip(&format!("route del local {} dev cable table local", Self::FAR));
     }
 
     /// Packets arrive again.
     pub fn plug(&self) {
         ip(&format!("addr add {}/32 dev cable", Self::FAR));
+        // Whoever connects keeps an address of his own when the cable is pulled, as he would on a machine of his own.
+        ip(&format!("route replace local {} dev cable table local src {}", Self::FAR, Self::NEAR));
     }
 }
 

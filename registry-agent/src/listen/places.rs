@@ -1,6 +1,6 @@
 //! The places that an agent listens at: those that it opened, and those that it was given open.
 
-use crate::listen::{BindError, Listen, Listener, give_to_group, listen_tcp};
+use crate::listen::{BindError, Listen, Listener, ask_seldom, give_to_group, listen_tcp};
 use echelon_daemon::{BindUnixError, bind_unix};
 use socket2::{Domain, Socket};
 use std::io;
@@ -89,6 +89,7 @@ impl Place {
         let (at, queue) = match (address.as_socket(), address.as_pathname()) {
             (Some(addr), _) => {
                 socket.set_tcp_nodelay(true)?;
+                ask_seldom(&socket)?;
                 (Listen::Tcp(addr), Queue::Tcp(socket.into()))
             }
             (None, Some(path)) if socket.domain()? == Domain::UNIX => {
