@@ -301,9 +301,10 @@ impl Handle {
         replace(&self.own.checks, checks);
     }
 
-    /// Has this done from now on when a route leads elsewhere. Rules that stay the same go on as they are.
+    /// Has this done from now on when a route leads elsewhere. Rules that stay the same go on: what they could not tell
+    /// is tried again at once, and their templates are read again.
     pub fn set_on_change(&self, rules: OnChanges) {
-        replace(&self.own.on_change, rules);
+        self.own.on_change.send_replace(Arc::new(rules));
     }
 
     /// How the agent is.

@@ -1,7 +1,11 @@
 //! What this host does when a route leads elsewhere: renders files and runs commands, as its own settings say.
 
+mod claims;
+mod faults;
 mod file;
 mod rule;
+mod state;
+mod teller;
 mod template;
 mod watcher;
 

@@ -66,9 +66,14 @@ fn a_file_follows_the_route_and_its_program_is_told() {
     wait_content(&file, &format!("serve {hub}\nbackup near\n"));
     wait_alarm(&scene.caller, "on-change-failed", "no such proxy");
     assert_eq!(fs::read_to_string(&log).unwrap(), first);
+    // A new process finds the file as it should be, and knows all the same that nobody was told.
+    let _old = scene.caller.take_over();
+    wait_content(&file, &format!("serve {hub}\nbackup near\n"));
+    wait_alarm(&scene.caller, "on-change-failed", "no such proxy");
+    assert_eq!(fs::read_to_string(&log).unwrap(), first);
     fs::remove_file(sandbox.path("broken")).unwrap();
     wait_no_alarm(&scene.caller, "on-change-failed");
-    let second = told("near", "hub", hub, "failover");
+    let second = told("", "hub", hub, "failover");
     wait_content(&log, &format!("{first}{second}"));
 
     // A mistake in the template leaves the file as it was; without the rule nobody complains.

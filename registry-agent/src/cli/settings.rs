@@ -70,7 +70,7 @@ pub(crate) const DEFAULTS: &str = r#"# Settings of registry-agent. Flags and env
 #misses = 2
 
 # What to do when the route for a type leads elsewhere, and when the agent starts: render a file, run a command, or both,
-# then the command only where the file has become another one. The template (Jinja) has the fields of GET
+# then the command at the start and where the file has become another one. The template (Jinja) has the fields of GET
 # /v1/routes/TYPE; the file is replaced as a whole and keeps its owner, and its mode unless one is set. The command finds
 # ECHELON_TYPE, _FROM, _TO, _ENDPOINT, _OUTCOME, _CAUSE and _FILE and nothing else but PATH; at its timeout its process
 # group is killed. Type "*" is any type, for commands alone. Changes are gathered for the time of debounce; what fails is
