@@ -49,6 +49,7 @@ fn a_file_follows_the_route_and_its_program_is_told() {
         file.display(),
         program.display()
     );
+    scene.caller.set_settings(&rule);
     reload(&mut scene.caller, &rule);
     let (near, hub) = (scene.near.at(), scene.hub.at());
     wait_content(&file, &format!("serve {near}\nbackup hub\n"));
