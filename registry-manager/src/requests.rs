@@ -24,6 +24,7 @@ use echelon_wire::{
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -75,11 +76,15 @@ fn access(registry: &Registry, peer: &PeerIdentity) -> Option<Access> {
     registry.identity(&subject(peer)?).map(|i| i.access)
 }
 
-/// Answers one request of a peer.
+/// The place of a request among those of its connection. Free again once the last clone is dropped.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+
+/// Answers one request of a peer. What goes on after that for it keeps its place.
 pub(crate) async fn serve(
     shared: &Shared,
     connection: &Connection,
     mut channel: Channel,
+    place: &Place,
 ) -> Result<Served, RequestEnd> {
     let peer = connection.peer();
     let frame = receive(shared, peer, &mut channel).await?;
@@ -115,7 +120,7 @@ pub(crate) async fn serve(
     if let (Request::Session, Spiffe::Host(host)) = (&request, &peer.subject) {
         return Ok(Served::Session(*host, channel));
     }
-    let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access };
+    let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access, place };
     caller.answer(request, &mut channel).await.map(|()| Served::Request)
 }
 
@@ -182,6 +187,7 @@ struct Caller<'a> {
     peer: &'a PeerIdentity,
     from: SocketAddr,
     access: Access,
+    place: &'a Place,
 }
 
 impl Caller<'_> {
@@ -309,11 +315,11 @@ impl Caller<'_> {
             None => None,
         };
         // A preview of every host is work for a thread, not for the tasks that serve agents.
-        let (hub, shared) = (self.shared.hub.clone(), self.shared.clone());
+        let (hub, shared, place) = (self.shared.hub.clone(), self.shared.clone(), self.place.clone());
         let (send, mut documents) = tokio::sync::mpsc::channel(4);
         let work = tokio::task::spawn_blocking(move || {
             // Kept for as long as the work lasts, also where whoever asked is gone before.
-            let _turn = turn;
+            let _kept = (turn, place);
             reports::answer(&shared, &hub, query, &send)
         });
         while let Some(part) = documents.recv().await {

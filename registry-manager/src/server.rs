@@ -437,9 +437,8 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
             return connection.close(code::DENIED, &failure::unknown_identity().message);
         }
         let accept = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&room).acquire_owned().await.ok();
-            (place, connection.accept().await)
+            let place = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
+            (Arc::new(place), connection.accept().await)
         };
         let (place, channel) = tokio::select! {
             accepted = accept => accepted,
@@ -455,7 +454,7 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
         let request = async move {
             // Each in a box, which is gone once it is done: thousands of sessions last, and none is to keep the room
             // that the largest of requests takes.
-            let served = Box::pin(requests::serve(&shared, &connection, channel)).await;
+            let served = Box::pin(requests::serve(&shared, &connection, channel, &place)).await;
             match (served, connection.peer()) {
                 (Ok(requests::Served::Session(host, channel)), Some(peer)) => {
                     let end = Box::pin(requests::session(&shared, peer, host, channel)).await;
