@@ -308,13 +308,17 @@ struct Current {
 impl Api {
     async fn current(&self, ty: &ManagerType) -> Result<Current, Missing> {
         let routes = &self.agent.routes;
-        let replica = routes.replica().ok_or(WantError::NoReplica)?;
-        // Only types that exist are kept routes for, so that callers who invent some take up no room.
-        if replica.view.managers_of(ty).next().is_none() {
-            return Err(Missing::Unknown(ty.to_string()));
+        let unknown = || Missing::Unknown(ty.to_string());
+        let exists = |replica: &Snapshot| replica.view.managers_of(ty).next().is_some();
+        if routes.get(ty).is_none() {
+            // Only types that exist are kept routes for, so that callers who invent some take up no room.
+            let replica = routes.replica().ok_or(WantError::NoReplica)?;
+            exists(&replica).then_some(()).ok_or_else(unknown)?;
+            routes.want(ty).await?;
         }
-        routes.want(ty).await?;
+        // The replica may be another one by now, and what is answered is made of this one.
         let (route, replica) = routes.get_with_replica(ty.as_str()).ok_or(WantError::NoReplica)?;
+        exists(&replica).then_some(()).ok_or_else(unknown)?;
         Ok(Current { tag: self.followers.tag(&route), route, replica })
     }
 
