@@ -3,7 +3,7 @@
 use crate::connect::{self, NoConnection};
 use crate::listen::Places;
 use crate::metrics::{Became, Metrics, TypeMetrics};
-use crate::race::{Attempt, Overtaken, Race, race};
+use crate::race::{Attempt, MAX_TRIED, Overtaken, Race, race};
 use crate::reports::Reports;
 use crate::routes::{Routes, WantError};
 use echelon_core::evidence::Seen;
@@ -89,7 +89,10 @@ impl Dialer {
             }
             None => unserved(Text::lossy(&WantError::TooMany.to_string())),
             Some(route) if route.targets.is_empty() => unserved(route.cause.clone()),
-            Some(route) => self.race(&route, except).await,
+            Some(route) => {
+                let all = (0..route.targets.len().min(MAX_TRIED)).collect();
+                self.race(&route, all, except).await
+            }
         }
     }
 
@@ -103,12 +106,13 @@ impl Dialer {
             Some(route) if !passed_over.is_empty() => route,
             _ => return self.dial(except).await,
         };
-        let mut rest = Route::clone(&route);
-        rest.targets.retain(|target| !passed_over.contains(&target.host));
-        if rest.targets.is_empty() {
+        let is_left = |(_, target): &(usize, &Target)| !passed_over.contains(&target.host);
+        let rest = route.targets.iter().enumerate().filter(is_left).map(|(i, _)| i);
+        let rest: Vec<_> = rest.take(MAX_TRIED).collect();
+        if rest.is_empty() {
             return Err(DialError::Unserved(Text::lossy("nobody is left to try")));
         }
-        self.race(&Arc::new(rest), except).await
+        self.race(&route, rest, except).await
     }
 
     /// Reports what was seen of a manager after the connect.
@@ -116,15 +120,18 @@ impl Dialer {
         self.reports.saw(host, seen, took);
     }
 
+    /// Connects to the first that answers of these targets of the route.
     async fn race(
         &self,
-        route: &Arc<Route>,
+        route: &Route,
+        among: Vec<usize>,
         except: Option<SocketAddr>,
     ) -> Result<(TcpStream, Target), DialError> {
         let limit = route.policy.connect_timeout;
+        let target = |i: usize| among.get(i).and_then(|i| route.targets.get(*i));
         let is_caller = |t: &Target| except.is_some() && t.endpoint.socket_addr() == except;
         let attempt = |i: usize| -> Attempt<TcpStream> {
-            let endpoint = route.targets.get(i).filter(|t| !is_caller(t)).map(|t| t.endpoint.clone());
+            let endpoint = target(i).filter(|t| !is_caller(t)).map(|t| t.endpoint.clone());
             Box::pin(async move {
                 let itself = || NoConnection::Refused(Text::lossy("it is this forwarder itself"));
                 let endpoint = endpoint.ok_or_else(itself)?;
@@ -132,17 +139,17 @@ impl Dialer {
             })
         };
         let saw = |i: usize, seen: Seen, took: Duration| {
-            if let Some(target) = route.targets.get(i) {
+            if let Some(target) = target(i) {
                 self.metrics.attempt(&seen, took);
                 self.reports.saw(target.host, seen, took);
             }
         };
-        let hedge = |i: usize| route.targets.get(i).map_or(UNKNOWN_HEDGE, |target| target.hedge);
-        match race(route.targets.len(), &self.beside, hedge, attempt, saw).await {
-            Race::Lost(failures) => Err(DialError::Unreachable(in_words(route, &failures))),
+        let hedge = |i: usize| target(i).map_or(UNKNOWN_HEDGE, |target| target.hedge);
+        match race(among.len(), &self.beside, hedge, attempt, saw).await {
+            Race::Lost(failures) => Err(DialError::Unreachable(in_words(target, &failures))),
             Race::Won { stream, winner, overtaken } => {
-                self.follow(route, overtaken);
-                let target = route.targets.get(winner).cloned();
+                self.follow(target, overtaken);
+                let target = target(winner).cloned();
                 let target = target.ok_or_else(|| DialError::Unreachable("no such candidate".into()))?;
                 Ok((stream, target))
             }
@@ -150,13 +157,13 @@ impl Dialer {
     }
 
     /// Waits in the background for what becomes of attempts that were overtaken.
-    fn follow(&self, route: &Arc<Route>, overtaken: Vec<Overtaken<TcpStream>>) {
+    fn follow<'a>(&self, target: impl Fn(usize) -> Option<&'a Target>, overtaken: Vec<Overtaken<TcpStream>>) {
         for Overtaken { candidate: i, attempt, began } in overtaken {
             let Ok(place) = Arc::clone(&self.overtaken).try_acquire_owned() else {
                 self.parts.metrics.dropped_overtaken.inc();
                 continue;
             };
-            let Some(host) = route.targets.get(i).map(|t| t.host) else { continue };
+            let Some(host) = target(i).map(|t| t.host) else { continue };
             let reports = Arc::clone(&self.reports);
             self.parts.tasks.spawn("overtaken", async move {
                 let seen = attempt.await.map_or_else(|why| why.seen(), |_| Some(Seen::Connected));
@@ -169,8 +176,8 @@ impl Dialer {
     }
 }
 
-fn in_words(route: &Route, failures: &[(usize, Text)]) -> String {
-    let name = |i: usize| route.targets.get(i).map_or_else(String::new, |t| t.name.to_string());
+fn in_words<'a>(target: impl Fn(usize) -> Option<&'a Target>, failures: &[(usize, Text)]) -> String {
+    let name = |i: usize| target(i).map_or_else(String::new, |t| t.name.to_string());
     let named = failures.iter().take(MAX_NAMED).map(|(i, why)| format!("{}: {why}", name(*i)));
     let named = named.collect::<Vec<_>>().join("; ");
     match failures.len().saturating_sub(MAX_NAMED) {

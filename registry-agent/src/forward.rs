@@ -10,7 +10,7 @@ mod relay;
 mod tests;
 mod throttle;
 
-pub(crate) use backends::Backends;
+pub(crate) use backends::{Backends, Open, Word};
 pub(crate) use common::Common;
 pub(crate) use crew::{Crew, crew, default_threads};
 pub(crate) use forwarder::Forwarder;

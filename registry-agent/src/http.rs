@@ -8,6 +8,7 @@ mod answer;
 mod exchange;
 mod forwarder;
 mod head;
+mod place;
 mod pool;
 mod refusal;
 #[cfg(test)]

@@ -169,12 +169,13 @@ impl Routes {
     /// Counts a connection to a manager of this type as open until what it gives is dropped. With
     /// `failback = dormant` new connections return to a better manager only once none is.
     pub(crate) fn occupy(&self, ty: &ManagerType) -> Occupied {
-        let occupied =
-            Occupied { routes: self.clone(), ty: ty.clone(), occupancy: self.0.occupancies.of(ty) };
-        if occupied.occupancy.enter() {
-            self.occupied(ty);
-        }
-        occupied
+        self.occupant(ty).enter()
+    }
+
+    /// Who occupies a type again and again.
+    pub(crate) fn occupant(&self, ty: &ManagerType) -> Occupant {
+        let (ty, occupancy) = (ty.clone(), self.0.occupancies.of(ty));
+        Occupant(Arc::new(OfType { routes: self.clone(), ty, occupancy }))
     }
 
     /// Whether connections to managers of this type are open.
@@ -286,18 +287,35 @@ impl Routes {
     }
 }
 
-/// One open connection; dropping it counts it as closed.
+/// Who occupies managers of one type, as [`Routes::occupy`] does, without looking anything up.
 #[derive(Debug)]
-pub(crate) struct Occupied {
+pub(crate) struct Occupant(Arc<OfType>);
+
+#[derive(Debug)]
+struct OfType {
     routes: Routes,
     ty: ManagerType,
     occupancy: Occupancy,
 }
 
+impl Occupant {
+    /// One more is open, until what this gives is dropped.
+    pub(crate) fn enter(&self) -> Occupied {
+        if self.0.occupancy.enter() {
+            self.0.routes.occupied(&self.0.ty);
+        }
+        Occupied(Arc::clone(&self.0))
+    }
+}
+
+/// One open connection; dropping it counts it as closed.
+#[derive(Debug)]
+pub(crate) struct Occupied(Arc<OfType>);
+
 impl Drop for Occupied {
     fn drop(&mut self) {
-        if self.occupancy.leave() {
-            self.routes.occupied(&self.ty);
+        if self.0.occupancy.leave() {
+            self.0.routes.occupied(&self.0.ty);
         }
     }
 }

@@ -1,15 +1,16 @@
 //! HTTP mode: requests through the agent to managers that are killed, overloaded, slow; with curl as a client that
 //! knows nothing of us.
 
+use echelon_tests::namespace::{Cable, in_namespace};
 use echelon_tests::topology::PORT;
-use echelon_tests::{Agent, DEADLINE, Manager, Process, Sandbox, TYPE, Topology, wait_until};
+use echelon_tests::{Agent, DEADLINE, Manager, Process, Sandbox, TYPE, Topology, wait_for, wait_until};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// The port of the forwarder, on its host's address.
 const AT: u16 = 7400;
@@ -55,7 +56,7 @@ impl<'a> Service<'a> {
 
 /// A caller's host, a manager beside it and one above.
 struct Scene<'a> {
-    _registry: Manager<'a>,
+    registry: Manager<'a>,
     agent: Agent<'a>,
     near: Service<'a>,
     hub: Service<'a>,
@@ -63,22 +64,27 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn set(sandbox: &'a Sandbox) -> Self {
+        Self::set_with(sandbox, sandbox.endpoint(PORT), |topology, near| topology.manager("near", "/x", near))
+    }
+
+    /// With the nearest manager here, which is put so into the topology.
+    fn set_with(
+        sandbox: &'a Sandbox,
+        near: SocketAddr,
+        put: impl FnOnce(Topology, IpAddr) -> Topology,
+    ) -> Self {
         let registry = Manager::running(sandbox);
-        let (near, hub) = (sandbox.endpoint(PORT), SocketAddr::new(registry.listen().ip(), PORT));
+        let hub = SocketAddr::new(registry.listen().ip(), PORT);
         let mut agent = Agent::new(sandbox, "caller");
         let quick = "failback_hold = \"1s\"\nfailback_jitter = \"0s\"\ndrain_timeout = \"1s\"";
-        let topology = Topology::new()
-            .policy(quick)
-            .manager("hub", "/", hub.ip())
-            .manager("near", "/x", near.ip())
-            .host("caller", "/x", agent.address());
-        registry.apply(&topology);
+        let topology = Topology::new().policy(quick).manager("hub", "/", hub.ip());
+        registry.apply(&put(topology, near.ip()).host("caller", "/x", agent.address()));
         let (near, hub) = (Service::start(sandbox, "near", near), Service::start(sandbox, "hub", hub));
         agent.enroll_with(&registry);
         agent.also_run_with(&["--forward-http", &format!("{TYPE}={}", at(&agent))]);
         agent.start_ready();
         agent.wait_served_by(TYPE, "near");
-        Self { _registry: registry, agent, near, hub }
+        Self { registry, agent, near, hub }
     }
 
     fn at(&self) -> SocketAddr {
@@ -246,6 +252,79 @@ fn check(rounds: &BTreeMap<(i32, u64), (Kind, Told)>, round: i32, done: &[String
             assert!(acted <= 1, "request {id} was acted on {acted} times");
         }
     }
+}
+
+/// Requests for which the nearest manager takes for ever.
+struct Hanging {
+    get: JoinHandle<Told>,
+    keyed: JoinHandle<Told>,
+    post: JoinHandle<Told>,
+}
+
+impl Hanging {
+    /// Asks, and waits until the manager has the requests.
+    fn at(scene: &Scene<'_>) -> Self {
+        let at = scene.at();
+        let ask = move |request: &'static str| thread::spawn(move || Client::new(at).ask(request));
+        let this = Self {
+            get: ask("GET /wait/near/get HTTP/1.1\r\nHost: a\r\n\r\n"),
+            keyed: ask(
+                "POST /wait/near/keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 1\r\nContent-Length: 4\r\n\r\nwork",
+            ),
+            post: ask("POST /wait/near/post HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nwork"),
+        };
+        wait_until("the requests at the manager", || scene.near.done().len() == 3);
+        this
+    }
+
+    /// What may be repeated was answered by the other manager; of the rest it is said that nobody knows.
+    fn check(self, hub: &Service<'_>) {
+        for repeated in [self.get, self.keyed] {
+            assert_eq!(repeated.join().unwrap(), Ok((200, "hub".to_owned())));
+        }
+        let (status, problem) = self.post.join().unwrap().unwrap();
+        assert!(status == 502 && problem.contains("\"broken\""), "{status} {problem}");
+        let done = hub.done();
+        assert!(!done.contains(&"post".to_owned()), "{done:?}");
+    }
+}
+
+/// The kernel keeps the connections of a process that hangs; that its check fails is what ends them.
+#[test]
+fn requests_to_a_manager_that_hangs_go_to_the_next_one() {
+    let sandbox = Sandbox::new();
+    let mut near = Agent::new(&sandbox, "near");
+    let check = "http = \"/\", interval = \"200ms\", timeout = \"500ms\", misses = 2";
+    let at = SocketAddr::new(near.address(), PORT);
+    let scene = Scene::set_with(&sandbox, at, |topology, near| topology.checked("near", "/x", near, check));
+    near.enroll_with(&scene.registry);
+    near.start_ready();
+    wait_for("the check to pass", || {
+        let status = near.get("/v1/status").unwrap().json();
+        (status["packages"][TYPE] == "passing").then_some(()).ok_or(status)
+    });
+    scene.agent.wait_served_by(TYPE, "near");
+    let hanging = Hanging::at(&scene);
+    scene.near.process.signal(Signal::STOP);
+    hanging.check(&scene.hub);
+}
+
+/// Nothing comes back from there, not even that there is nobody.
+#[test]
+fn requests_to_a_manager_that_packets_do_not_reach_any_more_go_to_the_next_one() {
+    let name = "http_mode::requests_to_a_manager_that_packets_do_not_reach_any_more_go_to_the_next_one";
+    in_namespace(name, |cable| {
+        let sandbox = Sandbox::new();
+        let near = SocketAddr::new(Cable::FAR, PORT);
+        let scene = Scene::set_with(&sandbox, near, |topology, near| topology.manager("near", "/x", near));
+        let hanging = Hanging::at(&scene);
+        cable.pull();
+        // Somebody has to notice.
+        wait_until("another manager to answer", || {
+            Client::new(scene.at()).ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n") == Ok((200, "hub".to_owned()))
+        });
+        hanging.check(&scene.hub);
+    });
 }
 
 /// Whoever says that it is overloaded is left alone for that time, by requests that may be repeated without anybody

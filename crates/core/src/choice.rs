@@ -71,7 +71,7 @@ pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &S
     if asked {
         memory.tracks.iter_mut().for_each(|(_, track)| track.excuse());
     }
-    let (chosen, next_change) = match current.filter(|&i| usable(states[i].state)) {
+    let (chosen, next_change) = match current.filter(|&i| states[i].state.is_usable()) {
         Some(i) => memory.better(states, i, &failbacks),
         None => (best(states), None),
     };
@@ -80,7 +80,7 @@ pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &S
     let home = home(states);
     let outcome = match chosen {
         None => Outcome::Unserved,
-        Some(i) if !usable(states[i].state) => Outcome::LastResort,
+        Some(i) if !states[i].state.is_usable() => Outcome::LastResort,
         Some(_) if chosen == home => Outcome::Home,
         Some(_) => Outcome::Failover,
     };
@@ -105,12 +105,11 @@ pub fn attempts(states: &States, chosen: Option<usize>) -> Vec<usize> {
 }
 
 /// The kinds of candidates that are tried at all, in the order in which they are.
-const KINDS: [fn(CandidateState) -> bool; 3] =
-    [usable, |state| state == CandidateState::Suspect, |state| state == CandidateState::Down];
-
-fn usable(state: CandidateState) -> bool {
-    matches!(state, CandidateState::Live | CandidateState::Unknown)
-}
+const KINDS: [fn(CandidateState) -> bool; 3] = [
+    CandidateState::is_usable,
+    |state| state == CandidateState::Suspect,
+    |state| state == CandidateState::Down,
+];
 
 fn best(states: &States) -> Option<usize> {
     KINDS.iter().find_map(|kind| states.iter().position(|verdict| kind(verdict.state)))
@@ -173,11 +172,11 @@ impl Memory {
         }
         for (i, (_, track)) in self.tracks.iter_mut().enumerate() {
             track.behind = chosen.is_some_and(|c| i > c);
-            if chosen == Some(i) && usable(states[i].state) {
+            if chosen == Some(i) && states[i].state.is_usable() {
                 track.settle();
             }
         }
-        self.served = Some(chosen.is_some_and(|c| usable(states[c].state)));
+        self.served = Some(chosen.is_some_and(|c| states[c].state.is_usable()));
     }
 
     /// The best candidate before `current` to which connections may return now, else `current`; and when
@@ -222,7 +221,7 @@ impl Memory {
             was_usable,
             left: left.map(|i| &states[i]),
             to: to.map(|(i, (_, track))| (&manager(i).name, track.live_for(now))),
-            is_usable: chosen.is_some_and(|i| usable(states[i].state)),
+            is_usable: chosen.is_some_and(|i| states[i].state.is_usable()),
             is_home: chosen == home(states),
             asked,
         };

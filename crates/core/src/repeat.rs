@@ -44,10 +44,12 @@ pub struct Circumstances<'a> {
     pub reused: bool,
     /// All of the body that has been read from the caller is still held.
     pub held: bool,
-    /// The caller has not waited for too long.
+    /// A manager has not been sought for too long.
     pub in_time: bool,
     /// The managers to try, in the order of the route as it is now.
     pub targets: &'a [Target],
+    /// How many of these, from the first on, are usable.
+    pub usable: usize,
 }
 
 /// What to do about a try that ended.
@@ -104,7 +106,7 @@ impl Tries {
             self.passed_over.insert(now.host);
         }
         let may = self.is_harmless(end) && now.held && now.in_time && self.ended < MAX_TRIES;
-        if may && self.first(now.targets).is_some() { Next::Repeat } else { Next::Tell }
+        if may && self.first(worth(end, now)).is_some() { Next::Repeat } else { Next::Tell }
     }
 
     /// Whether nothing can happen twice. A 503 proves nothing: it may be a manager's word for what failed behind
@@ -114,5 +116,14 @@ impl Tries {
             End::Unsent => true,
             End::Broken | End::Overloaded => self.effect == Effect::Same,
         }
+    }
+}
+
+/// Whom it is worth trying after this end. Where a manager has too much to do, those in doubt are no better: often
+/// they have too much to do themselves, and asking all of them would multiply what they have.
+fn worth<'a>(end: End, now: &Circumstances<'a>) -> &'a [Target] {
+    match end {
+        End::Overloaded => now.targets.get(..now.usable).unwrap_or(now.targets),
+        End::Unsent | End::Broken => now.targets,
     }
 }

@@ -186,6 +186,11 @@ impl CandidateState {
         !matches!(self, Self::Withdrawn | Self::Excluded)
     }
 
+    /// Whether nothing speaks against it.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Live | Self::Unknown)
+    }
+
     /// Its name, as in documents.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -127,6 +127,19 @@ impl Route {
         self.chosen.and_then(|i| self.entries.get(i))
     }
 
+    /// Whether this host's manager is usable.
+    pub fn is_usable(&self, host: HostId) -> bool {
+        let is = |entry: &&Entry| entry.candidate.manager.host == host;
+        // Nearly always it is the chosen one that is asked about.
+        let entry = self.chosen().filter(is).or_else(|| self.entries.iter().find(is));
+        entry.is_some_and(|entry| entry.state.is_usable())
+    }
+
+    /// How many of the targets, from the first on, are usable.
+    pub fn usable(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.state.is_usable()).count()
+    }
+
     /// Why this route leads to another manager than `before`, a route that it follows; none where it does not.
     pub fn moved_from(&self, before: &Self) -> Option<&Moved> {
         let host = |route: &Self| route.chosen().map(|entry| entry.candidate.manager.host);

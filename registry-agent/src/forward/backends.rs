@@ -12,17 +12,18 @@
 //! A suspicion does neither.
 
 use crate::metrics::{Cut, TypeMetrics};
-use crate::routes::RouteWatch;
+use crate::routes::{RouteWatch, Routes};
 use echelon_core::endpoint::Endpoint;
 use echelon_core::id::HostId;
-use echelon_core::name::HostName;
+use echelon_core::name::{HostName, ManagerType};
 use echelon_core::report::{CandidateState, Outcome};
 use echelon_core::route::{Entry, Route, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// How long a failed check must stay failed before open connections are closed. It failed as often as its `misses`
@@ -112,11 +113,6 @@ impl Open<'_> {
         *self.word.borrow_and_update()
     }
 
-    /// Waits until the connection has to be closed.
-    pub(crate) async fn cut(&mut self) {
-        while !matches!(self.word().await, Word::Close(_)) {}
-    }
-
     /// Whether its manager could not be reached, when it was last looked at.
     pub(crate) fn is_in_question(&self) -> bool {
         *self.word.borrow() == Word::Ask
@@ -164,6 +160,18 @@ impl Backends {
         Open { backends: self, peer, word }
     }
 
+    /// Counts one connection that broke for this cause.
+    pub(crate) fn cut(&self, cause: Cut) {
+        self.metrics.cut(cause, 1);
+    }
+
+    /// How many connections are open, by the names of those managers that the route has.
+    pub(crate) fn named(&self, route: Option<&Route>) -> BTreeMap<HostName, u64> {
+        let counts = self.counts();
+        let managers = route.map_or(&[][..], |route| &route.entries).iter().map(|e| &e.candidate.manager);
+        managers.filter_map(|m| Some((m.name.clone(), *counts.get(&m.host)? as u64))).collect()
+    }
+
     /// How many connections are open, by manager.
     pub(crate) fn counts(&self) -> BTreeMap<HostId, usize> {
         let mut counts = BTreeMap::new();
@@ -171,6 +179,23 @@ impl Backends {
             *counts.entry(peer.host).or_default() += backend.connections;
         }
         counts
+    }
+
+    /// [`Self::drain`] until the forwarder is `closed`; all are closed after the `drain_timeout` then.
+    pub(crate) async fn drain_until(
+        &self,
+        closed: CancellationToken,
+        routes: &Routes,
+        ty: &ManagerType,
+        close_dead: watch::Receiver<bool>,
+    ) {
+        tokio::select! {
+            () = self.drain(routes.watch(ty.clone()), close_dead) => {}
+            () = closed.cancelled() => {}
+        }
+        let policy = routes.get(ty).map(|route| route.policy.clone());
+        sleep(policy.unwrap_or_default().drain_timeout).await;
+        self.close_all();
     }
 
     /// Closes connections of managers that serve no more, after the `drain_timeout` of the route, and while

@@ -10,7 +10,6 @@ use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{Became, Cut, TypeMetrics};
 use crate::slots::{Slots, Waiting};
-use echelon_core::id::HostId;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::route::Target;
 use serde::Serialize;
@@ -19,7 +18,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, warn};
 
@@ -135,7 +133,7 @@ impl Forwarder {
             ty: self.0.ty.clone(),
             listen: self.0.at.to_string(),
             open: counts.values().map(|n| *n as u64).sum(),
-            open_by_manager: self.0.named(&counts),
+            open_by_manager: self.0.backends.named(self.0.parts.routes.get(&self.0.ty).as_deref()),
             served: served(Became::Served),
             failed: served(Became::Failed),
             unserved: served(Became::Nobody),
@@ -163,15 +161,9 @@ impl Inner {
 
     /// Closes connections of managers that serve no more; once the forwarder is closed, all.
     async fn drain(self: Arc<Self>, agent_stops: CancellationToken) {
-        let watch = self.parts.routes.watch(self.ty.clone());
-        let closed = self.latch.stop();
+        let (closed, close_dead) = (self.latch.stop(), self.common.close_dead.clone());
         tokio::select! {
-            () = self.backends.drain(watch, self.common.close_dead.clone()) => {}
-            () = closed.cancelled() => {}
-        }
-        let policy = self.parts.routes.get(&self.ty).map(|route| route.policy.clone());
-        tokio::select! {
-            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.close_all(),
+            () = self.backends.drain_until(closed, &self.parts.routes, &self.ty, close_dead) => {}
             // What is open then is given the grace of the agent's end.
             () = agent_stops.cancelled() => {}
         }
@@ -213,7 +205,7 @@ impl Inner {
     fn ended(&self, done: io::Result<()>, in_question: bool, target: &Target) {
         let Err(error) = done else { return };
         if in_question && error.kind() == io::ErrorKind::TimedOut {
-            self.metrics.cut(Cut::Unreachable, 1);
+            self.backends.cut(Cut::Unreachable);
         }
         debug!(manager.host = %target.name, "A connection broke: {error}");
     }
@@ -234,14 +226,5 @@ impl Inner {
         if let Some(held_back) = self.complaints.let_through() {
             warn!(manager.type = %self.ty, held_back, "A caller could not be served: {why}");
         }
-    }
-
-    fn named(&self, counts: &BTreeMap<HostId, usize>) -> BTreeMap<HostName, u64> {
-        let Some(route) = self.parts.routes.get(&self.ty) else { return BTreeMap::new() };
-        let named = route.entries.iter().filter_map(|e| {
-            let manager = &e.candidate.manager;
-            Some((manager.name.clone(), *counts.get(&manager.host)? as u64))
-        });
-        named.collect()
     }
 }

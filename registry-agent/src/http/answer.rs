@@ -1,5 +1,6 @@
 //! A manager's answer on its way to the caller.
 
+use crate::http::place::Place;
 use crate::http::pool::Pool;
 use crate::http::upstream::Link;
 use bytes::Bytes;
@@ -8,7 +9,6 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What callers get: a manager's answer, or the agent's own.
 pub(super) type AnswerBody = Either<Passed, Full<Bytes>>;
@@ -24,12 +24,12 @@ pub(super) struct Passed {
     body: Incoming,
     link: Option<Link>,
     pool: Arc<Pool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Passed {
     /// Of the answer that came over `link`.
-    pub(super) fn new(body: Incoming, link: Link, pool: &Arc<Pool>, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(body: Incoming, link: Link, pool: &Arc<Pool>, place: Place) -> Self {
         let mut this = Self { body, link: Some(link), pool: Arc::clone(pool), _place: place };
         if this.body.is_end_stream() {
             this.whole();
@@ -53,6 +53,9 @@ impl Body for Passed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = self.get_mut();
+        if this.link.is_none() {
+            return Poll::Ready(None);
+        }
         Poll::Ready(match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if frame.is_trailers() || this.body.is_end_stream() {
@@ -69,7 +72,7 @@ impl Body for Passed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.link.is_none() || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

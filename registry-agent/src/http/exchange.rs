@@ -4,6 +4,7 @@ use crate::dialer::DialError;
 use crate::http::answer::{AnswerBody, Passed};
 use crate::http::forwarder::Shard;
 use crate::http::head::{self, Asked};
+use crate::http::place::Place;
 use crate::http::refusal::Refusal;
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Gate, Replay, Upload};
@@ -17,14 +18,13 @@ use hyper::upgrade::{self, OnUpgrade};
 use hyper::{Request, Response, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-/// How long a manager is sought for one request, and after which it is not repeated. Whoever has waited for so long
-/// has given up, or would rather have an error. An answer, once a manager has the request, may take as long as it
-/// does.
-const SOUGHT: Duration = Duration::from_secs(30);
+/// How long a manager is sought for one request, in all its tries. Whoever has waited for so long has given up, or
+/// would rather have an error. What a manager takes that has the request does not count: an answer may take as long
+/// as it does, and a request that a manager took with it to its end may be as old as it was.
+pub(super) const SOUGHT: Duration = Duration::from_secs(30);
 
 /// A request under way.
 struct Exchange<'a> {
@@ -32,7 +32,8 @@ struct Exchange<'a> {
     asked: Asked,
     upload: Option<Arc<Upload>>,
     tries: Tries,
-    due: Instant,
+    /// How long a manager may still be sought.
+    patience: Duration,
 }
 
 /// An answer, and the connection that it comes over.
@@ -45,14 +46,14 @@ struct Answer {
 pub(super) async fn exchange(
     shard: &Shard,
     mut request: Request<Incoming>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let caller = upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let asked = head::asked(parts, body.size_hint().exact())?;
     let upload = Upload::new(body, &shard.forwarder.holds);
     let tries = Tries::new(asked.effect);
-    let mut exchange = Exchange { shard, asked, upload, tries, due: Instant::now() + SOUGHT };
+    let mut exchange = Exchange { shard, asked, upload, tries, patience: shard.forwarder.patience };
     let answer = exchange.run().await?;
     if let Some(upload) = &exchange.upload {
         upload.let_go();
@@ -70,8 +71,14 @@ impl Exchange<'_> {
                 Err(refusal) => return overloaded.ok_or(refusal),
             };
             match tried {
-                Ok(answer) => match self.look(&answer) {
-                    Next::Repeat => overloaded = Some(answer),
+                Ok(mut answer) => match self.look(&answer) {
+                    Next::Repeat => {
+                        if self.upload.is_some() {
+                            // The next try reads the body, so that this one cannot send the rest.
+                            answer.link.give_up();
+                        }
+                        overloaded = Some(answer);
+                    }
                     Next::Tell => return Ok(answer),
                 },
                 Err(Some(refusal)) => return overloaded.ok_or(refusal),
@@ -81,7 +88,7 @@ impl Exchange<'_> {
     }
 
     /// A connection to the first manager of the route that is not passed over, or to who answers instead of it.
-    async fn link(&self) -> Result<Link, Refusal> {
+    async fn link(&mut self) -> Result<Link, Refusal> {
         let shard = self.shard;
         if !self.tries.needs_fresh()
             && let Some(link) = shard.pooled(&self.tries)
@@ -89,7 +96,9 @@ impl Exchange<'_> {
             return Ok(link.again());
         }
         let dialing = shard.forwarder.dialer.dial_past(shard.forwarder.here(), self.tries.passed_over());
-        let dialed = timeout_at(self.due, dialing).await.map_err(|_| Refusal::Timeout)?;
+        let began = Instant::now();
+        let dialed = timeout(self.patience, dialing).await.map_err(|_| Refusal::Timeout)?;
+        self.patience = self.patience.saturating_sub(began.elapsed());
         let (stream, target) = dialed.map_err(|error| match error {
             DialError::Unserved(why) => Refusal::Unserved(why),
             DialError::Unreachable(why) => Refusal::Unreachable(why),
@@ -108,6 +117,9 @@ impl Exchange<'_> {
         };
         if self.upload.as_ref().is_some_and(|upload| upload.is_broken()) {
             return Err(Some(Refusal::BrokenOff));
+        }
+        if failed.is_bad_answer() {
+            return Err(Some(bad_answer(link.target(), failed.to_string())));
         }
         let end = if failed.unsent { End::Unsent } else { End::Broken };
         match self.ended(end, link.target(), link.is_reused()) {
@@ -156,8 +168,9 @@ impl Exchange<'_> {
             host: target.host,
             reused,
             held: self.upload.as_ref().is_none_or(|upload| upload.is_held()),
-            in_time: Instant::now() < self.due,
+            in_time: !self.patience.is_zero(),
             targets: route.as_ref().map_or(&[], |route| &route.targets),
+            usable: route.as_ref().map_or(0, |route| route.usable()),
         };
         let next = self.tries.ended(end, &now);
         if next == Next::Repeat {
@@ -171,24 +184,29 @@ impl Exchange<'_> {
         &self,
         Answer { mut response, link }: Answer,
         caller: OnUpgrade,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Response<AnswerBody>, Refusal> {
+        let bad = |why: &str| bad_answer(link.target(), why.to_owned());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (mut parts, body) = response.into_parts();
-            head::answered(&mut parts);
+            head::answered(&mut parts).map_err(bad)?;
             let passed = Passed::new(body, link, &self.shard.pool, place);
             return Ok(Response::from_parts(parts, Either::Left(passed)));
         }
         if !self.asked.upgrades {
-            let why = "it changes to a protocol that nobody asked for".to_owned();
-            return Err(Refusal::Broken { manager: link.target().name.to_string(), why });
+            return Err(bad("it changes to a protocol that nobody asked for"));
         }
         let manager = upgrade::on(&mut response);
-        Tunnel { caller, manager, target: link.target().clone(), place }.start(&self.shard.forwarder);
         let (mut parts, _) = response.into_parts();
-        head::answered(&mut parts);
+        head::answered(&mut parts).map_err(bad)?;
+        let (target, wire) = (link.target().clone(), Arc::clone(link.wire()));
+        Tunnel { caller, manager, target, wire, place }.start(&self.shard.forwarder);
         Ok(Response::from_parts(parts, Either::Right(Full::default())))
     }
+}
+
+fn bad_answer(target: &Target, why: String) -> Refusal {
+    Refusal::BadAnswer { manager: target.name.to_string(), why }
 }
 
 fn told(target: &Target, failed: &Failed) -> Refusal {

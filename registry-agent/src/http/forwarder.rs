@@ -3,17 +3,19 @@
 use crate::dialer::{Dialer, Parts};
 use crate::forward::{Backends, Common, Throttle};
 use crate::http::answer::AnswerBody;
-use crate::http::exchange::exchange;
-use crate::http::pool::Pool;
+use crate::http::exchange::{SOUGHT, exchange};
+use crate::http::place::Place;
+use crate::http::pool::{Pool, Serving};
 use crate::http::refusal::Refusal;
 use crate::http::upstream::Link;
 use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{HttpMetrics, Requested};
+use crate::routes::Occupant;
 use crate::slots::{Slots, Waiting};
-use echelon_core::id::HostId;
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::repeat::Tries;
+use echelon_core::report::Outcome;
 use echelon_core::route::Route;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -46,8 +48,12 @@ const MAX_HELD: usize = 64 << 20;
 /// connections (Go 90 s, others less), so that it is they who close, not we just when a request comes.
 const HEAD_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Most bytes of a request's head; servers take 8 KiB to 64 KiB.
-const MAX_HEAD: usize = 64 * 1024;
+/// Most bytes of a request's or an answer's head, and of what is read ahead; servers take 8 KiB to 64 KiB.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
+/// How long callers may take in the last words, once the connections to managers are cut that were left for
+/// `drain_timeout`.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How often idle connections are looked through, besides at every change of the route.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -64,6 +70,8 @@ pub(super) struct Inner {
     pub(super) dialer: Dialer,
     pub(super) metrics: HttpMetrics,
     pub(super) backends: Backends,
+    /// How long a manager is sought for one request.
+    pub(super) patience: Duration,
     /// Bytes of bodies that may still be held.
     pub(super) holds: Arc<Semaphore>,
     /// What connections and requests do is told as the forwarder's.
@@ -71,8 +79,11 @@ pub(super) struct Inner {
     common: Common,
     connections: Slots,
     requests: Arc<Semaphore>,
+    occupant: Occupant,
     pools: Vec<Arc<Pool>>,
     latch: Latch,
+    /// It was closed, and `drain_timeout` is over.
+    over: CancellationToken,
     complaints: Throttle,
 }
 
@@ -120,6 +131,16 @@ impl HttpForwarder {
     /// # Errors
     /// It cannot listen there.
     pub(crate) async fn start(forward: &Forward, parts: Parts, common: Common) -> Result<Self, BindError> {
+        Self::start_with(SOUGHT, forward, parts, common).await
+    }
+
+    /// The same with so much patience.
+    pub(super) async fn start_with(
+        patience: Duration,
+        forward: &Forward,
+        parts: Parts,
+        common: Common,
+    ) -> Result<Self, BindError> {
         let listener = parts.places.listen(&Self::asked(forward), &forward.listen)?;
         let ty = forward.ty.clone();
         let inner = Arc::new(Inner {
@@ -127,12 +148,15 @@ impl HttpForwarder {
             dialer: Dialer::new(ty.clone(), parts.clone()),
             metrics: parts.metrics.http(&ty),
             backends: Backends::new(parts.metrics.of_type(&ty)),
+            patience,
             holds: Arc::new(Semaphore::new(MAX_HELD)),
             span: parts.tasks.span("http"),
             connections: common.slots.share(MAX_CONNECTIONS),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            occupant: parts.routes.occupant(&ty),
             pools: (0..common.crew.size()).map(|_| Arc::default()).collect(),
             latch: Latch::new(&parts.tasks),
+            over: CancellationToken::new(),
             complaints: Throttle::default(),
             ty,
             parts,
@@ -188,7 +212,7 @@ impl HttpForwarder {
             ty: inner.ty.clone(),
             listen: inner.at.to_string(),
             open: MAX_REQUESTS.saturating_sub(inner.requests.available_permits()) as u64,
-            open_by_manager: inner.named(&inner.backends.counts()),
+            open_by_manager: inner.backends.named(inner.route().as_deref()),
             idle: inner.pools.iter().map(|pool| pool.idle() as u64).sum(),
             answered: requested(Requested::Answered),
             failed: requested(Requested::Failed),
@@ -224,7 +248,8 @@ impl Inner {
                     () = sleep_until(due) => due = Instant::now() + SWEEP,
                 }
                 let route = self.route();
-                self.pools.iter().for_each(|pool| pool.sweep(route.as_deref()));
+                let serving = Serving::of(route.as_deref());
+                self.pools.iter().for_each(|pool| pool.sweep(&serving));
             }
         };
         tokio::select! {
@@ -234,20 +259,17 @@ impl Inner {
         self.pools.iter().for_each(|pool| pool.close());
     }
 
-    /// Closes connections of managers that serve no more; once the forwarder is closed, all.
+    /// Closes connections of managers that serve no more; once the forwarder is closed, all, and then its callers'.
     async fn drain(self: Arc<Self>, agent_stops: CancellationToken) {
-        let watch = self.parts.routes.watch(self.ty.clone());
-        let closed = self.latch.stop();
+        let (closed, close_dead) = (self.latch.stop(), self.common.close_dead.clone());
+        let drained = self.backends.drain_until(closed, &self.parts.routes, &self.ty, close_dead);
         tokio::select! {
-            () = self.backends.drain(watch, self.common.close_dead.clone()) => {}
-            () = closed.cancelled() => {}
-        }
-        let policy = self.route().map(|route| route.policy.clone());
-        tokio::select! {
-            () = sleep(policy.unwrap_or_default().drain_timeout) => self.backends.close_all(),
+            () = drained => {}
             // What is open then is given the grace of the agent's end.
-            () = agent_stops.cancelled() => {}
+            () = agent_stops.cancelled() => return,
         }
+        sleep(LAST_WORDS).await;
+        self.over.cancel();
     }
 
     fn tell(&self, refusal: &Refusal) {
@@ -268,15 +290,6 @@ impl Inner {
         if let Some(held_back) = self.complaints.let_through() {
             warn!(manager.type = %self.ty, held_back, "{what}");
         }
-    }
-
-    fn named(&self, counts: &BTreeMap<HostId, usize>) -> BTreeMap<HostName, u64> {
-        let Some(route) = self.route() else { return BTreeMap::new() };
-        let named = route.entries.iter().filter_map(|e| {
-            let manager = &e.candidate.manager;
-            Some((manager.name.clone(), *counts.get(&manager.host)? as u64))
-        });
-        named.collect()
     }
 }
 
@@ -314,7 +327,12 @@ impl Shard {
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.forwarder.over.cancelled() => {
+                        return debug!(manager.type = %self.forwarder.ty, "Closed a caller's connection");
+                    }
+                }
             }
         };
         if let Err(error) = ended {
@@ -325,7 +343,7 @@ impl Shard {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let forwarder = &self.forwarder;
         let answered = match Arc::clone(&forwarder.requests).try_acquire_owned() {
-            Ok(place) => exchange(self, request, place).await,
+            Ok(permit) => exchange(self, request, Place::new(permit, forwarder.occupant.enter())).await,
             Err(_) => Err(Refusal::Busy),
         };
         match answered {
@@ -343,6 +361,10 @@ impl Shard {
     /// An idle connection to the manager whose turn it is.
     pub(super) fn pooled(&self, tries: &Tries) -> Option<Link> {
         let route = self.forwarder.route()?;
-        self.pool.take(tries.first(&route.targets)?, tries.effect())
+        let target = tries.first(&route.targets)?;
+        // What was connected to one in doubt before may hang, and a new connection shows whether it does. Where there
+        // is nobody else it is no worse.
+        let may = route.outcome == Outcome::LastResort || route.is_usable(target.host);
+        if may { self.pool.take(target, tries.effect()) } else { None }
     }
 }

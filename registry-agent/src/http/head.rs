@@ -57,6 +57,9 @@ pub(super) fn asked(parts: request::Parts, length: Option<u64>) -> Result<Asked,
     if method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
+    if !is_coding_known(&headers) {
+        return Err(Refusal::Coding);
+    }
     let uri = target(&uri, &mut headers, version)?;
     count_down(&method, &mut headers)?;
     let modern = version >= Version::HTTP_11;
@@ -80,13 +83,19 @@ pub(super) fn asked(parts: request::Parts, length: Option<u64>) -> Result<Asked,
         headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let expects_continue = listed(&headers, &EXPECT).any(|what| what.eq_ignore_ascii_case("100-continue"));
-    let same = method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY);
+    let same = method.is_idempotent() || has_key(&headers);
     let effect = if same { Effect::Same } else { Effect::Again };
     Ok(Asked { method, uri, headers, effect, expects_continue, upgrades })
 }
 
 /// Takes from an answer what is not for the caller. Where it changes the protocol, that is.
-pub(super) fn answered(parts: &mut response::Parts) {
+///
+/// # Errors
+/// Why it cannot be passed on.
+pub(super) fn answered(parts: &mut response::Parts) -> Result<(), &'static str> {
+    if !is_coding_known(&parts.headers) {
+        return Err("its transfer coding is another than chunked");
+    }
     let protocol = parts.headers.get(UPGRADE).cloned();
     strip(&mut parts.headers);
     if let Some(protocol) = protocol.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
@@ -95,6 +104,7 @@ pub(super) fn answered(parts: &mut response::Parts) {
     }
     // What the manager spoke is between it and the agent.
     parts.version = Version::HTTP_11;
+    Ok(())
 }
 
 /// How long a manager wants to be left alone; none where it is not overloaded.
@@ -153,8 +163,30 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(UPGRADE).filter(|_| asked && !h2c).cloned()
 }
 
-/// Takes away what is between two neighbours.
+/// Whether what is done to the body on the way here can be undone: nothing, or that it comes in chunks. More than
+/// that would be passed on as if it were the content.
+fn is_coding_known(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether there is one key, by which managers can know the request again.
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let is_empty = |key: &HeaderValue| matches!(key.as_bytes().trim_ascii(), b"" | b"\"\"");
+    keys.next().is_some_and(|key| !is_empty(key)) && keys.next().is_none()
+}
+
+/// Takes away what is between two neighbours. A length beside a coding means nothing (RFC 9112, section 6.3), and
+/// would be believed by whoever does not see the coding any more.
 fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let options = listed(headers, &CONNECTION).filter_map(|option| option.parse::<HeaderName>().ok());
     let named: Vec<_> = options.filter(|name| !ESSENTIAL.contains(name)).collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -258,7 +290,21 @@ mod tests {
             let keyed = ask(method, "/", "Host: a\nIdempotency-Key: \"7\"").unwrap();
             assert_eq!(keyed.effect, Effect::Same, "{method}");
         }
+        for not in ["", "\"\"", "7\nIdempotency-Key: 8"] {
+            let keyed = ask("POST", "/", &format!("Host: a\nIdempotency-Key: {not}")).unwrap();
+            assert_eq!(keyed.effect, Effect::Again, "{not:?} is no key");
+        }
         assert!(matches!(ask("CONNECT", "a:1", "Host: a:1"), Err(Refusal::Connect)));
+    }
+
+    #[test]
+    fn what_is_done_to_a_body_besides_chunks_is_not_passed_on() {
+        for coding in ["gzip, chunked", "gzip", "chunked, chunked", "chunked\nTransfer-Encoding: chunked", ""]
+        {
+            let text = format!("Host: a\nTransfer-Encoding: {coding}");
+            assert!(matches!(ask_with("POST", "/", &text, None), Err(Refusal::Coding)), "{coding}");
+        }
+        assert!(ask_with("POST", "/", "Host: a\nTransfer-Encoding: Chunked", None).is_ok());
     }
 
     #[test]

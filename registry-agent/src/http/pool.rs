@@ -1,10 +1,11 @@
 //! Connections to managers that wait for the next request.
 
 use crate::http::upstream::Link;
+use echelon_core::endpoint::Endpoint;
 use echelon_core::id::HostId;
 use echelon_core::repeat::Effect;
 use echelon_core::report::CandidateState;
-use echelon_core::route::{Route, Target};
+use echelon_core::route::{Entry, Route, Target};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Pool {
     /// Keeps a connection whose answer is whole.
     pub(super) fn put(&self, link: Link) {
         let mut state = self.state();
-        if state.closed || state.count >= MAX_IDLE || link.age() > LIFE {
+        if state.closed || !link.may_be_kept() || state.count >= MAX_IDLE || link.age() > LIFE {
             return;
         }
         let idle = state.idle.entry(link.host()).or_default();
@@ -74,13 +75,12 @@ impl Pool {
 
     /// Closes connections to managers that serve no more or are elsewhere, and those that are old. What is closed
     /// meanwhile goes as well.
-    pub(super) fn sweep(&self, route: Option<&Route>) {
+    pub(super) fn sweep(&self, serving: &Serving<'_>) {
         let now = Instant::now();
-        let serving: BTreeMap<_, _> = route.map(serving).unwrap_or_default();
         let mut state = self.state();
         state.idle.retain(|host, idle| {
             idle.retain(|(since, link)| {
-                let here = serving.get(host) == Some(&link.endpoint());
+                let here = serving.0.get(host) == Some(&link.endpoint());
                 here && now.saturating_duration_since(*since) < IDLE && link.age() < LIFE && !link.is_closed()
             });
             !idle.is_empty()
@@ -109,8 +109,15 @@ fn is_usable(link: &Link, target: &Target) -> bool {
 }
 
 /// Where the managers are that may have idle connections: none to one that is down, whose connections may hang.
-fn serving(route: &Route) -> BTreeMap<HostId, &echelon_core::endpoint::Endpoint> {
-    let serves = |state: CandidateState| state.may_serve() && state != CandidateState::Down;
-    let entries = route.entries.iter().filter(|entry| serves(entry.state));
-    entries.map(|entry| (entry.candidate.manager.host, &entry.candidate.manager.endpoint)).collect()
+#[derive(Debug)]
+pub(super) struct Serving<'a>(BTreeMap<HostId, &'a Endpoint>);
+
+impl<'a> Serving<'a> {
+    /// By this route; nobody where there is none.
+    pub(super) fn of(route: Option<&'a Route>) -> Self {
+        let serves = |entry: &&Entry| entry.state.may_serve() && entry.state != CandidateState::Down;
+        let entries = route.map_or(&[][..], |route| &route.entries).iter().filter(serves);
+        let managers = entries.map(|entry| &entry.candidate.manager);
+        Self(managers.map(|manager| (manager.host, &manager.endpoint)).collect())
+    }
 }

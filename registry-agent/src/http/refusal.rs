@@ -20,6 +20,9 @@ pub(super) enum Refusal {
     /// `Max-Forwards` is used up.
     #[error("Max-Forwards is 0, and this agent is not who is asked")]
     LastOnTheWay,
+    /// Its body comes in a way that only the next one on the way understands.
+    #[error("this request's Transfer-Encoding is not passed on: only chunked is")]
+    Coding,
     /// Too many at a time.
     #[error("this agent carries as many requests as it can; come again")]
     Busy,
@@ -38,6 +41,14 @@ pub(super) enum Refusal {
         /// Its host.
         manager: String,
         /// How.
+        why: String,
+    },
+    /// The manager answered, but not in HTTP that can be passed on.
+    #[error("{manager} gave an answer that cannot be passed on, and may have acted on the request: {why}")]
+    BadAnswer {
+        /// Its host.
+        manager: String,
+        /// What is wrong with it.
         why: String,
     },
     /// The connection ended before anything was sent, and the request's body is gone.
@@ -69,7 +80,7 @@ impl Refusal {
 
     /// Whether it is the request, and not the managers or this agent, that something is wrong with.
     pub(super) fn is_callers(&self) -> bool {
-        matches!(self, Self::Bad(_) | Self::Connect | Self::LastOnTheWay | Self::BrokenOff)
+        matches!(self, Self::Bad(_) | Self::Connect | Self::LastOnTheWay | Self::Coding | Self::BrokenOff)
     }
 
     fn name(&self) -> &'static str {
@@ -77,11 +88,13 @@ impl Refusal {
             Self::Bad(_) | Self::BrokenOff => "bad-request",
             Self::Connect => "connect-refused",
             Self::LastOnTheWay => "max-forwards",
+            Self::Coding => "coding-unknown",
             Self::Busy => "busy",
             Self::Unserved(_) => "unserved",
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Broken { .. } => "broken",
+            Self::BadAnswer { .. } => "bad-answer",
             Self::Unsent { .. } => "unsent",
         }
     }
@@ -90,8 +103,11 @@ impl Refusal {
         match self {
             Self::Bad(_) | Self::BrokenOff => StatusCode::BAD_REQUEST,
             Self::Connect | Self::LastOnTheWay => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Busy | Self::Unserved(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable(_) | Self::Broken { .. } | Self::Unsent { .. } => StatusCode::BAD_GATEWAY,
+            Self::Unreachable(_) | Self::Broken { .. } | Self::BadAnswer { .. } | Self::Unsent { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::dialer::Parts;
 use crate::forward::Common;
+use crate::http::exchange::SOUGHT;
 use crate::http::pool::Pool;
 use crate::http::upload::MAX_HELD;
 use crate::http::upstream::Link;
@@ -20,6 +21,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+mod trouble;
+
 struct Setup {
     forwarder: HttpForwarder,
     routes: Routes,
@@ -27,11 +30,16 @@ struct Setup {
 }
 
 async fn setup_with(managers: &[Manager], settings: PolicySettings) -> Setup {
+    setup_seeking(SOUGHT, managers, settings).await
+}
+
+/// With this patience.
+async fn setup_seeking(patience: Duration, managers: &[Manager], settings: PolicySettings) -> Setup {
     let (routes, tasks) = routes(snapshot(1, managers, settings)).await;
     let (metrics, places) = (Arc::new(Metrics::new()), Arc::default());
     let parts = Parts { routes: routes.clone(), tasks: tasks.clone(), metrics, places };
     let forward = Forward { ty: ty(), listen: "127.0.0.1:0".parse().unwrap() };
-    let forwarder = HttpForwarder::start(&forward, parts, Common::alone()).await.unwrap();
+    let forwarder = HttpForwarder::start_with(patience, &forward, parts, Common::alone()).await.unwrap();
     Setup { forwarder, routes, _tasks: tasks }
 }
 

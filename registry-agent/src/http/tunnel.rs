@@ -1,12 +1,13 @@
 //! A connection whose protocol has changed: bytes both ways, until both have ended.
 
 use crate::http::forwarder::Inner;
+use crate::http::place::Place;
+use crate::http::wire::Wire;
 use echelon_core::route::Target;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::copy_bidirectional;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 /// Both ends of such a connection, as soon as they have changed.
@@ -14,8 +15,10 @@ pub(super) struct Tunnel {
     pub(super) caller: OnUpgrade,
     pub(super) manager: OnUpgrade,
     pub(super) target: Target,
+    /// Of the manager's end.
+    pub(super) wire: Arc<Wire>,
     /// It still counts as a request.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 impl Tunnel {
@@ -27,7 +30,9 @@ impl Tunnel {
             let mut open = this.backends.opened(&self.target);
             tokio::select! {
                 biased;
-                () = open.cut() => debug!(manager.host = %self.target.name, "A tunnel was drained"),
+                cause = self.wire.obey(&mut open) => {
+                    debug!(manager.host = %self.target.name, cause = cause.as_str(), "Closed a tunnel");
+                }
                 () = carry(self.caller, self.manager) => {}
             }
             drop(self.place);

@@ -20,16 +20,10 @@ pub(super) const MAX_HELD: usize = 64 * 1024;
 /// as long by themselves (RFC 9110, section 10.1.1: not forever).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
-/// Why a body broke off. The request is not repeated with it.
+/// A caller's body broke off. The request is not repeated with it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UploadError {
-    /// The caller's side.
-    #[error("the request's body broke off")]
-    Caller(#[source] hyper::Error),
-    /// Another try reads the body now.
-    #[error("this try was given up")]
-    GivenUp,
-}
+#[error("the request's body broke off")]
+pub(super) struct UploadError(#[source] hyper::Error);
 
 /// The body of one request, for as many tries as it takes.
 #[derive(Debug)]
@@ -70,8 +64,9 @@ impl Upload {
         Some(Arc::new(Self { state: Mutex::new(state), budget: Arc::clone(budget), hint }))
     }
 
-    /// The body from its beginning. A reader before this one gets no more. Asked for a second time only while
-    /// [`Self::is_held`].
+    /// The body from its beginning. A reader before this one waits for ever from now on: its connection, which may
+    /// have an answer that is still read, is given up by whoever asks for another reader. Asked for a second time
+    /// only while [`Self::is_held`].
     pub(super) fn read(self: &Arc<Self>, gate: Option<Arc<Gate>>) -> Replay {
         let mut state = self.state();
         state.reader += 1;
@@ -119,7 +114,7 @@ impl State {
             }
             Some(Err(error)) => {
                 self.broken = true;
-                return Poll::Ready(Some(Err(UploadError::Caller(error))));
+                return Poll::Ready(Some(Err(UploadError(error))));
             }
             Some(Ok(frame)) => frame,
         };
@@ -183,7 +178,7 @@ impl Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let mut state = self.upload.state();
         if state.reader != self.reader {
-            return Poll::Ready(Some(Err(UploadError::GivenUp)));
+            return Poll::Pending;
         }
         if let Some(rest) = state.held.get(self.at..).filter(|rest| !rest.is_empty()) {
             let bytes = Bytes::copy_from_slice(rest);

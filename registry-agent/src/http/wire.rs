@@ -1,5 +1,8 @@
 //! A connection to a manager, which knows whether anything was written to it.
 
+use crate::forward::{Open, Word};
+use crate::listen::ask_often;
+use crate::metrics::Cut;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::io;
 use std::pin::Pin;
@@ -7,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// A connection. Whoever reads and writes does so through a [`WireIo`] of it.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
     out: Mutex<Out>,
+    given_up: Notify,
 }
 
 /// What went out.
@@ -26,7 +31,7 @@ struct Out {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, out: Mutex::default() })
+        Arc::new(Self { stream, out: Mutex::default(), given_up: Notify::new() })
     }
 
     /// Bytes that were written so far.
@@ -43,9 +48,34 @@ impl Wire {
     }
 
     /// Ends the connection both ways, whoever still holds it.
-    pub(super) fn cut(&self) {
+    fn cut(&self) {
         // It may have ended by itself.
         let _ = shutdown(&self.stream, Shutdown::Both);
+    }
+
+    /// Nobody wants anything of it any more: whoever carries it is to drop it.
+    pub(super) fn give_up(&self) {
+        self.given_up.notify_one();
+    }
+
+    /// Comes once it is given up.
+    pub(super) async fn given_up(&self) {
+        self.given_up.notified().await;
+    }
+
+    /// Does as those who watch its manager say, until they have it closed, and says why.
+    pub(super) async fn obey(&self, open: &mut Open<'_>) -> Cut {
+        loop {
+            // Refused, a dead side is found out later.
+            let _ = match open.word().await {
+                Word::Stay => ask_often(&self.stream, false),
+                Word::Ask => ask_often(&self.stream, true),
+                Word::Close(cause) => {
+                    self.cut();
+                    return cause;
+                }
+            };
+        }
     }
 
     /// Whether nothing has come since the last answer: neither bytes, which nobody asked for, nor the end. The task

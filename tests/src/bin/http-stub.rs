@@ -65,6 +65,13 @@ impl Service {
                 std::thread::sleep(Duration::from_millis(pause.parse().unwrap()));
                 whole(to, self.name.as_bytes())
             }
+            ["wait", name, id] => {
+                (&self.done).write_all(format!("{id}\n").as_bytes())?;
+                if name == self.name {
+                    std::thread::sleep(Duration::MAX);
+                }
+                whole(to, self.name.as_bytes())
+            }
             ["echo"] => whole(to, &request.body),
             ["heard"] => {
                 whole(to, format!("{} {}\n{}", request.method, request.path, request.headers).as_bytes())

@@ -20,7 +20,14 @@ fn targets(count: u8) -> Vec<Target> {
 
 /// A try that could be repeated as far as everything but its end goes.
 fn well(targets: &[Target], at: usize) -> Circumstances<'_> {
-    Circumstances { host: targets[at].host, reused: false, held: true, in_time: true, targets }
+    Circumstances {
+        host: targets[at].host,
+        reused: false,
+        held: true,
+        in_time: true,
+        targets,
+        usable: targets.len(),
+    }
 }
 
 #[test]
@@ -71,18 +78,36 @@ fn a_word_of_overload_counts_on_any_connection() {
     assert!(!tries.needs_fresh());
 }
 
+/// Where all have too much to do, each request is to add as little as it can.
+#[test]
+fn overload_leads_only_to_managers_that_nothing_speaks_against() {
+    let targets = targets(3);
+    for (end, usable, next) in [
+        (End::Overloaded, 0, Next::Tell),
+        (End::Overloaded, 1, Next::Tell),
+        (End::Overloaded, 2, Next::Repeat),
+        (End::Overloaded, 9, Next::Repeat),
+        (End::Broken, 0, Next::Repeat),
+        (End::Unsent, 1, Next::Repeat),
+    ] {
+        let mut tries = Tries::new(Effect::Same);
+        let now = Circumstances { usable, ..well(&targets, 0) };
+        assert_eq!(tries.ended(end, &now), next, "{end:?} {usable}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_acts_twice_and_what_may_be_repeated_is(
         again in any::<bool>(),
         managers in 1..=6_u8,
-        course in prop::collection::vec((0..3_u8, any::<bool>(), prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..=6_u8), 1..12),
+        course in prop::collection::vec((0..3_u8, any::<bool>(), prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..=6_u8, 0..=7_usize), 1..12),
     ) {
         let effect = if again { Effect::Again } else { Effect::Same };
         let all = targets(managers);
         let mut tries = Tries::new(effect);
         let (mut sent, mut may_have_acted, mut failed) = (0, 0, BTreeSet::new());
-        for (end, reused, held, in_time, left) in course {
+        for (end, reused, held, in_time, left, usable) in course {
             // The route may change between two tries.
             let now = &all[usize::from(left).min(all.len() - 1)..];
             let Some(target) = tries.first(now) else { break };
@@ -96,9 +121,11 @@ proptest! {
                 failed.insert(target.host);
             }
             let host = target.host;
-            let next = tries.ended(end, &Circumstances { host, reused, held, in_time, targets: now });
+            let next = tries.ended(end, &Circumstances { host, reused, held, in_time, targets: now, usable });
             let harmless = effect == Effect::Same || end == End::Unsent;
-            let possible = held && in_time && sent < MAX_TRIES && now.iter().any(|t| !failed.contains(&t.host));
+            let worth = if end == End::Overloaded { usable } else { now.len() };
+            let left = now.iter().take(worth).any(|t| !failed.contains(&t.host));
+            let possible = held && in_time && sent < MAX_TRIES && left;
             prop_assert_eq!(next == Next::Repeat, harmless && possible);
             if next == Next::Tell {
                 break;
