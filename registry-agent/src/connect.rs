@@ -82,9 +82,9 @@ pub(crate) async fn tcp(endpoint: &Endpoint, limit: Duration) -> Result<TcpStrea
 /// [`tcp`] without a limit, for whoever has one of his own.
 ///
 /// # Errors
-/// Says why, for people.
-pub(crate) async fn tcp_at_leisure(endpoint: &Endpoint) -> Result<TcpStream, Text> {
-    Ok(connect(endpoint).await?)
+/// [`NoConnection`].
+pub(crate) async fn tcp_at_leisure(endpoint: &Endpoint) -> Result<TcpStream, NoConnection> {
+    connect(endpoint).await
 }
 
 /// The addresses of an endpoint. A name is resolved anew each time.
@@ -167,15 +167,21 @@ fn cannot_resolve(name: &str, error: &io::Error) -> Text {
 fn no_connection(error: &io::Error) -> NoConnection {
     use io::ErrorKind as K;
     let why = in_words(error);
-    match (Errno::from_io_error(error), error.kind()) {
-        // Descriptors, memory or local ports have run out, which is nobody else's fault.
-        (Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL), _) => {
-            NoConnection::Ours(why)
-        }
-        (_, K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown) => NoConnection::Silent(why),
-        (_, K::TimedOut | K::PermissionDenied) => NoConnection::Silent(why),
+    match error.kind() {
+        _ if is_lack(error) => NoConnection::Ours(why),
+        K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown => NoConnection::Silent(why),
+        K::TimedOut | K::PermissionDenied => NoConnection::Silent(why),
         _ => NoConnection::Refused(why),
     }
+}
+
+/// Whether descriptors, memory, processes or local ports of this host have run out, which is nobody else's fault.
+pub(crate) fn is_lack(error: &io::Error) -> bool {
+    let lacks = |errno| {
+        use Errno as E;
+        matches!(errno, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::ADDRNOTAVAIL | E::AGAIN)
+    };
+    Errno::from_io_error(error).is_some_and(lacks)
 }
 
 /// What the system said, without its numbers.
@@ -234,7 +240,8 @@ mod tests {
     #[test]
     fn what_this_host_lacks_is_not_held_against_the_manager() {
         let says = |errno: Errno| no_connection(&errno.into());
-        for ours in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+        use Errno as E;
+        for ours in [E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM, E::ADDRNOTAVAIL, E::AGAIN] {
             assert!(matches!(says(ours), NoConnection::Ours(_)), "{ours}");
         }
         for silent in [Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::PERM] {

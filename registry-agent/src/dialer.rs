@@ -116,8 +116,8 @@ impl Dialer {
     }
 
     /// Reports what was seen of a manager after the connect.
-    pub(crate) fn report(&self, host: HostId, seen: Seen, took: Duration) {
-        self.reports.saw(host, seen, took);
+    pub(crate) fn report(&self, target: &Target, seen: Seen, took: Duration) {
+        self.reports.saw(target, seen, took);
     }
 
     /// Connects to the first that answers of these targets of the route.
@@ -141,7 +141,7 @@ impl Dialer {
         let saw = |i: usize, seen: Seen, took: Duration| {
             if let Some(target) = target(i) {
                 self.metrics.attempt(&seen, took);
-                self.reports.saw(target.host, seen, took);
+                self.reports.saw(target, seen, took);
             }
         };
         let hedge = |i: usize| target(i).map_or(UNKNOWN_HEDGE, |target| target.hedge);
@@ -163,12 +163,12 @@ impl Dialer {
                 self.parts.metrics.dropped_overtaken.inc();
                 continue;
             };
-            let Some(host) = target(i).map(|t| t.host) else { continue };
+            let Some(target) = target(i).cloned() else { continue };
             let reports = Arc::clone(&self.reports);
             self.parts.tasks.spawn("overtaken", async move {
                 let seen = attempt.await.map_or_else(|why| why.seen(), |_| Some(Seen::Connected));
                 if let Some(seen) = seen {
-                    reports.saw(host, seen, began.elapsed());
+                    reports.saw(&target, seen, began.elapsed());
                 }
                 drop(place);
             });

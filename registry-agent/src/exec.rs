@@ -1,6 +1,7 @@
 //! Runs a command of this host's own settings, and leaves nothing of it behind.
 
 use crate::check::within;
+use crate::connect::is_lack;
 use echelon_core::name::Text;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
@@ -46,21 +47,46 @@ pub(crate) fn are_arguments(words: &[String]) -> bool {
     words.len() <= MAX_WORDS && !words.iter().any(|word| word.contains('\0'))
 }
 
+/// Why a command did not succeed, for people. Nothing of it is left running; trying again is as safe as it is.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// It could not be run, did not end, or says that it failed.
+    #[error("{0}")]
+    Failed(Text),
+    /// This host lacks what a process takes.
+    #[error("{0}")]
+    Lacking(Text),
+}
+
+impl From<ExecError> for Text {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Failed(why) | ExecError::Lacking(why) => why,
+        }
+    }
+}
+
 impl Exec<'_> {
     /// Runs it in a process group of its own. Exit code 0 is a success. Whatever of the group is left at its end, at
     /// the limit, or when this is dropped, is killed.
     ///
     /// # Errors
-    /// Says why it failed, for people: with the first line of output, where there is one.
-    pub(crate) async fn run(self) -> Result<(), Text> {
+    /// [`ExecError`]: with the first line of output, where there is one.
+    pub(crate) async fn run(self) -> Result<(), ExecError> {
         let Self { what, limit, .. } = self;
-        let cannot = |error: io::Error| Text::lossy(&format!("the {what} cannot be run: {error}"));
+        let cannot = |error: io::Error| {
+            let why = Text::lossy(&format!("the {what} cannot be run: {error}"));
+            if is_lack(&error) { ExecError::Lacking(why) } else { ExecError::Failed(why) }
+        };
         let mut running = Running::start(self).map_err(cannot)?;
         match within(limit, running.end()).await {
             Some(Ok(status)) if status.success() => Ok(()),
-            Some(Ok(status)) => Err(reason(what, &running.output, status)),
+            Some(Ok(status)) => Err(ExecError::Failed(reason(what, &running.output, status))),
             Some(Err(error)) => Err(cannot(error)),
-            None => Err(Text::lossy(&format!("the {what} did not end within {limit:?} and was killed"))),
+            None => {
+                let why = format!("the {what} did not end within {limit:?} and was killed");
+                Err(ExecError::Failed(Text::lossy(&why)))
+            }
         }
     }
 }

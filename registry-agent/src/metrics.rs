@@ -367,7 +367,7 @@ impl TypeMetrics {
             // One that is overloaded has taken the connection.
             Seen::Connected | Seen::Answered | Seen::Overloaded(_) => &self.connected,
             Seen::Overtaken => &self.overtaken,
-            Seen::Failed(_) | Seen::Silent(_) | Seen::Unanswered(_) => &self.refused,
+            Seen::Failed(_) | Seen::Silent(_) | Seen::Unanswered { .. } => &self.refused,
         };
         durations.observe(took);
     }
@@ -445,7 +445,7 @@ fn name(seen: &Seen) -> &'static str {
         Seen::Overtaken => "overtaken",
         Seen::Failed(_) | Seen::Silent(_) => "failed",
         Seen::Answered => "answered",
-        Seen::Unanswered(_) => "unanswered",
+        Seen::Unanswered { .. } => "unanswered",
         Seen::Overloaded(_) => "overloaded",
     }
 }

@@ -10,6 +10,7 @@ use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
 use echelon_core::name::ManagerType;
 use echelon_core::route::Target;
+use echelon_core::router::Input;
 use echelon_daemon::Tasks;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +74,9 @@ impl Prober {
             inner.leave(&key);
             if let Some(seen) = seen {
                 inner.metrics.count_probe(&seen);
-                inner.routes.saw(&ty, target.host, seen, began.elapsed());
+                let (host, endpoint, took) = (target.host, Some(target.endpoint), began.elapsed());
+                // There are few, so that they may wait while the queue is full.
+                inner.routes.tell(Input::Saw { ty, host, endpoint, check, seen, took }).await;
             }
         });
     }
@@ -94,8 +97,12 @@ impl Inner {
         if let Some(kind) = check {
             let began = Instant::now();
             let asked = ask(kind, &target.endpoint, timeout).await;
-            let busy = asked.is_err() && is_too_long(began.elapsed(), timeout);
-            return (!busy).then(|| asked.map_or_else(Seen::Unanswered, |()| Seen::Answered));
+            let busy = is_too_long(began.elapsed(), timeout);
+            return match asked {
+                Ok(()) => Some(Seen::Answered),
+                Err(_) if busy => None,
+                Err(miss) => miss.met().map(|(why, met)| Seen::Unanswered { why, met }),
+            };
         }
         match connect::tcp(&target.endpoint, timeout).await {
             Ok(_) => Some(Seen::Connected),

@@ -51,11 +51,37 @@ pub(crate) struct Overtaken<S> {
 struct Running<'a, S> {
     candidate: usize,
     began: Instant,
-    /// Our own timer was late for it: its silence says nothing.
-    doubtful: bool,
+    hedge: Duration,
+    silence: Silence,
     attempt: Attempt<S>,
     /// Its place among those beside others; the only one of a caller needs none.
     _beside: Option<SemaphorePermit<'a>>,
+}
+
+/// What it says that an attempt has come to nothing yet.
+#[derive(Clone, Copy, PartialEq)]
+enum Silence {
+    /// Nothing: its own hedge is not over.
+    Early,
+    /// Nothing: our own timer was late for it.
+    Doubtful,
+    /// That the candidate is slow.
+    Slow,
+}
+
+impl<S> Running<'_, S> {
+    /// When its own hedge is over.
+    fn due(&self) -> Instant {
+        self.began + self.hedge
+    }
+
+    /// Takes in that its own hedge may be over.
+    fn look(&mut self) {
+        if self.silence == Silence::Early && Instant::now() >= self.due() {
+            let late = is_too_late(self.due(), self.hedge);
+            self.silence = if late { Silence::Doubtful } else { Silence::Slow };
+        }
+    }
 }
 
 /// Tries `candidates` (their number) in order; each attempt must end by itself. One that fails is
@@ -73,15 +99,16 @@ pub(crate) async fn race<S>(
     let mut next = 0;
     let mut running: Vec<Running<'_, S>> = Vec::new();
     let mut failures = Vec::new();
+    // When the next one is tried: at first, after a failure, and after a hedge.
     let (mut due, mut waited) = (Instant::now(), Duration::ZERO);
     loop {
-        // At first, after a failure, and after a hedge.
-        if next < last {
+        if next < last && running.len() < MAX_BESIDE && due <= Instant::now() {
             let place = if running.is_empty() { Ok(None) } else { beside.try_acquire().map(Some) };
             if let Ok(_beside) = place {
                 let (began, attempt) = (Instant::now(), connect(next));
-                running.push(Running { candidate: next, began, doubtful: false, attempt, _beside });
                 waited = hedge(next);
+                let silence = Silence::Early;
+                running.push(Running { candidate: next, began, hedge: waited, silence, attempt, _beside });
                 next += 1;
             }
             due = Instant::now() + waited;
@@ -90,6 +117,8 @@ pub(crate) async fn race<S>(
             return Race::Lost(failures);
         }
         let more = next < last && running.len() < MAX_BESIDE;
+        let early = running.iter().filter(|r| r.silence == Silence::Early).map(Running::due);
+        let wake = early.chain(more.then_some(due)).min();
         tokio::select! {
             // What has already answered counts before any timer, however late this task gets to look.
             biased;
@@ -104,12 +133,11 @@ pub(crate) async fn race<S>(
                         saw(candidate, seen, took);
                     }
                     failures.push((candidate, why.into()));
+                    due = Instant::now();
                 }
             },
-            () = sleep_until(due), if more => {
-                if is_too_late(due, waited) {
-                    running.iter_mut().for_each(|r| r.doubtful = true);
-                }
+            () = sleep_until(wake.unwrap_or(due)), if wake.is_some() => {
+                running.iter_mut().for_each(Running::look);
             }
         }
     }
@@ -129,8 +157,8 @@ async fn first<S>(running: &mut Vec<Running<'_, S>>) -> (usize, Duration, Result
     .await
 }
 
-/// Better candidates than the winner that are still silent. Worse ones are given up: they were begun only
-/// because the winner was slow.
+/// Better candidates than the winner that are still silent; of those whose own hedge was over in time that is told.
+/// Worse ones are given up: they were begun only because the winner was slow.
 fn overtaken<S>(
     running: Vec<Running<'_, S>>,
     winner: usize,
@@ -138,7 +166,7 @@ fn overtaken<S>(
 ) -> Vec<Overtaken<S>> {
     let better = running.into_iter().filter(|r| r.candidate < winner);
     let told = better.inspect(|r| {
-        if !r.doubtful {
+        if r.silence == Silence::Slow {
             saw(r.candidate, Seen::Overtaken, r.began.elapsed());
         }
     });
@@ -243,6 +271,27 @@ mod tests {
         let hedge = |i| [HEDGE, 3 * HEDGE, HEDGE][i];
         assert_eq!(winner(&race(3, &room(), hedge, connect, |_, _, _| {}).await), Some(2));
         assert!((200..215).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    /// The second is tried because the first is silent, and the third at once when the first refuses.
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_own_hedge_is_not_over_is_not_blamed_for_the_failure_of_another() {
+        let seen = Mutex::new(Vec::new());
+        let connect = |i: usize| -> Attempt<usize> {
+            Box::pin(async move {
+                let (after, connects) = [(60, false), (900, true), (1, true)][i];
+                sleep(Duration::from_millis(after)).await;
+                if connects { Ok(i) } else { Err(NoConnection::Refused(Text::lossy("refused"))) }
+            })
+        };
+        let (room, hedge) = (room(), |i| [HEDGE, 10 * HEDGE, HEDGE][i]);
+        let race = race(3, &room, hedge, connect, |i, s, _| seen.lock().unwrap().push((i, s))).await;
+        assert_eq!(winner(&race), Some(2));
+        assert_eq!(seen.into_inner().unwrap(), [(0, failed()), (2, Seen::Connected)]);
+        assert!(
+            matches!(race, Race::Won { overtaken, .. } if overtaken.len() == 1),
+            "it goes on all the same"
+        );
     }
 
     #[tokio::test(start_paused = true)]

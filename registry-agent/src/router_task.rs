@@ -7,7 +7,7 @@ use echelon_core::announce::{Announcement, overlay};
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::message::{Health, LivenessEntry};
 use echelon_core::name::ManagerType;
-use echelon_core::policy::Failback;
+use echelon_core::policy::{Effective, Failback};
 use echelon_core::report::Outcome;
 use echelon_core::route::Route;
 use echelon_core::router::{Input, Output, Router};
@@ -69,16 +69,29 @@ impl RouterTask {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = inputs.recv_many(&mut batch, BATCH) => {
-                    for input in merged(batch.drain(..)) {
-                        self.take(input);
-                    }
-                    self.look_at_occupancy();
+                    self.take_all(batch.drain(..));
+                    self.look_at_occupancy(|policy| policy.failback == Failback::Dormant);
                 }
                 () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     self.handle([Input::Tick]);
                 }
             }
         }
+    }
+
+    /// Takes in what has waited. What was seen of managers in a row is decided on at once.
+    fn take_all(&mut self, inputs: impl Iterator<Item = RouterInput>) {
+        let mut seen = Vec::new();
+        for input in merged(inputs) {
+            match input {
+                RouterInput::Core(saw @ Input::Saw { .. }) => seen.push(saw),
+                other => {
+                    self.handle(std::mem::take(&mut seen));
+                    self.take(other);
+                }
+            }
+        }
+        self.handle(seen);
     }
 
     fn take(&mut self, input: RouterInput) {
@@ -111,11 +124,11 @@ impl RouterTask {
         }
     }
 
-    /// Tells the router whether connections are open, of the types for which that matters. A route that has just
+    /// Tells the router whether connections are open, of the types under such policies. A route that has just
     /// begun to go by it is known to those who open connections before this looks, so that nothing is missed.
-    fn look_at_occupancy(&mut self) {
-        let dormant = |route: &&Arc<Route>| route.policy.failback == Failback::Dormant;
-        let types: Vec<_> = self.routes.all().values().filter(dormant).map(|r| r.ty.clone()).collect();
+    fn look_at_occupancy(&mut self, such: impl Fn(&Effective) -> bool) {
+        let routes = self.routes.all();
+        let types: Vec<_> = routes.values().filter(|r| such(&r.policy)).map(|r| r.ty.clone()).collect();
         let occupied = |ty| Input::Occupied { occupied: self.routes.is_occupied(&ty), ty };
         let inputs: Vec<_> = types.into_iter().map(occupied).collect();
         self.handle(inputs);
@@ -146,6 +159,8 @@ impl RouterTask {
                 Arc::new(Snapshot { view, place, mark: recorded.mark })
             }
         };
+        // The view may be the first to go by it.
+        self.look_at_occupancy(|_| true);
         let old = self.routes.replica();
         let (view, place) = (snapshot.view.clone(), snapshot.place.clone());
         if self.router.is_none() {
@@ -169,9 +184,7 @@ impl RouterTask {
     fn handle_with(&mut self, inputs: impl IntoIterator<Item = Input>, replica: Option<Arc<Snapshot>>) {
         let Some(router) = &mut self.router else { return };
         let mut out = Vec::new();
-        for input in inputs {
-            router.handle(self.clock.now(), input, &mut out);
-        }
+        router.handle_all(self.clock.now(), inputs, &mut out);
         let mut published = Vec::new();
         for output in out {
             match output {
@@ -232,6 +245,44 @@ fn announce(old: Option<&Route>, new: &Route) {
 mod tests {
     use super::*;
     use echelon_core::id::HostId;
+
+    /// By the time of the edit the hold is long over, so that an open connection alone keeps the host where it is.
+    #[tokio::test]
+    async fn an_edit_to_dormant_goes_by_connections_that_were_opened_before_it() {
+        use crate::testing::{eventually, host, manager, routes, service, snapshot, ty};
+        use echelon_core::evidence::Seen;
+        use echelon_core::name::Text;
+        use echelon_core::policy::PolicySettings;
+        use echelon_core::report::CandidateState;
+        let (near, far) = (service("near").await, service("far").await);
+        let managers = [manager(1, 0, near), manager(2, 1, far)];
+        let replica = |revision, failback| {
+            let no_wait = PolicySettings {
+                failback_hold: Some(Duration::ZERO),
+                failback_jitter: Some(Duration::ZERO),
+                failback: Some(failback),
+                ..PolicySettings::default()
+            };
+            RouterInput::Replica(snapshot(revision, &managers, no_wait))
+        };
+        let (routes, _tasks) = routes(snapshot(1, &managers, PolicySettings::default())).await;
+        routes.send(replica(2, Failback::Off)).await;
+        routes.saw(&ty(), host(1), None, Seen::Failed(Text::lossy("refused")), Duration::ZERO);
+        let chosen = || routes.get(&ty())?.chosen().map(|e| e.candidate.manager.host);
+        eventually("a failover", || (chosen()? == host(2)).then_some(())).await;
+        routes.saw(&ty(), host(1), None, Seen::Connected, Duration::from_millis(1));
+        eventually("a return that is held back", || {
+            let live = routes.get(&ty())?.entries[0].state == CandidateState::Live;
+            (live && chosen()? == host(2)).then_some(())
+        })
+        .await;
+        let open = routes.occupant(&ty()).enter();
+        routes.send(replica(3, Failback::Dormant)).await;
+        routes.answer().await;
+        assert_eq!(chosen(), Some(host(2)));
+        drop(open);
+        eventually("the return", || (chosen()? == host(1)).then_some(())).await;
+    }
 
     #[test]
     fn only_reports_that_follow_one_another_and_are_of_what_they_name_are_merged() {

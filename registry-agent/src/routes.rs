@@ -5,6 +5,7 @@ use crate::history::History;
 use crate::occupancy::{Occupancies, Occupancy};
 use arc_swap::ArcSwap;
 use echelon_core::announce::Announcement;
+use echelon_core::endpoint::Endpoint;
 use echelon_core::evidence::Seen;
 use echelon_core::id::HostId;
 use echelon_core::isolation::Standing;
@@ -157,22 +158,25 @@ impl Routes {
         self.0.shown.load().replica.clone()
     }
 
-    /// What became of a connection to a manager, or of a probe. Never waits: where more is waiting than
-    /// the router could make use of, it is dropped.
-    pub fn saw(&self, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
-        let input = RouterInput::Core(Input::Saw { ty: ty.clone(), host, seen, took });
+    /// What became of a connection to a manager at `endpoint`, or wherever it listens now. Never waits: where more is
+    /// waiting than the router could make use of, it is dropped.
+    pub fn saw(
+        &self,
+        ty: &ManagerType,
+        host: HostId,
+        endpoint: Option<Endpoint>,
+        seen: Seen,
+        took: Duration,
+    ) {
+        let saw = Input::Saw { ty: ty.clone(), host, endpoint, check: None, seen, took };
+        let input = RouterInput::Core(saw);
         if self.0.inputs.try_send(input).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts a connection to a manager of this type as open until what it gives is dropped. With
-    /// `failback = dormant` new connections return to a better manager only once none is.
-    pub(crate) fn occupy(&self, ty: &ManagerType) -> Occupied {
-        self.occupant(ty).enter()
-    }
-
-    /// Who occupies a type again and again.
+    /// Who counts connections to managers of this type as open. With `failback = dormant` new connections return to a
+    /// better manager only once none is.
     pub(crate) fn occupant(&self, ty: &ManagerType) -> Occupant {
         let (ty, occupancy) = (ty.clone(), self.0.occupancies.of(ty));
         Occupant(Arc::new(OfType { routes: self.clone(), ty, occupancy }))
@@ -287,7 +291,7 @@ impl Routes {
     }
 }
 
-/// Who occupies managers of one type, as [`Routes::occupy`] does, without looking anything up.
+/// Who occupies managers of one type, without looking anything up.
 #[derive(Debug)]
 pub(crate) struct Occupant(Arc<OfType>);
 

@@ -61,10 +61,26 @@ pub enum Seen {
     /// A probe that demands an answer passed.
     Answered,
     /// A probe that demands an answer failed.
-    Unanswered(Text),
+    Unanswered {
+        /// Why.
+        why: Text,
+        /// How far it came.
+        met: Met,
+    },
     /// It answered that it has too much to do and is not to be asked again for so long, of which
     /// [`LONGEST_OVERLOAD`] counts at most.
     Overloaded(Duration),
+}
+
+/// Whom a probe met that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Somebody who took the connection.
+    Connected,
+    /// Somebody who refused it; so there is a network.
+    Refused,
+    /// Nobody answered in time, or there is no way to it.
+    Nobody,
 }
 
 /// That it has too much to do: when it said so, and until when that counts.
@@ -72,6 +88,8 @@ pub enum Seen {
 struct Overload {
     at: Monotonic,
     until: Monotonic,
+    /// How often in a row that was not long enough.
+    repeated: u32,
 }
 
 /// What a registry manager reported, and when this host heard it.
@@ -130,6 +148,13 @@ impl From<(CandidateState, String)> for Verdict {
 /// hours, or be wrong, and nobody else can lift that.
 pub const LONGEST_OVERLOAD: Duration = Duration::from_secs(60);
 
+/// By how much of itself that time is longer at most, for each host by its own share, so that a thousand hosts do not
+/// come back in the instant that one manager named to all of them.
+const OVERLOAD_SPREAD: f64 = 0.5;
+
+/// Doublings of that time that are counted: a second becomes the longest by six.
+const MAX_DOUBLINGS: u32 = 6;
+
 /// A probe this much late is overdue: its task did not get to run, and nothing newer is known.
 const PROBE_SLACK: Duration = Duration::from_secs(2);
 
@@ -145,12 +170,25 @@ impl Evidence {
                 self.answer = Some(Answer { at: now, failure: None });
                 self.own = Some(Own { at: now, reach: Reach::Connected });
             }
-            Seen::Unanswered(why) => self.answer = Some(Answer { at: now, failure: Some(why) }),
-            Seen::Overloaded(time) => {
-                self.overload = Some(Overload { at: now, until: now + time.min(LONGEST_OVERLOAD) });
-            }
+            Seen::Unanswered { why, .. } => self.answer = Some(Answer { at: now, failure: Some(why) }),
+            Seen::Overloaded(time) => self.overloaded_for(now, time, 0.0),
         }
         true
+    }
+
+    /// Takes in that it has too much to do for this `time`, which is doubled each time that it says so again soon after,
+    /// and lengthened by this host's `share`, in `[0, 1)`.
+    pub fn overloaded_for(&mut self, now: Monotonic, time: Duration, share: f64) {
+        let soon = |o: &Overload| now < o.until + o.until.since(o.at);
+        let repeated = match self.overload.filter(soon) {
+            // Others of the same callers' requests say the same.
+            Some(last) if now < last.until => last.repeated,
+            Some(last) => (last.repeated + 1).min(MAX_DOUBLINGS),
+            None => 0,
+        };
+        let counts = time.min(LONGEST_OVERLOAD).saturating_mul(1 << repeated).min(LONGEST_OVERLOAD);
+        let until = now + counts.mul_f64(1.0 + OVERLOAD_SPREAD * share);
+        self.overload = Some(Overload { at: now, until, repeated });
     }
 
     fn connected(&mut self, now: Monotonic, took: Duration) -> bool {
@@ -194,6 +232,11 @@ impl Evidence {
     /// Forgets what came of probes that demand an answer, as when other ones are made from now on.
     pub fn forget_answer(&mut self) {
         self.answer = None;
+    }
+
+    /// Whether it is doubted for having been overtaken, and nothing more is known.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(&self.own, Some(Own { reach: Reach::Overtaken, .. }))
     }
 
     /// Whether this host's own last attempt failed, or was overtaken and has come to nothing since; or its last
@@ -256,13 +299,18 @@ impl Evidence {
         Some(Verdict { unanswered: verdict.state == CandidateState::Down, ..verdict })
     }
 
-    /// A failed check outranks everything below. A later probe of one's own that was answered disproves it, and
-    /// so does a later connection a check that only connects. One made since there is no registry manager left to
-    /// say more casts doubt on any other.
+    /// A failed check outranks everything below. It is repeated at its interval, and only news of it is told: so as
+    /// long as its host's agent is heard, through a session, it is the last one. Since that is not so, a later probe of
+    /// one's own that was answered disproves it, and a later connection casts doubt on it where no registry manager is
+    /// left to say more. A check that only connects is disproved by any later connection.
     fn failed_check(&self, c: &Circumstances) -> Option<Verdict> {
         let report = self.report.as_ref()?;
         let Health::Failing { demands_answer, reason } = &report.health else { return None };
-        if self.answer.as_ref().is_some_and(|a| a.failure.is_none() && a.at > report.at) {
+        // Silence is heard as a report of its own.
+        let last_said =
+            if report.silent { Some(report.at) } else { c.alone_since.map(|lost| lost.max(report.at)) };
+        let answered = self.answer.as_ref().filter(|a| a.failure.is_none());
+        if answered.zip(last_said).is_some_and(|(answer, said)| answer.at > said) {
             return None;
         }
         match self.reached().filter(|at| *at > report.at) {
@@ -365,7 +413,8 @@ mod tests {
     fn a_probe_without_an_answer_is_cleared_by_one_with_an_answer_alone() {
         let mut e = Evidence::default();
         e.heard(at(0), false, Health::Passing);
-        e.saw(at(1), Seen::Unanswered(Text::lossy("no answer within 1s")), Duration::ZERO);
+        let why = Text::lossy("no answer within 1s");
+        e.saw(at(1), Seen::Unanswered { why, met: Met::Connected }, Duration::ZERO);
         assert!(e.own_failure());
         e.saw(at(2), Seen::Connected, Duration::ZERO);
         assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
@@ -377,15 +426,23 @@ mod tests {
     }
 
     #[test]
-    fn of_checks_that_demand_an_answer_the_last_one_counts_whoever_made_it() {
+    fn a_failed_check_stands_while_its_hosts_agent_is_heard_and_else_the_last_answer_counts() {
         let mut e = Evidence::default();
+        let alone = |since| Circumstances { alone_since: Some(at(since)), ..circumstances(9) };
         e.saw(at(1), Seen::Answered, Duration::ZERO);
         e.heard(at(2), false, failing(true));
-        assert_eq!(state(&e, &circumstances(3)), CandidateState::Down);
         e.saw(at(4), Seen::Answered, Duration::ZERO);
-        assert_eq!(state(&e, &circumstances(5)), CandidateState::Live);
+        assert_eq!(state(&e, &circumstances(9)), CandidateState::Down, "it has failed again since");
+        assert_eq!(state(&e, &alone(5)), CandidateState::Down, "the registry's loss changes nothing");
+        assert_eq!(state(&e, &alone(3)), CandidateState::Live);
         e.forget_answer();
-        assert_eq!(state(&e, &circumstances(6)), CandidateState::Down, "a connect never cleared the check");
+        assert_eq!(state(&e, &alone(5)), CandidateState::Down, "a connect never cleared the check");
+        e.heard(at(5), true, failing(true));
+        assert_eq!(state(&e, &circumstances(9)), CandidateState::Down, "silence changes nothing either");
+        e.saw(at(6), Seen::Answered, Duration::ZERO);
+        assert_eq!(state(&e, &circumstances(9)), CandidateState::Live);
+        e.heard(at(7), false, failing(true));
+        assert_eq!(state(&e, &circumstances(9)), CandidateState::Down, "it is heard again");
     }
 
     #[test]
@@ -468,6 +525,24 @@ mod tests {
             assert_eq!(state(&e, &circumstances(1 + counts)), CandidateState::Live);
             assert_eq!(e.next_change(&circumstances(1 + counts)), None);
         }
+    }
+
+    #[test]
+    fn an_overload_lasts_longer_by_the_hosts_share_and_twice_as_long_each_time_it_is_repeated_soon() {
+        let (mut e, mut now) = (Evidence::default(), at(1));
+        let lasts = |e: &Evidence, now| e.overload.unwrap().until.since(now).as_secs_f64();
+        e.overloaded_for(now, Duration::from_secs(4), 0.5);
+        assert_eq!(lasts(&e, now), 5.0);
+        e.overloaded_for(now, Duration::from_secs(4), 0.5);
+        assert_eq!(lasts(&e, now), 5.0, "others are told the same");
+        for expected in [10.0, 20.0, 40.0, 75.0, 75.0, 75.0] {
+            now = e.overload.unwrap().until;
+            e.overloaded_for(now, Duration::from_secs(4), 0.5);
+            assert_eq!(lasts(&e, now), expected);
+        }
+        now = now + Duration::from_secs(150);
+        e.overloaded_for(now, Duration::from_secs(4), 0.5);
+        assert_eq!(lasts(&e, now), 5.0, "not soon");
     }
 
     #[test]

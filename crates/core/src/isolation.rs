@@ -1,6 +1,6 @@
 //! Whether this host seems to be cut off from everything.
 
-use crate::evidence::Seen;
+use crate::evidence::{Met, Seen};
 use crate::id::HostId;
 use crate::time::Monotonic;
 use std::collections::BTreeMap;
@@ -12,6 +12,10 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// To how many hosts at least connects must time out: fewer may well be down themselves.
 const LEAST_HOSTS: usize = 3;
 
+/// How long a session makes up for what was seen before it: a host that has long been back, and connects to nobody, is
+/// not doubted for ever.
+const DOUBTED: Duration = Duration::from_secs(60);
+
 /// How far what this host sees of others can be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
@@ -20,7 +24,8 @@ pub enum Standing {
     Sound,
     /// It is cut off: it sees failures that are its own.
     Isolated,
-    /// It was cut off and has a session again; but what it knows of managers is still from before.
+    /// It was cut off and has a session again, for less than a minute; but what it knows of managers is still from
+    /// before.
     Returned,
 }
 
@@ -45,6 +50,8 @@ pub(crate) struct Isolation {
     answered: Option<Monotonic>,
     session: bool,
     standing: Standing,
+    /// When the session began, or the last one.
+    returned: Option<Monotonic>,
 }
 
 impl Isolation {
@@ -57,10 +64,23 @@ impl Isolation {
     pub(crate) fn saw(&mut self, now: Monotonic, host: HostId, seen: &Seen, took: Duration) {
         match seen {
             Seen::Connected | Seen::Answered | Seen::Failed(_) | Seen::Overloaded(_) => self.answered(now),
-            // An attempt that is older than an answer tells how things were before.
-            Seen::Silent(_) if self.answered.is_none_or(|at| at <= now - took) => self.timed_out(now, host),
-            Seen::Silent(_) | Seen::Overtaken | Seen::Unanswered(_) => {}
+            Seen::Unanswered { met: Met::Connected | Met::Refused, .. } => self.answered(now),
+            Seen::Silent(_) | Seen::Unanswered { met: Met::Nobody, .. } => self.timed_out(now, host, took),
+            Seen::Overtaken => {}
         }
+    }
+
+    /// Takes in that time has passed.
+    pub(crate) fn pass(&mut self, now: Monotonic) {
+        if self.next_change().is_some_and(|at| at <= now) {
+            self.standing = Standing::Sound;
+        }
+    }
+
+    /// When its standing changes though nothing more is seen.
+    pub(crate) fn next_change(&self) -> Option<Monotonic> {
+        let doubted = self.standing == Standing::Returned && self.session;
+        self.returned.filter(|_| doubted).map(|at| at + DOUBTED)
     }
 
     /// A session with a registry manager began or ended.
@@ -70,6 +90,7 @@ impl Isolation {
             self.silent.clear();
             // An attempt that has begun before says nothing more.
             self.answered = Some(now);
+            self.returned = Some(now);
         }
         self.standing = match self.standing {
             Standing::Isolated if session => Standing::Returned,
@@ -83,7 +104,11 @@ impl Isolation {
         self.standing = Standing::Sound;
     }
 
-    fn timed_out(&mut self, now: Monotonic, host: HostId) {
+    fn timed_out(&mut self, now: Monotonic, host: HostId, took: Duration) {
+        // An attempt that is older than an answer tells how things were before.
+        if self.answered.is_some_and(|at| at > now - took) {
+            return;
+        }
         if self.session {
             // There is a network, and this host is believed again: the manager is silent, not everybody.
             self.standing = Standing::Sound;
@@ -163,6 +188,37 @@ mod tests {
         assert_eq!(rig.saw(1, Seen::Overtaken), Standing::Isolated, "that says nothing");
         rig.pass(SECOND * 1000);
         assert_eq!(rig.silent(1), Standing::Isolated, "until something proves the contrary");
+    }
+
+    #[test]
+    fn a_probe_without_an_answer_tells_of_the_network_by_how_far_it_came() {
+        let unanswered = |met| Seen::Unanswered { why: Text::lossy("so it is"), met };
+        let mut rig = Rig::new();
+        assert_eq!([1, 2, 3].map(|n| rig.saw(n, unanswered(Met::Nobody)))[2], Standing::Isolated);
+        for met in [Met::Connected, Met::Refused] {
+            assert_eq!(isolated().saw(9, unanswered(met)), Standing::Sound, "{met:?}");
+        }
+    }
+
+    #[test]
+    fn a_minute_of_session_ends_every_doubt() {
+        let mut rig = isolated();
+        rig.isolation.session(rig.now, true);
+        let over = rig.isolation.next_change().unwrap();
+        assert_eq!(over.since(rig.now), DOUBTED);
+        rig.isolation.pass(over - SECOND);
+        assert_eq!(rig.isolation.standing(), Standing::Returned);
+        rig.isolation.session(over - SECOND, false);
+        assert_eq!(rig.isolation.next_change(), None, "without a session doubt stays");
+        rig.isolation.session(over, true);
+        rig.isolation.pass(over);
+        assert_eq!(
+            rig.isolation.standing(),
+            Standing::Returned,
+            "another session counts from its own beginning"
+        );
+        rig.isolation.pass(over + DOUBTED);
+        assert_eq!((rig.isolation.standing(), rig.isolation.next_change()), (Standing::Sound, None));
     }
 
     #[test]

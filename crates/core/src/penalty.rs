@@ -4,7 +4,7 @@ use crate::time::Monotonic;
 use std::time::Duration;
 
 /// Longest hold that repeated failures lead to. A policy may ask for a longer one.
-const LONGEST_HOLD: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
 /// In this time half of a penalty is forgiven.
 const HALF_LIFE: Duration = Duration::from_secs(300);

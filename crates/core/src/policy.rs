@@ -144,8 +144,9 @@ pub struct PolicySettings {
 pub enum Probe {
     /// By connecting, which proves reach only.
     Off,
-    /// By this check, within its timeout. When it is made is the router's to say, so that interval and misses
-    /// play no part.
+    /// By this check, within its timeout. Where it demands an answer, the candidate in use and better ones that are
+    /// live are asked at its interval, and as many misses in a row as it says count; what has failed is probed ever
+    /// more seldom.
     By(Check),
 }
 

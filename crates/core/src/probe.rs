@@ -53,8 +53,14 @@ impl Probes {
         let mut before = std::mem::take(&mut self.0);
         let mut due = Vec::new();
         for Wanted { host: id, pace } in wanted {
-            let known = before.remove(id).filter(|p| p.pace == *pace);
-            let mut probe = known.unwrap_or_else(|| Probe::begin(now, host, *id, *pace));
+            let known = before.remove(id);
+            let anew = || Probe::begin(now, host, *id, *pace);
+            let mut probe = match known {
+                Some(probe) if probe.pace == *pace => probe,
+                // One that was hurried is, whatever its pace from now on.
+                Some(probe) if !matches!(pace, Pace::From(_)) => anew().no_later_than(probe.at),
+                _ => anew(),
+            };
             if probe.at <= now {
                 probe.made = probe.made.saturating_add(1);
                 let wait = if slow { LONGEST.max(probe.wait()) } else { probe.wait() };
@@ -85,13 +91,16 @@ impl Probes {
     pub fn restart(&mut self, now: Monotonic, host: &HostName) {
         for (id, probe) in &mut self.0 {
             let anew = Probe::begin(now, host, *id, probe.pace);
-            *probe = Probe { at: probe.at.min(anew.at), made: 0, ..*probe };
+            *probe = Probe { made: 0, ..probe.no_later_than(anew.at) };
         }
     }
 
-    /// Probes a candidate at once and starts its doubling anew.
-    pub fn hurry(&mut self, host: HostId, now: Monotonic) {
-        self.0.insert(host, Probe { at: now, made: 0, pace: Pace::BackingOff, misses: 0 });
+    /// Probes a candidate within this time at the latest, and starts its doubling anew. When exactly is different for
+    /// each `host`, as everybody may have the same reason to hurry.
+    pub fn hurry(&mut self, candidate: HostId, now: Monotonic, host: &HostName, within: Duration) {
+        let at = now + within.mul_f64(share(host, candidate, 0));
+        let at = self.at(candidate).map_or(at, |before| before.min(at));
+        self.0.insert(candidate, Probe { at, made: 0, pace: Pace::BackingOff, misses: 0 });
     }
 
     /// Takes in that a probe got no answer. Says whether that is one miss among as many as are `allowed`, which proves
@@ -124,6 +133,10 @@ impl Probe {
         Self { at, made: 0, pace, misses: 0 }
     }
 
+    fn no_later_than(self, at: Monotonic) -> Self {
+        Self { at: self.at.min(at), ..self }
+    }
+
     /// Time to the next probe, jitter apart.
     fn wait(&self) -> Duration {
         match self.pace {
@@ -134,10 +147,14 @@ impl Probe {
 }
 
 fn jittered(wait: Duration, host: &HostName, candidate: HostId, made: u32) -> Duration {
+    wait.mul_f64(0.75 + share(host, candidate, made) / 2.0)
+}
+
+/// The part of a time that a host waits before the probe of this number, in `[0, 1)`.
+fn share(host: &HostName, candidate: HostId, made: u32) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(host.as_str().as_bytes()).update(candidate.0.as_bytes()).update(&made.to_le_bytes());
-    let byte = hasher.finalize().as_bytes()[0];
-    wait.mul_f64(0.75 + f64::from(byte) / 512.0)
+    f64::from(hasher.finalize().as_bytes()[0]) / 256.0
 }
 
 #[cfg(test)]
@@ -159,10 +176,27 @@ mod tests {
         }
         assert!((0.75..=1.25).contains(&gaps[0]), "{gaps:?}");
         assert!(gaps[6..].iter().all(|g| (22.0..=38.0).contains(g)), "{gaps:?}");
-        probes.hurry(id, now);
+        probes.hurry(id, now, &host, Duration::ZERO);
         assert_eq!(probes.due(now, &host, &wanted, false), [id]);
         assert_eq!(probes.due(now, &host, &[], false), []);
         assert_eq!(probes.next(), None);
+    }
+
+    #[test]
+    fn hosts_that_hurry_for_the_same_reason_do_not_probe_in_the_same_instant() {
+        let id = HostId(uuid::Uuid::from_u128(1));
+        let second = Duration::from_secs(1);
+        let mut eighths = [0; 8];
+        for n in 0..800 {
+            let mut probes = Probes::default();
+            probes.hurry(id, Monotonic(0), &format!("h{n}").parse().unwrap(), second);
+            let at = probes.next().unwrap();
+            assert!(at < Monotonic(0) + second);
+            eighths[(at.since(Monotonic(0)).as_secs_f64() * 8.0) as usize] += 1;
+            probes.hurry(id, at, &"another".parse().unwrap(), second);
+            assert_eq!(probes.next(), Some(at), "not later than it was to be already");
+        }
+        assert!(eighths.iter().all(|n| (50..150).contains(n)), "{eighths:?}");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! asks for, and calls again at the deadline it names.
 
 use crate::check::{Check, CheckKind};
-use crate::choice::{Choice, Memory, Situation, attempts, choose};
+use crate::choice::{Choice, Memory, Situation, attempts, choose, jitter_share};
+use crate::endpoint::Endpoint;
 use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
@@ -12,9 +13,9 @@ use crate::isolation::{Isolation, Standing};
 use crate::limits::MAX_WANTED_TYPES;
 use crate::message::{Health, LivenessEntry, Using};
 use crate::moves::Moved;
-use crate::name::{ManagerType, Text};
+use crate::name::{HostName, ManagerType, Text};
 use crate::order::{Candidate, Order};
-use crate::policy::Effective;
+use crate::policy::{Effective, Failback};
 use crate::probe::{Pace, Probes, Wanted};
 use crate::report::CandidateState;
 use crate::roster::Roster;
@@ -29,6 +30,9 @@ use std::time::Duration;
 
 /// Managers that are seated one by one when they change; where more do, all are seated anew, which takes no longer.
 const MOST_RESEATED: usize = 16;
+
+/// Within this time a candidate is probed of which there is news. Its users all have the same news.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// What happens to a host.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub enum Input {
         ty: ManagerType,
         /// The manager's host.
         host: HostId,
+        /// Where it was tried; none where it listens now. What came of it elsewhere counts no more.
+        endpoint: Option<Endpoint>,
+        /// What demanded an answer. What came of another check than the one in force counts no more.
+        check: Option<CheckKind>,
         /// What.
         seen: Seen,
         /// How long the attempt was under way.
@@ -65,7 +73,7 @@ pub enum Input {
     },
     /// From now on connections to managers of this type are open, or none is. Counted are all that the host
     /// knows of, whichever manager they lead to; only whether there are any matters, and only with
-    /// [`crate::policy::Failback::Dormant`].
+    /// [`Failback::Dormant`]: it has to be known when a view sets that.
     Occupied {
         /// The type.
         ty: ManagerType,
@@ -147,13 +155,21 @@ impl Router {
 
     /// Takes in what happened at `now` and appends what is to be done.
     pub fn handle(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
-        let before = self.isolation.standing();
-        self.take_in(now, input);
-        let standing = self.isolation.standing();
-        if standing != before {
-            self.stand(now, standing);
-            out.push(Output::Standing(standing));
+        self.handle_all(now, [input], out);
+    }
+
+    /// Takes in all that has happened by `now`, in this order, and then decides, once for each type.
+    pub fn handle_all(
+        &mut self,
+        now: Monotonic,
+        inputs: impl IntoIterator<Item = Input>,
+        out: &mut Vec<Output>,
+    ) {
+        self.keep_standing(now, out, |router| router.isolation.pass(now));
+        for input in inputs {
+            self.keep_standing(now, out, |router| router.take_in(now, input));
         }
+        let standing = self.isolation.standing();
         let isolated = standing == Standing::Isolated;
         let host = Host { now, place: &self.place, alone_since: self.alone_since, isolated };
         for (ty, state) in self.types.iter_mut().filter(|(_, state)| state.stale) {
@@ -161,10 +177,24 @@ impl Router {
         }
     }
 
+    /// Does something by which the host may stand otherwise, and says so then.
+    fn keep_standing(&mut self, now: Monotonic, out: &mut Vec<Output>, something: impl FnOnce(&mut Self)) {
+        let before = self.isolation.standing();
+        something(self);
+        let standing = self.isolation.standing();
+        if standing != before {
+            self.stand(now, before);
+            out.push(Output::Standing(standing));
+        }
+    }
+
     fn take_in(&mut self, now: Monotonic, input: Input) {
         match input {
             Input::Want(ty) => self.want(now, ty),
-            Input::Saw { ty, host, seen, took } => self.saw(now, &ty, host, seen, took),
+            Input::Saw { ty, host, endpoint, check, seen, took } => {
+                let tried = Tried { host, endpoint, check };
+                self.saw(now, &ty, &tried, seen, took);
+            }
             Input::View(view) => self.see(now, view),
             Input::Place(place) => self.settle_at(now, place),
             Input::Liveness { complete, entries } => {
@@ -190,11 +220,11 @@ impl Router {
         self.types.values_mut().for_each(|state| state.stale = true);
     }
 
-    /// Goes by another standing. Probes that were slowed down begin anew.
-    fn stand(&mut self, now: Monotonic, standing: Standing) {
+    /// Goes by another standing than `before`. Probes that were slowed down begin anew.
+    fn stand(&mut self, now: Monotonic, before: Standing) {
         for state in self.types.values_mut() {
             state.stale = true;
-            if standing != Standing::Isolated {
+            if before == Standing::Isolated {
                 state.probes.restart(now, &self.place.name);
             }
         }
@@ -202,7 +232,8 @@ impl Router {
 
     fn occupy(&mut self, ty: &ManagerType, occupied: bool) {
         if let Some(state) = self.types.get_mut(ty) {
-            state.stale |= state.occupied != occupied;
+            let matters = state.order.policy.failback == Failback::Dormant;
+            state.stale |= matters && state.occupied != occupied;
             state.occupied = occupied;
         }
     }
@@ -226,7 +257,8 @@ impl Router {
 
     /// When to call again though nothing happens; none if that need not be.
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.types.values().filter_map(|t| t.next_change).min()
+        let decisions = self.types.values().filter_map(|t| t.next_change);
+        decisions.chain(self.isolation.next_change()).min()
     }
 
     /// For each type asked for: what is used, where that is not home.
@@ -263,36 +295,41 @@ impl Router {
                 state.roster.rescore(&self.place.name, ty);
             }
             state.follow(now, &self.view, &self.place, ty, &self.hearsay, true);
-            state.hear_all(now, self.place.host, ty, &self.hearsay);
+            state.hear_all(now, &self.place, ty, &self.hearsay);
             state.stale = true;
         }
     }
 
     /// Hands on what is reported of these hosts to the types that have managers there.
     fn tell(&mut self, now: Monotonic, hosts: impl IntoIterator<Item = HostId>) {
-        let here = self.place.host;
+        let place = &self.place;
         for host in hosts {
             for (ty, state) in &mut self.types {
                 if let Some(at) = state.roster.find(host) {
-                    state.hear(now, at, self.hearsay.of(here, host, ty));
+                    state.hear(now, &place.name, at, self.hearsay.of(place.host, host, ty));
                 }
             }
         }
     }
 
-    fn saw(&mut self, now: Monotonic, ty: &ManagerType, host: HostId, seen: Seen, took: Duration) {
+    fn saw(&mut self, now: Monotonic, ty: &ManagerType, tried: &Tried, seen: Seen, took: Duration) {
         let Some(state) = self.types.get_mut(ty) else { return };
-        let Some(at) = state.roster.find(host) else { return };
+        let Some(at) = state.roster.find(tried.host) else { return };
         // A session says more of registry managers, and what is on this host nothing of the network.
-        if !ty.is_registry() && host != self.place.host {
-            self.isolation.saw(now, host, &seen, took);
+        if !ty.is_registry() && tried.host != self.place.host {
+            self.isolation.saw(now, tried.host, &seen, took);
         }
-        if state.is_mere_miss(now, at, &seen, took) {
-            state.stale = true;
-            return;
+        if state.is_of_now(at, tried, &seen) {
+            state.saw(now, &self.place.name, at, seen, took);
         }
-        state.stale |= state.roster.evidence_mut(at).saw(now, seen, took);
     }
+}
+
+/// What was tried.
+struct Tried {
+    host: HostId,
+    endpoint: Option<Endpoint>,
+    check: Option<CheckKind>,
 }
 
 impl TypeState {
@@ -338,23 +375,59 @@ impl TypeState {
         self.stale |= order != self.order;
         if order.policy.probe != self.order.policy.probe {
             self.roster.forget_answers();
+            // What they said is to be found out anew.
+            self.probes.restart(now, &place.name);
         }
         self.order = order;
         for at in update.fresh {
             let host = self.roster.managers()[at].host;
-            self.hear(now, at, hearsay.of(place.host, host, ty));
+            self.hear(now, &place.name, at, hearsay.of(place.host, host, ty));
         }
     }
 
     /// Takes in what is reported of all candidates.
-    fn hear_all(&mut self, now: Monotonic, here: HostId, ty: &ManagerType, hearsay: &Hearsay) {
+    fn hear_all(&mut self, now: Monotonic, place: &Place, ty: &ManagerType, hearsay: &Hearsay) {
         for at in 0..self.roster.managers().len() {
             let host = self.roster.managers()[at].host;
-            self.hear(now, at, hearsay.of(here, host, ty));
+            self.hear(now, &place.name, at, hearsay.of(place.host, host, ty));
         }
     }
 
-    fn hear(&mut self, now: Monotonic, at: usize, report: Option<(bool, Health)>) {
+    /// Whether what came of a trial says something of the manager at this place of the roster as it is now, and of the
+    /// check in force.
+    fn is_of_now(&self, at: usize, tried: &Tried, seen: &Seen) -> bool {
+        let here = |endpoint: &Endpoint| *endpoint == self.roster.managers()[at].endpoint;
+        let answer = matches!(seen, Seen::Answered | Seen::Unanswered { .. });
+        let asked = self.sentinel().map(|check| &check.kind);
+        tried.endpoint.as_ref().is_none_or(here)
+            && (!answer || asked.is_some_and(|kind| tried.check.as_ref() == Some(kind)))
+    }
+
+    /// Takes in what the host of this name saw of the manager at this place of the roster.
+    fn saw(&mut self, now: Monotonic, host: &HostName, at: usize, seen: Seen, took: Duration) {
+        if self.is_mere_miss(now, at, &seen, took) {
+            self.stale = true;
+            return;
+        }
+        let evidence = self.roster.evidence_mut(at);
+        let (was_overtaken, share) = (evidence.is_overtaken(), jitter_share(host));
+        let news = match seen {
+            Seen::Overloaded(time) => {
+                evidence.overloaded_for(now, time, share);
+                true
+            }
+            seen => evidence.saw(now, seen, took),
+        };
+        self.stale |= news;
+        if evidence.is_overtaken() && !was_overtaken {
+            // One packet may have been lost. The attempt itself would find out too late: its system sends the packet
+            // again after a second, when its time is up. An answer meanwhile makes that timeout old.
+            let within = (self.order.policy.connect_timeout / 2).min(NEWS);
+            self.probes.hurry(self.roster.managers()[at].host, now, host, within);
+        }
+    }
+
+    fn hear(&mut self, now: Monotonic, host: &HostName, at: usize, report: Option<(bool, Health)>) {
         let Some((silent, health)) = report else { return };
         let passing = health == Health::Passing;
         let evidence = self.roster.evidence_mut(at);
@@ -362,8 +435,8 @@ impl TypeState {
             return;
         }
         if passing && evidence.own_failure() {
-            // Its host says that it works again: look at once instead of waiting out a backoff.
-            self.probes.hurry(self.roster.managers()[at].host, now);
+            // Its host says that it works again: look soon instead of waiting out a backoff.
+            self.probes.hurry(self.roster.managers()[at].host, now, host, NEWS);
         }
         self.stale = true;
     }
@@ -408,7 +481,7 @@ impl TypeState {
         let host = self.roster.managers()[at].host;
         match seen {
             Seen::Answered => self.probes.answered(host),
-            Seen::Unanswered(_) if !self.roster.evidence(at).own_failure() => {
+            Seen::Unanswered { .. } if !self.roster.evidence(at).own_failure() => {
                 if let Some(check) = self.sentinel() {
                     let (misses, wait) = (check.misses, Check::after_miss(check.interval, check.timeout));
                     return self.probes.missed(host, misses, now + wait.saturating_sub(took));

@@ -3,7 +3,7 @@
 use crate::choice::Situation;
 use crate::id::HostId;
 use crate::name::HostName;
-use crate::penalty::Penalty;
+use crate::penalty::{LONGEST_HOLD, Penalty};
 use crate::policy::{Effective, Failback};
 use crate::report::CandidateState;
 use crate::time::Monotonic;
@@ -184,7 +184,8 @@ impl Failbacks {
         match wait {
             Wait::Nothing => Duration::ZERO,
             Wait::Jitter => self.jitter,
-            Wait::Holds(times) => self.hold.mul_f64(times) + self.jitter,
+            // The policy may ask for a longer hold now than when the candidate recovered.
+            Wait::Holds(times) => self.hold.mul_f64(times).min(LONGEST_HOLD.max(self.hold)) + self.jitter,
         }
     }
 }

@@ -1,10 +1,9 @@
 //! A check by TCP: a connect, and an exchange of texts where one is asked for.
 
-use crate::connect;
 use echelon_core::check::CheckText;
-use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{Text, quoted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Most bytes of an answer that are looked through: what is expected stands near its beginning.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -12,9 +11,15 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Bytes read at a time.
 const CHUNK: usize = 2048;
 
-/// Connects, sends, and waits for what is expected.
-pub(super) async fn exchange(endpoint: &Endpoint, send: &CheckText, expect: &CheckText) -> Result<(), Text> {
-    let mut stream = connect::tcp_at_leisure(endpoint).await?;
+/// Sends, and waits for what is expected.
+///
+/// # Errors
+/// Says why the check failed, for people.
+pub(super) async fn exchange(
+    mut stream: TcpStream,
+    send: &CheckText,
+    expect: &CheckText,
+) -> Result<(), Text> {
     let broken = |e: std::io::Error| Text::lossy(&format!("the connection broke: {e}"));
     stream.write_all(send.as_str().as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
@@ -39,6 +44,7 @@ mod tests {
     use super::*;
     use crate::check::run::ask as run;
     use echelon_core::check::CheckKind;
+    use echelon_core::endpoint::Endpoint;
     use std::time::Duration;
     use tokio::io::AsyncBufReadExt;
     use tokio::net::TcpListener;
@@ -78,7 +84,7 @@ mod tests {
         run(&exchange("PING\n", "PONG"), &endpoint, LIMIT).await.unwrap();
         let short = Duration::from_millis(200);
         let why = run(&exchange("PING\n", "ready"), &endpoint, short).await.unwrap_err();
-        assert_eq!(why.as_str(), "no answer within 200ms");
+        assert_eq!(why.to_string(), "no answer within 200ms");
     }
 
     #[tokio::test]
@@ -87,16 +93,16 @@ mod tests {
         run(&CheckKind::Connect, &endpoint, LIMIT).await.unwrap();
         let short = Duration::from_millis(100);
         let why = run(&exchange("PING\n", "PONG"), &endpoint, short).await.unwrap_err();
-        assert_eq!(why.as_str(), "no answer within 100ms");
+        assert_eq!(why.to_string(), "no answer within 100ms");
     }
 
     #[tokio::test]
     async fn an_answer_that_ends_or_never_ends_without_what_is_expected_fails() {
         let endless = service(Some(Box::leak("x".repeat(200_000).into_boxed_str()))).await;
         let why = run(&exchange("a\n", "PONG"), &endless, LIMIT).await.unwrap_err();
-        assert_eq!(why.as_str(), "the answer does not contain \"PONG\"");
+        assert_eq!(why.to_string(), "the answer does not contain \"PONG\"");
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let why = run(&CheckKind::Connect, &closed.into(), LIMIT).await.unwrap_err();
-        assert_eq!(why.as_str(), "connection refused");
+        assert_eq!(why.to_string(), "connection refused");
     }
 }

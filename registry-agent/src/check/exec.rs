@@ -1,21 +1,21 @@
 //! A check by a command from this host's own settings.
 
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use echelon_core::endpoint::Endpoint;
-use echelon_core::name::{ManagerType, Text};
+use echelon_core::name::ManagerType;
 use std::time::Duration;
 
 /// Runs `command`, which finds the package's type and endpoint in `ECHELON_CHECK_TYPE`, `ECHELON_CHECK_ENDPOINT`,
 /// `ECHELON_CHECK_ADDRESS` and `ECHELON_CHECK_PORT`. Exit code 0 passes.
 ///
 /// # Errors
-/// Says why the check failed, for people: with the first line of output, where there is one.
+/// [`ExecError`]: with the first line of output, where there is one.
 pub(super) async fn run(
     command: &[String],
     ty: &ManagerType,
     endpoint: &Endpoint,
     limit: Duration,
-) -> Result<(), Text> {
+) -> Result<(), ExecError> {
     let env = vec![
         ("ECHELON_CHECK_TYPE", ty.to_string()),
         ("ECHELON_CHECK_ENDPOINT", endpoint.to_string()),
@@ -62,7 +62,8 @@ mod tests {
         let command = ["/no/such/check".to_owned()];
         let (ty, at) = ("control".parse().unwrap(), "[::1]:70".parse().unwrap());
         let why = run(&command, &ty, &at, LIMIT).await.unwrap_err();
-        assert!(why.as_str().starts_with("the check cannot be run: No such file"), "{why}");
+        assert!(matches!(why, ExecError::Failed(_)));
+        assert!(why.to_string().starts_with("the check cannot be run: No such file"), "{why}");
     }
 
     #[tokio::test]

@@ -1,6 +1,5 @@
 //! A check by the gRPC health protocol.
 
-use crate::connect;
 use bytes::{BufMut, Bytes, BytesMut};
 use echelon_core::endpoint::Endpoint;
 use echelon_core::name::{ServiceName, Text};
@@ -8,6 +7,7 @@ use echelon_wire::grpc_health::{CHECK_PATH, Serving, answer, question};
 use h2::client::{Builder, SendRequest};
 use hyper::{HeaderMap, Request, StatusCode, header};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// Most bytes of the headers of one answer.
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -46,11 +46,11 @@ const STATUSES: [&str; 16] = [
 /// # Errors
 /// Says why the check failed, for people.
 pub(super) async fn check(
+    stream: TcpStream,
     endpoint: &Endpoint,
     limit: Duration,
     service: Option<&ServiceName>,
 ) -> Result<(), Text> {
-    let stream = connect::tcp_at_leisure(endpoint).await?;
     let mut settings = Builder::new();
     settings.enable_push(false).max_header_list_size(MAX_HEADERS);
     let (server, connection) = settings.handshake::<_, Bytes>(stream).await.map_err(broken)?;

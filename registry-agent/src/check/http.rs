@@ -1,6 +1,5 @@
 //! A check by HTTP/1.1.
 
-use crate::connect;
 use bytes::Bytes;
 use echelon_core::check::HttpStatus;
 use echelon_core::endpoint::Endpoint;
@@ -10,6 +9,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 /// Most bytes of an answer's head that are held: far more than a health endpoint has to say.
 const MAX_HEAD: usize = 16 * 1024;
@@ -26,6 +26,7 @@ const USER_AGENT: &str = concat!("echelon-check/", env!("CARGO_PKG_VERSION"));
 /// # Errors
 /// Says why the check failed, for people.
 pub(super) async fn get(
+    stream: TcpStream,
     endpoint: &Endpoint,
     path: &UrlPath,
     wanted: Option<HttpStatus>,
@@ -39,7 +40,6 @@ pub(super) async fn get(
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| Text::lossy(&format!("this cannot be asked for: {e}")))?;
-    let stream = connect::tcp_at_leisure(endpoint).await?;
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
     let (mut server, connection) = handshake.await.map_err(broken)?;
     let answer = async {

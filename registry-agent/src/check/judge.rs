@@ -2,8 +2,8 @@
 
 use crate::check::host_check::HostCheck;
 use crate::check::patience::{is_too_late, is_too_long};
+use crate::check::run::Miss;
 use echelon_core::message::Health;
-use echelon_core::name::Text;
 use std::time::Duration;
 
 /// Counts the misses of one package.
@@ -24,7 +24,7 @@ pub(crate) struct Made {
     /// How long it took.
     pub(crate) took: Duration,
     /// What came of it.
-    pub(crate) result: Result<(), Text>,
+    pub(crate) result: Result<(), Miss>,
 }
 
 impl Judge {
@@ -44,7 +44,7 @@ impl Judge {
     }
 
     /// The package's health after this check; none where it says nothing new: a first miss, or a failure
-    /// on a machine too busy to have made the check properly.
+    /// on a machine too busy to have made the check properly, or that lacks what it takes.
     pub(crate) fn conclude(&mut self, made: Made) -> Option<Health> {
         let failed = made.result.is_err();
         let health = self.weigh(made);
@@ -53,13 +53,14 @@ impl Judge {
     }
 
     fn weigh(&mut self, made: Made) -> Option<Health> {
-        let reason = match made.result {
+        let miss = match made.result {
             Ok(()) => {
                 self.misses = 0;
                 return Some(Health::Passing);
             }
-            Err(reason) => reason,
+            Err(miss) => miss,
         };
+        let (reason, _) = miss.met()?;
         if is_too_late(made.late, self.timeout) || is_too_long(made.took, self.timeout) {
             return None;
         }
@@ -72,12 +73,15 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connect::NoConnection;
     use echelon_core::check::Check;
+    use echelon_core::name::Text;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn made(ok: bool) -> Made {
-        let result = if ok { Ok(()) } else { Err(Text::lossy("connection refused")) };
+        let refused = || NoConnection::Refused(Text::lossy("connection refused"));
+        let result = if ok { Ok(()) } else { Err(Miss::NoConnection(refused())) };
         Made { late: MS, took: MS, result }
     }
 
@@ -94,6 +98,16 @@ mod tests {
         assert_eq!(judge.conclude(made(false)), None);
         assert_eq!(judge.conclude(made(false)), None);
         assert!(is_failing(judge.conclude(made(false))));
+        assert!(is_failing(judge.conclude(made(false))));
+    }
+
+    #[test]
+    fn what_this_host_lacks_concludes_nothing() {
+        let mut judge = Judge::new(&Check { misses: 1, ..Check::default() }.into());
+        let lack = || Text::lossy("too many open files");
+        for ours in [Miss::Ours(lack()), Miss::NoConnection(NoConnection::Ours(lack()))] {
+            assert_eq!(judge.conclude(Made { result: Err(ours), ..made(false) }), None);
+        }
         assert!(is_failing(judge.conclude(made(false))));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::check::host_check::{HostCheck, HostChecks};
 use crate::check::judge::{Judge, Made};
-use crate::check::run::run;
+use crate::check::run::{Miss, run};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use echelon_core::check::Check;
@@ -206,7 +206,9 @@ async fn check_for_ever(
         let began = Instant::now();
         let late = began.saturating_duration_since(due);
         let result = run(&check, &ty, &endpoint).await;
-        metrics.count_check(&ty, result.is_ok());
+        if !result.as_ref().is_err_and(Miss::is_ours) {
+            metrics.count_check(&ty, result.is_ok());
+        }
         let made = Made { late, took: began.elapsed(), result };
         if let Some(health) = judge.conclude(made)
             && findings.send(Finding { ty: ty.clone(), number, health }).await.is_err()

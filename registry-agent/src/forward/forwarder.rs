@@ -9,6 +9,7 @@ use crate::forward::throttle::Throttle;
 use crate::latch::Latch;
 use crate::listen::{BindError, Caller, Forward, Listen, Listener};
 use crate::metrics::{Became, Cut, TypeMetrics};
+use crate::routes::Occupant;
 use crate::slots::{Slots, Waiting};
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::route::Target;
@@ -37,6 +38,7 @@ struct Inner {
     /// Its threads run for as long as there are connections.
     common: Common,
     dialer: Dialer,
+    occupant: Occupant,
     metrics: TypeMetrics,
     backends: Backends,
     slots: Slots,
@@ -81,6 +83,7 @@ impl Forwarder {
         let inner = Inner {
             at: listener.at().clone(),
             dialer: Dialer::new(ty.clone(), parts.clone()),
+            occupant: parts.routes.occupant(&ty),
             backends: Backends::new(metrics.clone()),
             metrics,
             slots: common.slots.share(MAX_CONNECTIONS),
@@ -185,7 +188,7 @@ impl Inner {
 
     async fn relay(&self, caller: Caller, stream: TcpStream, target: &Target) {
         let mut open = self.backends.opened(target);
-        let _occupied = self.parts.routes.occupy(&self.ty);
+        let _occupied = self.occupant.enter();
         let mut relay = Relay::new(caller, stream, &self.pipes);
         loop {
             tokio::select! {

@@ -157,8 +157,8 @@ impl Exchange<'_> {
         let Some(pause) = head::overload(answer.response.status(), answer.response.headers()) else {
             return Next::Tell;
         };
-        let (host, age) = (answer.link.host(), answer.link.age());
-        self.shard.forwarder.dialer.report(host, Seen::Overloaded(pause), age);
+        let (target, age) = (answer.link.target(), answer.link.age());
+        self.shard.forwarder.dialer.report(target, Seen::Overloaded(pause), age);
         self.ended(End::Overloaded, answer.link.target(), answer.link.is_reused())
     }
 

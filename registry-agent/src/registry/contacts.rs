@@ -58,8 +58,8 @@ impl Contacts {
             })
         };
         let saw = |i: usize, seen: Seen, took: Duration| {
-            if let Some(host) = contacts.get(i).and_then(|c| c.host) {
-                self.routes.saw(&ManagerType::registry(), host, seen, took);
+            if let Some((host, at)) = contacts.get(i).and_then(|c| Some((c.host?, c.endpoint.clone()))) {
+                self.routes.saw(&ManagerType::registry(), host, Some(at), seen, took);
             }
         };
         // Nobody else looks for one.
@@ -84,7 +84,7 @@ impl Contacts {
     /// What was seen of the manager that a connection has reached, whatever address led there.
     fn reached(&self, connection: &Connection) {
         if let Some(Spiffe::Manager(host)) = connection.peer().map(|peer| &peer.subject) {
-            self.routes.saw(&ManagerType::registry(), *host, Seen::Connected, Duration::ZERO);
+            self.routes.saw(&ManagerType::registry(), *host, None, Seen::Connected, Duration::ZERO);
         }
     }
 

@@ -139,7 +139,7 @@ impl Uplink {
         warn!("There is no session any more: {text}");
         if let Some(Spiffe::Manager(host)) = connection.peer().map(|p| &p.subject) {
             let seen = Seen::Failed(Text::lossy(&text));
-            self.parts.routes.saw(&ManagerType::registry(), *host, seen, Duration::ZERO);
+            self.parts.routes.saw(&ManagerType::registry(), *host, None, seen, Duration::ZERO);
         }
         self.set_down().await;
         self.next_wait()

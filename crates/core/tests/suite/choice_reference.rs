@@ -24,6 +24,9 @@ struct Step {
     occupied: bool,
     isolated: bool,
     asked: bool,
+    /// The settings in force, of which an edit may change each.
+    failback: Failback,
+    hold: u64,
 }
 
 fn state() -> impl Strategy<Value = CandidateState> {
@@ -33,9 +36,28 @@ fn state() -> impl Strategy<Value = CandidateState> {
 fn step() -> impl Strategy<Value = Step> {
     let seconds = prop_oneof![4 => 0..20_u64, 2 => 0..200_u64, 1 => 0..2000_u64];
     let rare = || prop::bool::weighted(0.1);
-    (seconds, [state(), state(), state(), state()], any::<bool>(), rare(), rare()).prop_map(
-        |(seconds, states, occupied, isolated, asked)| Step { seconds, states, occupied, isolated, asked },
+    let hold = prop::sample::select(vec![1_u64, 30, 400, 900]);
+    let states = [state(), state(), state(), state()];
+    (seconds, states, any::<bool>(), rare(), rare(), failback(), hold).prop_map(
+        |(seconds, states, occupied, isolated, asked, failback, hold)| Step {
+            seconds,
+            states,
+            occupied,
+            isolated,
+            asked,
+            failback,
+            hold,
+        },
     )
+}
+
+/// Settings stay as they are for a while.
+fn settle(steps: &mut [Step]) {
+    for at in 1..steps.len() {
+        if at % 5 != 0 {
+            (steps[at].failback, steps[at].hold) = (steps[at - 1].failback, steps[at - 1].hold);
+        }
+    }
 }
 
 fn usable(state: CandidateState) -> bool {
@@ -43,8 +65,7 @@ fn usable(state: CandidateState) -> bool {
 }
 
 /// What the steps up to now come to.
-struct Reading<'a> {
-    policy: &'a Effective,
+struct Reading {
     jitter: f64,
     /// The steps, each with the time at which it began.
     steps: Vec<(f64, Step)>,
@@ -52,7 +73,7 @@ struct Reading<'a> {
     chosen: Vec<Option<usize>>,
 }
 
-impl Reading<'_> {
+impl Reading {
     fn state(&self, at: usize, i: usize) -> CandidateState {
         self.steps[at].1.states[i]
     }
@@ -87,7 +108,7 @@ impl Reading<'_> {
                 let now = self.steps[s].0;
                 let left =
                     last.map_or(0.0, |(times, at): (f64, f64)| times * 0.5_f64.powf((now - at) / 300.0));
-                let most = (600.0 / self.policy.failback_hold.as_secs_f64()).max(1.0);
+                let most = (600.0 / self.steps[s].1.hold as f64).max(1.0);
                 let times = (2.0 * left).max(1.0).min(most);
                 holds = Some(if its { times } else { 1.0 });
                 if its {
@@ -117,7 +138,9 @@ impl Reading<'_> {
                 Live | Unknown | Suspect => {}
             }
         }
-        self.holds(since, i).map_or(0.0, |n| self.policy.failback_hold.as_secs_f64() * n + self.jitter)
+        // No hold is longer than ten minutes because of repeated failures, whatever was asked for when.
+        let hold = self.steps[at].1.hold as f64;
+        self.holds(since, i).map_or(0.0, |n| (hold * n).min(hold.max(600.0)) + self.jitter)
     }
 
     fn choose(&self) -> Option<usize> {
@@ -129,7 +152,7 @@ impl Reading<'_> {
             let first = |wanted: &dyn Fn(CandidateState) -> bool| (0..N).find(|&i| wanted(step.states[i]));
             return first(&usable).or(first(&|s| s == Suspect)).or(first(&|s| s == Down));
         };
-        let open = match self.policy.failback {
+        let open = match step.failback {
             Failback::Auto => true,
             Failback::Dormant => !step.occupied,
             Failback::Off => false,
@@ -160,23 +183,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
     fn choices_are_those_of_the_rules(
-        steps in prop::collection::vec(step(), 1..40),
-        failback in failback(),
-        hold in prop::sample::select(vec![1_u64, 30, 400, 900]),
+        mut steps in prop::collection::vec(step(), 1..40),
     ) {
+        settle(&mut steps);
         let mut order = order_of_four();
-        order.policy = Effective {
-            failback,
-            failback_hold: Duration::from_secs(hold),
-            failback_jitter: Duration::from_secs(30),
-            ..order.policy
-        };
-        let (host, policy) = (name("agent4"), order.policy.clone());
+        let host = name("agent4");
         let jitter = 30.0 * jitter_share(&host);
-        let mut reading = Reading { policy: &policy, jitter, steps: Vec::new(), chosen: Vec::new() };
+        let mut reading = Reading { jitter, steps: Vec::new(), chosen: Vec::new() };
         let (mut memory, mut now) = (Memory::default(), 0);
         for step in steps {
             now += step.seconds;
+            order.policy = Effective {
+                failback: step.failback,
+                failback_hold: Duration::from_secs(step.hold),
+                failback_jitter: Duration::from_secs(30),
+                ..order.policy
+            };
             let states: Vec<_> = step.states.map(|state| Verdict::new(state, "so it is")).to_vec();
             let Step { occupied, isolated, .. } = step;
             let situation = Situation { host: &host, now: Monotonic(now * GRAIN), occupied, isolated };

@@ -143,6 +143,44 @@ fn one_that_was_only_silent_or_slow_is_returned_to_at_once() {
     assert_eq!(rig.chosen(), "agent3");
 }
 
+/// A host's system sends a lost packet again after a second, when the attempt has just been given up.
+#[test]
+fn one_lost_packet_costs_neither_hold_nor_penalty() {
+    let mut rig = rig();
+    rig.saw("agent3", Seen::Overtaken);
+    assert_eq!(rig.chosen(), "agent1");
+    rig.pass(Duration::from_millis(500));
+    assert_eq!((rig.probes.len(), rig.chosen()), (1, "agent3"), "half of the connect_timeout");
+    rig.pass(Duration::from_millis(500));
+    let host = rig.world.host_id("agent3");
+    rig.input(Input::Saw { ty: ty(CC), host, endpoint: None, check: None, seen: timed_out(), took: secs(1) });
+    assert_eq!((rig.chosen(), rig.state("agent3")), ("agent3", CandidateState::Live));
+}
+
+#[test]
+fn an_edit_to_dormant_goes_by_connections_that_were_open_before() {
+    let mut rig = with_failback(Failback::Off);
+    rig.fail("agent3");
+    rig.revive("agent3");
+    rig.pass(secs(600));
+    rig.input(Input::Occupied { ty: ty(CC), occupied: true });
+    let dormant = PolicySettings { failback: Some(Failback::Dormant), ..PolicySettings::default() };
+    rig.edit([set_policy("/", CC, dormant)]);
+    assert_eq!(rig.chosen(), "agent1");
+    rig.input(Input::Occupied { ty: ty(CC), occupied: false });
+    assert_eq!(rig.chosen(), "agent3");
+}
+
+#[test]
+fn what_happens_at_once_is_decided_on_once() {
+    let mut rig = rig();
+    let hosts = ["agent3", "agent1", "framework-manager"].map(|host| rig.world.host_id(host));
+    let mut out = Vec::new();
+    rig.router.handle_all(rig.now, hosts.map(|host| seen_of(host, refused())), &mut out);
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert_eq!(rig.outcome(), Outcome::LastResort);
+}
+
 #[test]
 fn a_failure_that_was_served_out_in_use_no_longer_counts() {
     let mut rig = rig();
@@ -184,9 +222,8 @@ fn a_new_better_manager_is_used_once_it_is_known_to_be_live_and_the_jitter_has_p
     // Its package is recorded, but nothing runs there yet: probes find that out, no caller does.
     rig.pass(secs(300));
     assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Down));
-    rig.revive("agent3");
-    rig.report("agent3", Health::Passing);
-    assert_eq!(rig.state("agent3"), CandidateState::Live, "its host's word makes this host look at once");
+    rig.recover("agent3");
+    assert_eq!(rig.state("agent3"), CandidateState::Live);
     assert_eq!(rig.until_it_changes(), HOLD + jitter("agent4"));
 
     let mut world = reference_case();
@@ -275,14 +312,17 @@ fn an_overloaded_manager_is_passed_over_for_as_long_as_it_said() {
     assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Suspect));
     assert_eq!(rig.route().cause.as_str(), "agent3: overloaded");
     assert_eq!(rig.targets(), ["agent1", "framework-manager", "agent3"]);
-    assert_eq!((rig.until_it_changes(), rig.chosen()), (secs(20), "agent3"));
+    // And longer by this host's share of half of it, so that not all come back at once.
+    let share = Duration::from_secs(10).mul_f64(jitter_share(&name("agent4"))).as_micros() as u64;
+    let lasting = secs(20) + Duration::from_micros(share);
+    assert_eq!((rig.until_it_changes(), rig.chosen()), (lasting, "agent3"));
 }
 
 #[test]
 fn the_hedge_of_each_candidate_is_learned_and_a_policy_fixes_it() {
     let connected = |rig: &mut Rig, host: &str, millis| {
         let (host, took) = (rig.world.host_id(host), Duration::from_millis(millis));
-        rig.input(Input::Saw { ty: ty(CC), host, seen: Seen::Connected, took })
+        rig.input(Input::Saw { ty: ty(CC), host, endpoint: None, check: None, seen: Seen::Connected, took })
     };
     let hedges = |rig: &Rig| rig.route().targets.iter().map(|t| t.hedge.as_millis()).collect::<Vec<_>>();
     let mut rig = rig();
@@ -384,7 +424,7 @@ fn a_worse_candidate_is_probed_only_if_it_failed_here() {
 }
 
 #[test]
-fn an_own_failure_never_becomes_live_by_hearsay_alone_but_makes_this_host_look_at_once() {
+fn an_own_failure_never_becomes_live_by_hearsay_alone_but_makes_this_host_look_within_a_second() {
     let mut rig = rig();
     rig.fail("agent3");
     rig.pass(secs(300));
@@ -392,8 +432,8 @@ fn an_own_failure_never_becomes_live_by_hearsay_alone_but_makes_this_host_look_a
     assert!(waiting > secs(1), "in the middle of a backoff: {waiting:?}");
     rig.report("agent3", failing(true));
     rig.report("agent3", Health::Passing);
-    assert_eq!(rig.probes.len(), probed + 1);
-    assert_eq!(rig.probes[probed].0, rig.now);
+    rig.pass(secs(1));
+    assert!(rig.probes.len() > probed);
     assert_eq!(rig.state("agent3"), CandidateState::Down, "the probe was refused");
 }
 

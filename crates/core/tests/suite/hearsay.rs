@@ -169,6 +169,58 @@ fn a_manager_that_listens_elsewhere_now_is_judged_anew() {
 }
 
 #[test]
+fn what_came_of_another_endpoint_than_the_one_in_force_counts_no_more() {
+    use echelon_core::change::{Change, PackageSpec};
+    let mut rig = rig();
+    let old = rig.route().chosen().unwrap().candidate.manager.clone();
+    assert_eq!(old.name, name("agent3"));
+    let listens = echelon_core::package::Listens::Port(7001.try_into().unwrap());
+    let spec = PackageSpec { listens, ..manager_spec() };
+    rig.edit([Change::SetPackage { host: name("agent3"), ty: ty(CC), spec }]);
+    for seen in [refused(), timed_out(), Seen::Overtaken] {
+        rig.input(seen_at(&old, seen));
+        assert_eq!((rig.chosen(), rig.state("agent3")), ("agent3", CandidateState::Unknown));
+    }
+    let new = rig.route().chosen().unwrap().candidate.manager.clone();
+    rig.input(seen_at(&new, refused()));
+    assert_eq!(rig.state("agent3"), CandidateState::Down);
+}
+
+fn seen_at(manager: &echelon_core::view::Manager, seen: Seen) -> Input {
+    let (host, endpoint, took) = (manager.host, Some(manager.endpoint.clone()), std::time::Duration::ZERO);
+    Input::Saw { ty: ty(CC), host, endpoint, check: None, seen, took }
+}
+
+#[test]
+fn what_came_of_another_check_than_the_one_in_force_counts_no_more() {
+    use echelon_core::check::{Check, CheckKind};
+    use echelon_core::evidence::Met;
+    use echelon_core::policy::{PolicySettings, Probe};
+    let get = |path: &str| CheckKind::Http { path: parse(path), status: None, host: None };
+    let probe = |kind| {
+        let probe = Probe::By(Check { misses: 1, ..Check::of(kind) });
+        set_policy("/", CC, PolicySettings { probe: Some(probe), ..PolicySettings::default() })
+    };
+    let mut rig = rig();
+    rig.black_hole = true;
+    let host = rig.world.host_id("agent3");
+    let unanswered = |check| {
+        let seen = Seen::Unanswered { why: echelon_core::name::Text::lossy("none"), met: Met::Connected };
+        Input::Saw { ty: ty(CC), host, endpoint: None, check, seen, took: std::time::Duration::ZERO }
+    };
+    rig.edit([probe(get("/"))]);
+    rig.input(unanswered(Some(get("/other"))));
+    assert_eq!(rig.chosen(), "agent3", "of a check that is not made any more");
+    rig.edit([set_policy("/", CC, PolicySettings { probe: Some(Probe::Off), ..PolicySettings::default() })]);
+    // One was under way.
+    rig.input(unanswered(Some(get("/"))));
+    assert_eq!(rig.chosen(), "agent3", "nothing would ever clear it");
+    rig.edit([probe(get("/"))]);
+    rig.input(unanswered(Some(get("/"))));
+    assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Down));
+}
+
+#[test]
 fn one_more_connection_to_a_manager_that_nothing_speaks_against_changes_nothing() {
     let mut rig = rig();
     assert_eq!(rig.saw("agent3", Seen::Connected), 1, "from unknown to live");
@@ -188,10 +240,7 @@ fn what_is_seen_of_hosts_that_have_no_such_manager_is_ignored() {
     let mut rig = rig();
     assert_eq!(rig.saw("agent2", refused()), 0);
     let unknown = host_id(77);
-    assert_eq!(
-        rig.input(Input::Saw { ty: ty(CC), host: unknown, seen: refused(), took: std::time::Duration::ZERO }),
-        0
-    );
+    assert_eq!(rig.input(seen_of(unknown, refused())), 0);
     assert_eq!(rig.tell(false, vec![rig.entry(unknown, true, failing(true))]), 0);
     assert_eq!(rig.router.next_deadline(), None);
 }

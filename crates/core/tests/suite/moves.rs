@@ -32,8 +32,7 @@ fn every_kind_of_move_is_told_by_its_cause() {
     assert_eq!(words(&rig), said("agent3", "agent3: connection refused"));
     assert!(rig.route().passed_over().eq([CandidateState::Down]));
 
-    rig.revive("agent3");
-    rig.report("agent3", Health::Passing);
+    rig.recover("agent3");
     assert!(rig.route().passed_over().eq([CandidateState::Live]), "it is held back");
     rig.until_it_changes();
     assert_eq!((rig.chosen(), moves(&rig).last()), ("agent3", Some(&Move::Home)));
@@ -65,8 +64,7 @@ fn every_kind_of_move_is_told_by_its_cause() {
 fn a_return_that_an_operator_asked_for_is_told_as_such() {
     let mut rig = Rig::new(reference_case(), "agent4");
     rig.fail("agent3");
-    rig.revive("agent3");
-    rig.report("agent3", Health::Passing);
+    rig.recover("agent3");
     rig.pass(secs(2));
     rig.input(echelon_core::router::Input::Return(ty(CC)));
     assert_eq!((rig.chosen(), moves(&rig)), ("agent3", vec![Move::Down, Move::Asked]));
@@ -81,7 +79,6 @@ fn the_end_of_a_last_resort_is_told_as_such() {
         rig.fail(host);
     }
     let count = moves(&rig).len();
-    rig.revive("agent1");
-    rig.report("agent1", Health::Passing);
+    rig.recover("agent1");
     assert_eq!((rig.chosen(), moves(&rig)[count..].to_vec()), ("agent1", vec![Move::Served]));
 }

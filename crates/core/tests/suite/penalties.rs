@@ -43,8 +43,7 @@ fn a_candidate_that_stays_down_collects_no_more_than_one_that_fails_once() {
         rig.fail("agent3");
         rig.report("agent3", failing(true));
     }
-    rig.revive("agent3");
-    rig.report("agent3", Health::Passing);
+    rig.recover("agent3");
     assert_eq!(rig.until_it_changes(), HOLD + jitter("agent4"));
 }
 
@@ -56,6 +55,19 @@ fn no_hold_is_longer_than_ten_minutes() {
     }
     assert_eq!(rig.until_it_changes(), secs(600) + jitter("agent4"));
     assert_eq!(rig.outcome(), Outcome::Home);
+}
+
+#[test]
+fn no_hold_becomes_longer_than_ten_minutes_because_the_policy_asks_for_a_longer_one() {
+    let mut rig = rig();
+    let hold =
+        |hold| set_policy("/", CC, PolicySettings { failback_hold: Some(hold), ..PolicySettings::default() });
+    rig.edit([hold(secs(1))]);
+    for _ in 0..40 {
+        fail_and_recover(&mut rig);
+    }
+    rig.edit([hold(secs(60))]);
+    assert_eq!(rig.until_it_changes(), secs(600) + jitter("agent4"));
 }
 
 fn cut_off(rig: &mut Rig) {
@@ -170,8 +182,7 @@ fn an_operator_brings_connections_back_whatever_holds_them() {
         rig.fail("agent3");
         rig.input(Input::Return(ty(CC)));
         assert_eq!(rig.chosen(), "agent1", "nobody returns to what is down");
-        rig.revive("agent3");
-        rig.report("agent3", Health::Passing);
+        rig.recover("agent3");
         assert_eq!((rig.chosen(), rig.state("agent3")), ("agent1", CandidateState::Live), "{failback:?}");
         rig.input(Input::Return(ty(CC)));
         assert_eq!((rig.chosen(), rig.outcome()), ("agent3", Outcome::Home));

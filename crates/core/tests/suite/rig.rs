@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use echelon_core::choice::jitter_share;
-use echelon_core::evidence::Seen;
+use echelon_core::evidence::{Met, Seen};
 use echelon_core::id::HostId;
 use echelon_core::isolation::Standing;
 use echelon_core::message::{Health, LivenessEntry};
@@ -35,6 +35,11 @@ pub(crate) fn refused() -> Seen {
 
 pub(crate) fn timed_out() -> Seen {
     Seen::Silent(Text::lossy("no answer within 1s"))
+}
+
+/// What was seen of a manager where it listens now.
+pub(crate) fn seen_of(host: HostId, seen: Seen) -> Input {
+    Input::Saw { ty: ty(CC), host, endpoint: None, check: None, seen, took: Duration::ZERO }
 }
 
 pub(crate) struct Rig {
@@ -94,11 +99,14 @@ impl Rig {
                 match output {
                     Output::Standing(standing) => self.standings.push((self.now, standing)),
                     Output::Publish(route) => self.published.push((self.now, route)),
-                    Output::Probe { ty, target, .. } => {
+                    Output::Probe { ty, target, check, .. } => {
                         self.probes.push((self.now, target.host));
                         let seen = self.connect(target.host);
+                        let seen = if check.is_some() { answer(seen) } else { seen };
                         if !self.black_hole {
-                            waiting.push(Input::Saw { ty, host: target.host, seen, took: Duration::ZERO });
+                            let (host, endpoint) = (target.host, Some(target.endpoint));
+                            let took = Duration::ZERO;
+                            waiting.push(Input::Saw { ty, host, endpoint, check, seen, took });
                         }
                     }
                 }
@@ -136,7 +144,7 @@ impl Rig {
 
     pub(crate) fn saw(&mut self, host: &str, seen: Seen) -> usize {
         let host = self.world.host_id(host);
-        self.input(Input::Saw { ty: ty(CC), host, seen, took: Duration::ZERO })
+        self.input(seen_of(host, seen))
     }
 
     /// The manager on `host` refuses this host's connection and every later one.
@@ -149,6 +157,13 @@ impl Rig {
     pub(crate) fn revive(&mut self, host: &str) {
         let id = self.world.host_id(host);
         self.dead.remove(&id);
+    }
+
+    /// The manager on `host` works again; its agent says so, and this host has looked.
+    pub(crate) fn recover(&mut self, host: &str) {
+        self.revive(host);
+        self.report(host, Health::Passing);
+        self.saw(host, Seen::Connected);
     }
 
     /// A new report of the agent on `host`, which is not silent.
@@ -205,5 +220,14 @@ impl Rig {
             }
         }
         panic!("a thousand deadlines, and still {before}");
+    }
+}
+
+/// What a check that demands an answer comes to, of a manager that answers every connection.
+fn answer(connect: Seen) -> Seen {
+    match connect {
+        Seen::Failed(why) => Seen::Unanswered { why, met: Met::Refused },
+        Seen::Silent(why) => Seen::Unanswered { why, met: Met::Nobody },
+        _ => Seen::Answered,
     }
 }

@@ -1,5 +1,6 @@
 //! A router that follows one view after the other, changing what it has, against an order made anew from each.
 
+use crate::rig::seen_of;
 use crate::support::*;
 use echelon_core::access::{Denial, Subject};
 use echelon_core::evidence::Seen;
@@ -14,7 +15,6 @@ use echelon_core::row::Domain;
 use echelon_core::view::{Manager, Place, View, ViewChange, ViewKey, ViewRow};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Domains 1 to 6: 2 and 3 below 1, 4 and 5 below 2, 6 below the root.
 const PARENTS: [u64; 6] = [0, 1, 1, 2, 2, 0];
@@ -157,7 +157,7 @@ proptest! {
                     if let Some(manager) = view.manager(&ty(CC), host) {
                         failed.insert(host, manager.endpoint.clone());
                     }
-                    router.handle(now, Input::Saw { ty: ty(CC), host, seen, took: Duration::ZERO }, &mut out);
+                    router.handle(now, seen_of(host, seen), &mut out);
                 }
             }
             failed.retain(|host, endpoint| view.manager(&ty(CC), *host).is_some_and(|m| m.endpoint == *endpoint));

@@ -133,11 +133,11 @@ async fn a_kept_connection_to_a_manager_in_doubt_is_used_only_where_nobody_is_be
     let setup = setup(&[near.addr, far.addr]).await;
     assert_eq!(setup.ask(GET).await.body, "near");
     let minute = Duration::from_secs(60);
-    setup.routes.saw(&ty(), host(1), Seen::Overloaded(minute), Duration::ZERO);
+    setup.routes.saw(&ty(), host(1), None, Seen::Overloaded(minute), Duration::ZERO);
     becomes(&setup, 1, CandidateState::Suspect).await;
     assert_eq!(setup.ask(GET).await.body, "near", "far has ended before it answered");
     assert_eq!((near.connects(), far.count()), (2, 1));
-    setup.routes.saw(&ty(), host(2), Seen::Overloaded(minute), Duration::ZERO);
+    setup.routes.saw(&ty(), host(2), None, Seen::Overloaded(minute), Duration::ZERO);
     becomes(&setup, 2, CandidateState::Suspect).await;
     assert_eq!(setup.ask(GET).await.body, "near");
     assert_eq!(near.connects(), 2);
