@@ -47,6 +47,7 @@ fn exposed() -> Exposed {
         let text = http::get_tcp(manager.http(), "/metrics").unwrap().body;
         value(&text, &format!("echelon_manager_hosts_not_home{{type=\"{TYPE}\"}}")) == 1.0
     });
+    assert_eq!(manager.status()["hosts_not_home"], 1, "{}", manager.status());
     let body = |reply: Reply| reply.body;
     Exposed {
         manager: body(http::get_tcp(manager.http(), "/metrics").unwrap()),
