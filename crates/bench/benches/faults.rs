@@ -143,7 +143,8 @@ struct Seen {
     failed: usize,
     /// Calls under way when it happened that failed.
     under_way: usize,
-    /// How long after it the last call began that failed or was delayed.
+    /// How long after it the last call began that failed or, where none did, that was delayed by at least half of
+    /// what the slowest was.
     until: Duration,
     /// How much longer than the median before it the slowest answered call took.
     extra: Duration,
@@ -298,9 +299,11 @@ fn seen(calls: &[Call], before: Instant, after: Instant) -> Seen {
     let begun_after = || calls.iter().filter(|c| c.began > after);
     let answered = begun_after().filter(|c| c.answer.is_ok());
     let extra = answered.map(|c| c.took.saturating_sub(usual)).max().unwrap_or_default();
-    let noticed = |c: &&Call| c.answer.is_err() || c.took > usual + DELAYED;
+    let failed = begun_after().filter(|c| c.answer.is_err()).count();
+    let delayed = usual + DELAYED.max(extra / 2);
+    let noticed = |c: &&Call| if failed > 0 { c.answer.is_err() } else { c.took > delayed };
     Seen {
-        failed: begun_after().filter(|c| c.answer.is_err()).count(),
+        failed,
         under_way: calls.iter().filter(|c| c.began <= after && c.answer.is_err()).count(),
         until: begun_after().filter(noticed).map(|c| c.began - after).max().unwrap_or_default(),
         extra,
