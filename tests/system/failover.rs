@@ -175,7 +175,7 @@ fn open_connections_are_not_cut_by_a_return() {
     scene.near.revive();
     wait_until("the return", || Conversation::begin(UnixStream::connect(&socket).unwrap()).ask() == "near");
     assert_eq!(open.ask(), "hub");
-    assert_eq!(scene.caller.call(TYPE).unwrap(), "near");
+    scene.caller.wait_served_by(TYPE, "near");
 }
 
 /// With `failback = dormant` new connections stay where they are for as long as any is open, and return when the last
