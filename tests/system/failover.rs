@@ -7,6 +7,7 @@ use echelon_tests::{Agent, Caller, Manager, Sandbox, Stub, TYPE, Topology, wait_
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the callers' policy holds back a return, and lets connections drain.
@@ -59,6 +60,15 @@ impl<'a> Scene<'a> {
         caller.start_ready();
         caller.wait_served_by(TYPE, "near");
         Self { registry, caller, near, hub }
+    }
+
+    /// Has the caller's agent forward at a unix socket as well; gives its path.
+    fn forward_at_a_socket(&mut self, sandbox: &Sandbox) -> PathBuf {
+        let socket = sandbox.path("forward.sock");
+        self.caller.kill9();
+        self.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
+        self.caller.start_ready();
+        socket
     }
 
     pub(crate) fn calls(&self) -> Caller {
@@ -166,10 +176,7 @@ fn open_connections_are_not_cut_by_a_return() {
     let sandbox = Sandbox::new();
     let mut scene = Scene::set(&sandbox);
     scene.near.kill();
-    let socket = sandbox.path("forward.sock");
-    scene.caller.kill9();
-    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
-    scene.caller.start_ready();
+    let socket = scene.forward_at_a_socket(&sandbox);
     let mut open = Conversation::begin(UnixStream::connect(&socket).unwrap());
     assert_eq!(open.ask(), "hub");
     scene.near.revive();
@@ -184,10 +191,7 @@ fn open_connections_are_not_cut_by_a_return() {
 fn with_failback_dormant_connections_return_when_none_is_open() {
     let sandbox = Sandbox::new();
     let mut scene = Scene::set(&sandbox);
-    let socket = sandbox.path("forward.sock");
-    scene.caller.kill9();
-    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
-    scene.caller.start_ready();
+    let socket = scene.forward_at_a_socket(&sandbox);
     scene.registry.console().ok("policy set / failback=dormant");
     scene.registry.wait_in_sync(1);
     scene.near.kill();
@@ -253,10 +257,7 @@ fn state_of(caller: &Agent, host: &str) -> String {
 fn open_connections_to_a_withdrawn_manager_are_drained_and_then_closed() {
     let sandbox = Sandbox::new();
     let mut scene = Scene::set(&sandbox);
-    let socket = sandbox.path("forward.sock");
-    scene.caller.kill9();
-    scene.caller.also_run_with(&["--forward", &format!("{TYPE}=unix:{}", socket.display())]);
-    scene.caller.start_ready();
+    let socket = scene.forward_at_a_socket(&sandbox);
     let mut open = Conversation::begin(UnixStream::connect(&socket).unwrap());
     assert_eq!(open.ask(), "near");
     let withdrawn = Instant::now();
