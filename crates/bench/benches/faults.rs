@@ -284,6 +284,7 @@ impl Scene {
             }
             Relay::Agent { check, speech } => {
                 self.trio.check(check);
+                self.trio.wait_until_nearest_is_live();
                 self.trio.forward(if speech == Speech::Http { "--forward-http" } else { "--forward" }, at)
             }
         }

@@ -1,5 +1,6 @@
 //! One asker with three managers on its way up: in its own domain, in the parent, and in the root.
 
+use crate::running::{output, wait_for};
 use crate::{Registry, Running};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -35,6 +36,17 @@ impl Trio {
     /// Managers are checked so from now on.
     pub fn check(&self, check: &str) {
         self.registry.apply(&topology(self.managers, check));
+    }
+
+    /// Waits until the registry manager has heard that the nearest manager works, so that an agent that starts now
+    /// begins with it instead of waiting for its hold to end.
+    pub fn wait_until_nearest_is_live(&self) {
+        let (nearest, _) = MANAGERS[0];
+        let line = format!("{nearest} ");
+        wait_for(&format!("{nearest} to be live"), || {
+            let mut list = self.registry.console(&format!("package list --type {TYPE} --state live"));
+            output(&mut list).lines().any(|row| row.starts_with(&line)).then_some(())
+        });
     }
 
     /// Starts the asker's agent, with a forwarder: `--forward` or `--forward-http`.
