@@ -5,6 +5,7 @@ use crate::clock::unix_now;
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::edit::{Context, Edited};
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, Lineage, RequestId, TokenId};
 use echelon_core::message::Health;
 use echelon_core::package::Listens;
@@ -19,6 +20,7 @@ fn hub() -> Hub {
         next_domain: DomainId(1),
         trust: Vec::new(),
         emptied: None,
+        sync: SyncRule::alone(),
     };
     let position = Position { lineage: Lineage(Uuid::from_u128(1)), epoch: 1, revision: 0 };
     Hub::new(Registry::new(position, meta))

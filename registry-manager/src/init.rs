@@ -6,6 +6,7 @@ use crate::paths::Paths;
 use echelon_core::access::{Access, Identity, Subject};
 use echelon_core::check::Check;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::name::{ConsoleName, FrameworkName, HostName, ManagerType};
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
@@ -208,7 +209,13 @@ fn make_console(
 
 fn first_rows(init: &Init, authority: &Authority, id: HostId, console: Identity) -> Vec<Row> {
     let trust = authority.trust().roots().to_vec();
-    let meta = Meta { framework: init.framework.clone(), next_domain: DomainId(1), trust, emptied: None };
+    let meta = Meta {
+        framework: init.framework.clone(),
+        next_domain: DomainId(1),
+        trust,
+        emptied: None,
+        sync: SyncRule::alone(),
+    };
     let address = match &init.advertise.address {
         Address::Name(name) if name == &init.host => None,
         address => Some(address.clone()),

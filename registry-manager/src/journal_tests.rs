@@ -3,6 +3,7 @@
 use super::*;
 use crate::edit_queue::Edits;
 use echelon_core::change::Change;
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::name::ConsoleName;
 use echelon_core::position::Position;
@@ -21,6 +22,7 @@ fn rows() -> Vec<Row> {
         next_domain: DomainId(1),
         trust: Vec::new(),
         emptied: None,
+        sync: SyncRule::alone(),
     };
     vec![Row::Meta(meta), Row::Domain(Domain { id: DomainId::ROOT, place: None })]
 }

@@ -139,6 +139,7 @@ fn nonsense(problem: impl ToString) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use echelon_core::grant::SyncRule;
     use echelon_core::id::DomainId;
     use echelon_core::row::{Domain, Meta};
 
@@ -153,6 +154,7 @@ mod tests {
             next_domain: DomainId(1),
             trust: vec![vec![1]],
             emptied: None,
+            sync: SyncRule::alone(),
         })
     }
 

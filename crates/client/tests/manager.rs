@@ -5,6 +5,7 @@
 use echelon_client::{CallError, ConnectError, ManagerClient, new_request_id};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::endpoint::Endpoint;
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::message::{EditAnswer, Failure, FailureClass, Query, Request, Response, Retry, RowsPart};
 use echelon_core::position::Position;
@@ -192,6 +193,7 @@ async fn a_registry_comes_in_parts() {
             next_domain: DomainId(2),
             trust: vec![vec![1]],
             emptied: None,
+            sync: SyncRule::alone(),
         };
         let root = Row::Domain(Domain { id: DomainId::ROOT, place: None });
         let sub =

@@ -64,10 +64,12 @@ impl FromStr for Access {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// A host's agent, or the registry manager on that host: one id, told apart by the certificate.
+    /// A host's agent.
     Host(HostId),
     /// A person's or a program's console.
     Console(ConsoleName),
+    /// The registry manager on this host.
+    Manager(HostId),
 }
 
 /// What the registry knows of an identity it has given out.

@@ -84,6 +84,7 @@ fn subject(subject: &Subject, names: &Names<'_>) -> String {
     match subject {
         Subject::Host(id) => names.host_name(*id),
         Subject::Console(name) => format!("console {name}"),
+        Subject::Manager(id) => format!("manager {}", names.host_name(*id)),
     }
 }
 

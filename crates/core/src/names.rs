@@ -180,6 +180,7 @@ impl Names<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::SyncRule;
     use crate::id::Lineage;
     use crate::position::Position;
     use crate::row::{Domain, Meta};
@@ -208,8 +209,13 @@ mod tests {
     #[test]
     fn what_was_renamed_or_removed_since_has_its_name_of_then() {
         let framework = "acme".parse().unwrap();
-        let meta =
-            Row::Meta(Meta { framework, next_domain: DomainId(2), trust: vec![vec![1]], emptied: None });
+        let meta = Row::Meta(Meta {
+            framework,
+            next_domain: DomainId(2),
+            trust: vec![vec![1]],
+            emptied: None,
+            sync: SyncRule::alone(),
+        });
         let root = Row::Domain(Domain { id: DomainId::ROOT, place: None });
         let position = Position { lineage: Lineage(Uuid::nil()), epoch: 1, revision: 3 };
         let now = Registry::from_rows(position, vec![meta, root, domain(1, "new")]).unwrap();

@@ -5,6 +5,7 @@
 
 use crate::access::{Denial, Identity, Subject, Token};
 use crate::endpoint::{Address, Endpoint};
+use crate::grant::SyncRule;
 use crate::id::{DomainId, HostId, RequestId, TokenId};
 use crate::name::{ConsoleName, DomainName, FrameworkName, HostName, ManagerType, Text};
 use crate::package::{Package, Withdrawal};
@@ -26,6 +27,8 @@ pub struct Meta {
     /// The revision that took away the last manager there was, those of type `registry` apart; none where
     /// that never happened. An agent that holds managers believes a view without any only where this is set.
     pub emptied: Option<u64>,
+    /// The standbys that count for commits.
+    pub sync: SyncRule,
 }
 
 /// A domain. The root has neither parent nor name.
@@ -215,4 +218,7 @@ pub struct Commit {
     pub served: u64,
     /// Whether it left so few managers that it was refused, had its sender not said that this is meant.
     pub shrinks: bool,
+    /// Whether it changes the standbys that count so that it is committed under the new rule alone; see
+    /// [`crate::grant::SyncRule`].
+    pub alone: bool,
 }

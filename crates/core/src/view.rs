@@ -469,6 +469,7 @@ impl ViewRow {
                 match &d.subject {
                     Subject::Host(id) => h.number(1).bytes(id.0.as_bytes()),
                     Subject::Console(name) => h.number(2).text(name.as_str()),
+                    Subject::Manager(id) => h.number(3).bytes(id.0.as_bytes()),
                 };
             }
         }

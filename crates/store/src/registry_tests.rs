@@ -35,6 +35,7 @@ pub(crate) fn commit(revision: u64, rows: Vec<RowChange>) -> Commit {
         rows,
         served: 0,
         shrinks: false,
+        alone: false,
     }
 }
 

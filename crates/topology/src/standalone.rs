@@ -2,6 +2,7 @@
 
 use crate::roles::Managers;
 use crate::topology::{HostEntry, PackageEntry, PackageState, Topology};
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::name::{DomainPath, HostName};
 use echelon_core::package::{Package, Role, Withdrawal};
@@ -18,7 +19,13 @@ use uuid::{Builder, Uuid};
 pub fn to_registry(topology: &Topology) -> Registry {
     let domains = domains(topology);
     let next_domain = DomainId(domains.len() as u64);
-    let meta = Meta { framework: topology.framework.clone(), next_domain, trust: Vec::new(), emptied: None };
+    let meta = Meta {
+        framework: topology.framework.clone(),
+        next_domain,
+        trust: Vec::new(),
+        emptied: None,
+        sync: SyncRule::alone(),
+    };
     let rows = std::iter::once(Row::Meta(meta))
         .chain(domain_rows(&domains))
         .chain(host_rows(topology, &domains))

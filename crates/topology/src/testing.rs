@@ -4,6 +4,7 @@ use crate::plan::{Options, Plan};
 use crate::{Topology, diff, parse, to_registry};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::{Context, Edited};
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::position::Position;
 use echelon_core::refusal::Refusal;
@@ -32,6 +33,7 @@ pub(crate) fn fresh() -> Registry {
         next_domain: DomainId(1),
         trust: vec![vec![1]],
         emptied: None,
+        sync: SyncRule::alone(),
     };
     Registry::new(position, meta)
 }

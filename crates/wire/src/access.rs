@@ -4,11 +4,12 @@ use echelon_core::access;
 
 words! { access::Access { 1 Agent, 2 Manager, 3 Viewer, 4 Operator, 5 Admin } }
 
-choice! { access::Subject => Subject, SubjectKind ("SubjectKind", "1, 2")
+choice! { access::Subject => Subject, SubjectKind ("SubjectKind", "1, 2, 3")
     unit {}
     value {
         #[prost(bytes = "vec", tag = "1")] Host(Vec<u8>),
         #[prost(string, tag = "2")] Console(String),
+        #[prost(bytes = "vec", tag = "3")] Manager(Vec<u8>),
     }
     record {}
 }

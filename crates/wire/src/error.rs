@@ -1,5 +1,6 @@
 //! Why bytes are not the message that was expected.
 
+use echelon_core::grant::ChainError;
 use echelon_core::name::NameError;
 use echelon_core::package::NumberError;
 
@@ -72,6 +73,14 @@ pub enum DecodeError {
         found: usize,
         /// The limit.
         most: usize,
+    },
+    /// Grants that are no chain.
+    #[error("{at} is not valid, nothing of the message was taken")]
+    Chain {
+        /// Message and field.
+        at: &'static str,
+        /// What core said.
+        source: ChainError,
     },
     /// A row under the key of another, or a change of nothing to nothing.
     #[error("{at} has rows that do not fit its key, nothing of the message was taken")]

@@ -24,6 +24,7 @@ mod content;
 mod error;
 mod field;
 mod frame;
+mod grant;
 pub mod grpc_health;
 mod package;
 mod policy;
@@ -46,6 +47,7 @@ pub use frame::{
 pub use request::decode_anonymous;
 
 use echelon_core::change::ChangeSet;
+use echelon_core::grant::{Chain, Grant};
 use echelon_core::message::{FromAgent, LivenessEntry, Request, Response, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
@@ -110,4 +112,6 @@ wire! {
     ViewMark => view::ViewMark;
     Place => view::Place;
     LivenessEntry => session::LivenessEntry;
+    Chain => grant::Chain;
+    Grant => grant::Grant;
 }

@@ -3,6 +3,7 @@
 use crate::access::{Denial, Identity, Subject, Token};
 use crate::error::DecodeError;
 use crate::field::Field;
+use crate::grant::SyncRule;
 use crate::package::Package;
 use crate::policy::Policy;
 use echelon_core::id::DomainId;
@@ -20,6 +21,7 @@ message! { row::Meta => Meta {
     #[prost(uint64, tag = "2")] next_domain: u64,
     #[prost(bytes = "vec", repeated, tag = "3")] trust: Vec<Vec<u8>>,
     #[prost(uint64, optional, tag = "4")] emptied: Option<u64>,
+    #[prost(message, optional, tag = "5")] sync: Option<SyncRule>,
 } }
 
 message! { row::Domain => Domain {
@@ -188,5 +190,6 @@ message! { row::Commit => Commit {
     #[prost(message, repeated, tag = "6")] rows: Vec<RowChange>,
     #[prost(uint64, tag = "7")] served: u64,
     #[prost(bool, tag = "8")] shrinks: bool,
+    #[prost(bool, tag = "10")] alone: bool,
     #[prost(string, optional, tag = "9")] from: Option<String>,
 } }

@@ -7,6 +7,7 @@ use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
@@ -127,7 +128,11 @@ fn console_name() -> impl Strategy<Value = ConsoleName> {
 }
 
 fn subject() -> impl Strategy<Value = Subject> {
-    prop_oneof![host_id().prop_map(Subject::Host), console_name().prop_map(Subject::Console)]
+    prop_oneof![
+        host_id().prop_map(Subject::Host),
+        console_name().prop_map(Subject::Console),
+        host_id().prop_map(Subject::Manager)
+    ]
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
@@ -277,8 +282,64 @@ pub fn host() -> impl Strategy<Value = Host> {
 
 fn meta() -> impl Strategy<Value = Meta> {
     let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
-    (framework, domain_id(), certificates(), option::of(any::<u64>()))
-        .prop_map(|(framework, next_domain, trust, emptied)| Meta { framework, next_domain, trust, emptied })
+    (framework, domain_id(), certificates(), option::of(any::<u64>()), sync_rule()).prop_map(
+        |(framework, next_domain, trust, emptied, sync)| Meta {
+            framework,
+            next_domain,
+            trust,
+            emptied,
+            sync,
+        },
+    )
+}
+
+fn sync_rule() -> impl Strategy<Value = SyncRule> {
+    (btree_set(host_id(), LIST), any::<u32>()).prop_map(|(members, min_sync)| SyncRule { members, min_sync })
+}
+
+fn grant_proof() -> impl Strategy<Value = Proof> {
+    (certificates(), vec(any::<u8>(), 0..8))
+        .prop_map(|(certificates, signature)| Proof { certificates, signature })
+}
+
+fn grantor() -> impl Strategy<Value = Grantor> {
+    prop_oneof![console_name().prop_map(Grantor::Console), host_name().prop_map(Grantor::Manager)]
+}
+
+/// A chain of one to a few grants that build on each other.
+pub fn chain() -> impl Strategy<Value = Chain> {
+    let said = (grantor(), option::of(text()), option::of(grant_proof()), sync_rule());
+    let grant = (uuid(), host_id(), 0u64..9, any::<[u8; 32]>(), any::<bool>(), said);
+    vec(grant, 1..5).prop_map(|drawn| {
+        let mut grants: Vec<Grant> = Vec::new();
+        for (lineage, holder, more, hash, forced, (grantor, reason, proof, sync)) in drawn {
+            let before = grants.last();
+            let (basis, epoch) = match before {
+                None => (Basis::Init, 1),
+                Some(g) => (if forced { Basis::Force } else { Basis::Handover }, g.id.epoch + 1),
+            };
+            let lineage = before.filter(|_| !forced).map_or(Lineage(lineage), |g| g.id.lineage);
+            let parent = before.map(|g| {
+                let revision = g.parent.map_or(0, |p| p.mark.revision()) + more;
+                Parent { grant: g.id, mark: Mark { position: g.id.at(revision), hash } }
+            });
+            let id = GrantId { lineage, epoch };
+            let at = UnixMillis(more);
+            grants.push(Grant {
+                id,
+                holder,
+                parent,
+                basis,
+                sync,
+                at,
+                grantor,
+                reason,
+                rejects: vec![],
+                proof,
+            });
+        }
+        Chain::new(grants).expect("each builds on the one before it")
+    })
 }
 
 /// A row of any kind.
@@ -321,8 +382,8 @@ fn actor() -> impl Strategy<Value = Actor> {
 /// An entry of the journal.
 pub fn commit() -> impl Strategy<Value = Commit> {
     let asked = (actor(), option::of(endpoint()), request_id(), any::<[u8; 32]>());
-    (position(), unix_millis(), asked, vec(row_change(), LIST), any::<u64>(), any::<bool>()).prop_map(
-        |(position, at, (actor, from, request, content), rows, served, shrinks)| Commit {
+    (position(), unix_millis(), asked, vec(row_change(), LIST), any::<u64>(), any::<[bool; 2]>()).prop_map(
+        |(position, at, (actor, from, request, content), rows, served, [shrinks, alone])| Commit {
             position,
             at,
             actor,
@@ -332,6 +393,7 @@ pub fn commit() -> impl Strategy<Value = Commit> {
             rows,
             served,
             shrinks,
+            alone,
         },
     )
 }

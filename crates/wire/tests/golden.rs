@@ -10,6 +10,7 @@ use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
@@ -123,7 +124,7 @@ kinds! {
     Row { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
     RowKey { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
     Actor { Console, Agent, Manager, Token }
-    Subject { Host, Console }
+    Subject { Host, Console, Manager }
     Access { Agent, Manager, Viewer, Operator, Admin }
     Listens { Nowhere, Port, At }
     CheckKind { Connect, Exchange, Http, Grpc }
@@ -321,6 +322,7 @@ fn rows() -> Vec<Row> {
             next_domain: DomainId(10),
             trust: vec![vec![1, 2], vec![3]],
             emptied: None,
+            sync: SyncRule::alone(),
         }),
         Row::Domain(domain()),
         Row::Host(host()),
@@ -413,7 +415,13 @@ fn added() -> Vec<Example> {
     let reason = || Some(to("kernel update"));
     let drained = || Some(Withdrawal { reason: reason() });
     let drain = Drain { until: Some(UnixMillis(1_700_000_000_004)), reason: reason() };
-    let meta = Meta { framework: to("acme"), next_domain: DomainId(10), trust: vec![], emptied: Some(298) };
+    let meta = Meta {
+        framework: to("acme"),
+        next_domain: DomainId(10),
+        trust: vec![],
+        emptied: Some(298),
+        sync: SyncRule::alone(),
+    };
     let part = SnapshotPart { first: false, rows: vec![], last: Some(mark()), emptied: Some(298) };
     let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
@@ -448,6 +456,7 @@ fn commit(actor: Actor) -> Commit {
         rows: vec![row_change()],
         served: 0,
         shrinks: false,
+        alone: false,
     }
 }
 
@@ -608,7 +617,7 @@ fn inner() -> Vec<Example> {
         Actor::Token(token_id()),
     ];
     let access = [Access::Agent, Access::Manager, Access::Viewer, Access::Operator, Access::Admin];
-    let subjects = [Subject::Host(host_id()), Subject::Console(to("alice"))];
+    let subjects = [Subject::Host(host_id()), Subject::Console(to("alice")), Subject::Manager(host_id())];
     let walks = [Walk::Chain, Walk::Subtree, Walk::Hops];
     let failbacks = [Failback::Auto, Failback::Dormant, Failback::Off];
     let classes = [

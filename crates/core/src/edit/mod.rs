@@ -160,7 +160,8 @@ impl Draft {
         next.position = next.position.next();
         let Context { now: at, actor, from, content } = context.clone();
         let position = next.position;
-        let commit = Commit { position, at, actor, from, request, content, rows, served, shrinks };
+        let commit =
+            Commit { position, at, actor, from, request, content, rows, served, shrinks, alone: false };
         next.note(&commit);
         Edited::Done(Box::new(next), commit)
     }

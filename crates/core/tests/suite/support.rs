@@ -2,6 +2,7 @@
 
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::edit::{Context, Edited};
+use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::name::{DomainPath, HostName, ManagerType};
 use echelon_core::package::Listens;
@@ -67,6 +68,7 @@ pub(crate) fn empty_registry() -> Registry {
         next_domain: DomainId(1),
         trust: vec![vec![1, 2, 3]],
         emptied: None,
+        sync: SyncRule::alone(),
     };
     Registry::new(position, meta)
 }
