@@ -5,7 +5,7 @@ use crate::field::Field;
 use crate::row::Position;
 use echelon_core::grant::{self, MAX_GRANTS};
 
-/// [`grant::SyncRule`]. Rows of builds without standbys have none.
+/// [`grant::SyncRule`]. That of a registry without standbys is left out, as it is in rows of builds that knew none.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SyncRule {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -16,7 +16,7 @@ pub(crate) struct SyncRule {
 
 impl Field<Option<SyncRule>> for grant::SyncRule {
     fn pack(&self) -> Option<SyncRule> {
-        Some(SyncRule { members: self.members.pack(), min_sync: self.min_sync })
+        (*self != Self::alone()).then(|| SyncRule { members: self.members.pack(), min_sync: self.min_sync })
     }
 
     fn unpack(packed: Option<SyncRule>, _: &'static str) -> Result<Self, DecodeError> {
