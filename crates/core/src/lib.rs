@@ -27,6 +27,7 @@ pub mod hierarchy;
 pub mod id;
 pub mod isolation;
 pub mod limits;
+pub mod member;
 pub mod message;
 pub mod moves;
 pub mod name;

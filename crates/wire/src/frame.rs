@@ -19,6 +19,13 @@ pub const MAX_SESSION_FRAME: usize = 1 << 20;
 /// 12 MiB. Only for peers whose certificate allows them to edit.
 pub const MAX_EDIT_FRAME: usize = 32 << 20;
 
+/// Largest frame between registry managers: as many entries as [`MAX_PART`] holds, or one, and a whole edit fits into
+/// it.
+pub const MAX_MEMBER_FRAME: usize = 2 * MAX_EDIT_FRAME;
+
+/// Most entries in one message between managers: small ones come in groups, and a group is one transaction there.
+pub const MAX_ENTRIES: usize = 256;
+
 /// How many bytes of rows senders put into one part of a snapshot, a read or a report: small enough that
 /// a heartbeat behind it on the same stream waits for milliseconds, large enough that framing costs nothing.
 pub const MAX_PART: usize = 256 << 10;

@@ -26,6 +26,7 @@ mod field;
 mod frame;
 mod grant;
 pub mod grpc_health;
+mod member;
 mod package;
 mod policy;
 mod request;
@@ -42,12 +43,14 @@ pub use bytes::Bytes;
 pub use content::content_hash;
 pub use error::DecodeError;
 pub use frame::{
-    MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, MAX_SESSION_FRAME, parts, parts_by,
+    MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_ENTRIES, MAX_MEMBER_FRAME, MAX_PART,
+    MAX_SESSION_FRAME, parts, parts_by,
 };
 pub use request::decode_anonymous;
 
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant};
+use echelon_core::member::MemberMessage;
 use echelon_core::message::{FromAgent, LivenessEntry, Request, Response, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
@@ -114,4 +117,5 @@ wire! {
     LivenessEntry => session::LivenessEntry;
     Chain => grant::Chain;
     Grant => grant::Grant;
+    MemberMessage => member::MemberMessage;
 }

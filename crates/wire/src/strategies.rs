@@ -1,5 +1,6 @@
 //! Proptest strategies for core's types: any value that core's constructors allow, small ones first.
 
+use crate::Wire;
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
@@ -9,6 +10,7 @@ use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
+use echelon_core::member::{Append, Entry, MemberMessage, Seal, Standing};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
@@ -396,6 +398,54 @@ pub fn commit() -> impl Strategy<Value = Commit> {
             alone,
         },
     )
+}
+
+fn grant_id() -> impl Strategy<Value = GrantId> {
+    (uuid(), any::<u64>()).prop_map(|(lineage, epoch)| GrantId { lineage: Lineage(lineage), epoch })
+}
+
+fn journal_mark() -> impl Strategy<Value = Mark> {
+    (position(), any::<[u8; 32]>()).prop_map(|(position, hash)| Mark { position, hash })
+}
+
+fn seal() -> impl Strategy<Value = Seal> {
+    (request_id(), host_id(), grant_id()).prop_map(|(proposal, by, grant)| Seal { proposal, by, grant })
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), option::of(seal()))
+        .prop_map(|(grant, last, committed, rule, seal)| Standing { grant, last, committed, rule, seal })
+}
+
+fn append() -> impl Strategy<Value = Append> {
+    (grant_id(), journal_mark(), vec(commit(), 0..3), any::<u64>()).prop_map(
+        |(grant, after, commits, committed)| {
+            let mut entries: Vec<Entry> = Vec::new();
+            for commit in commits {
+                let before = entries.last().map_or(after, |e| e.mark);
+                entries.push(Entry::after(&before, &commit, commit.encode().to_vec().into()));
+            }
+            Append { grant, after, entries, committed }
+        },
+    )
+}
+
+/// What managers say to each other.
+pub fn member_message() -> impl Strategy<Value = MemberMessage> {
+    prop_oneof![
+        standing().prop_map(MemberMessage::Standing),
+        Just(MemberMessage::Ask),
+        chain().prop_map(MemberMessage::Grants),
+        append().prop_map(MemberMessage::Append),
+        (grant_id(), journal_mark(), any::<bool>())
+            .prop_map(|(grant, last, accepted)| MemberMessage::Appended { grant, last, accepted }),
+        (grant_id(), any::<u64>()).prop_map(|(grant, revision)| MemberMessage::Committed { grant, revision }),
+        (grant_id(), journal_mark()).prop_map(|(grant, after)| MemberMessage::Missing { grant, after }),
+        (grant_id(), journal_mark()).prop_map(|(grant, after)| MemberMessage::Fetch { grant, after }),
+        (chain(), seal()).prop_map(|(chain, seal)| MemberMessage::Seal { chain, seal }),
+        (seal(), standing()).prop_map(|(seal, standing)| MemberMessage::Sealed { seal, standing }),
+        request_id().prop_map(|proposal| MemberMessage::Unseal { proposal }),
+    ]
 }
 
 fn change_of_domain() -> impl Strategy<Value = Change> {

@@ -97,6 +97,8 @@ round_trips! {
     round_trip_view_mark: any::view_mark(),
     round_trip_place: any::place(),
     round_trip_liveness_entry: any::liveness_entry(),
+    round_trip_chain: any::chain(),
+    round_trip_member_message: any::member_message(),
 }
 
 proptest! {

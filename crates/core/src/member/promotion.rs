@@ -1,0 +1,407 @@
+//! A forced promotion: the primary is dead, and an admin wants this manager in its place. And the choice between
+//! two lineages, which ends in the same way: with a grant that an admin proves.
+
+use super::{Effect, Member, MemberMessage, Peer, Refused, Seal, Standing, Told};
+use crate::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, SyncRule};
+use crate::id::{HostId, Lineage, RequestId};
+use crate::name::Text;
+use crate::time::{Monotonic, UnixMillis};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long the primary and the others may take to say that they are there; availability.md.
+pub const ANSWER: Duration = Duration::from_millis(300);
+
+/// How long the others may take to promise: they answer once that is on disk.
+pub const PROMISE: Duration = Duration::from_secs(2);
+
+/// How long it may take to get the entries that another manager holds.
+pub const FETCH: Duration = Duration::from_secs(30);
+
+/// How long a proposal stands: whoever proves it has been asked everything before.
+pub const READY: Duration = Duration::from_secs(10);
+
+/// A wish to promote this manager by force.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Prepare {
+    /// Under which name it is told what became of it.
+    pub id: RequestId,
+    /// The lineage that would begin; never used before.
+    pub lineage: Lineage,
+    /// Only say what would happen: nobody is asked for a promise.
+    pub trial: bool,
+    /// Go on though committed entries may be lost.
+    pub accept_loss: bool,
+    /// Who wants it.
+    pub grantor: Grantor,
+    /// Why.
+    pub reason: Option<Text>,
+    /// When, by the clock of this manager.
+    pub at: UnixMillis,
+}
+
+/// A wish to choose this manager's lineage.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Choose {
+    /// Under which name it is told what became of it.
+    pub id: RequestId,
+    /// Who wants it.
+    pub grantor: Grantor,
+    /// Why.
+    pub reason: Option<Text>,
+    /// When, by the clock of this manager.
+    pub at: UnixMillis,
+}
+
+/// What would be granted, and on what evidence.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Proposal {
+    /// The grant, to be proved.
+    pub grant: Grant,
+    /// The primary so far.
+    pub primary: HostId,
+    /// Whether it answers.
+    pub primary_answers: bool,
+    /// The standbys that count so far.
+    pub rule: SyncRule,
+    /// Where those stand that were heard, this manager among them.
+    pub heard: BTreeMap<HostId, Standing>,
+    /// Whether so many were heard that every committed entry is known.
+    pub enough: bool,
+}
+
+impl Proposal {
+    /// Members of the set that were not heard.
+    pub fn silent(&self) -> Vec<HostId> {
+        self.rule.members.iter().copied().filter(|m| !self.heard.contains_key(m)).collect()
+    }
+}
+
+/// A promotion or a choice under way.
+#[derive(Clone, Debug)]
+pub(super) struct Promotion {
+    id: RequestId,
+    phase: Phase,
+    /// Who has answered since it began.
+    answered: BTreeMap<HostId, Standing>,
+    /// Whose promise this manager has.
+    sealed: BTreeMap<HostId, Standing>,
+    wish: Option<Prepare>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Asking { until: Monotonic },
+    Sealing { until: Monotonic },
+    Fetching { from: HostId, to: Mark, until: Monotonic },
+    Ready { grant: Box<Grant>, until: Monotonic },
+}
+
+impl Promotion {
+    pub(super) fn deadline(&self) -> Monotonic {
+        match &self.phase {
+            Phase::Asking { until }
+            | Phase::Sealing { until }
+            | Phase::Fetching { until, .. }
+            | Phase::Ready { until, .. } => *until,
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn is_promoting(&self, id: RequestId) -> bool {
+        self.promotion.as_ref().is_some_and(|p| p.id == id)
+    }
+
+    /// Whether entries of this manager are awaited, though it may not be the primary.
+    pub(super) fn is_fetching_from(&self, peer: HostId) -> bool {
+        let lacks_parent = !self.leading && self.chain.is_held_by(self.me);
+        let fetching = |p: &Promotion| matches!(p.phase, Phase::Fetching { from, .. } if from == peer);
+        lacks_parent || self.promotion.as_ref().is_some_and(fetching)
+    }
+
+    pub(super) fn prepare(&mut self, wish: Prepare, out: &mut Vec<Effect>) {
+        let refused = if self.leading {
+            Some(Refused::AlreadyPrimary)
+        } else if self.promotion.is_some() || self.loading {
+            Some(Refused::Busy)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            return out.push(Effect::Told(wish.id, Told::Refused(refused)));
+        }
+        let phase = Phase::Asking { until: self.now + ANSWER };
+        let (id, wish) = (wish.id, Some(wish));
+        self.promotion =
+            Some(Promotion { id, phase, answered: BTreeMap::new(), sealed: BTreeMap::new(), wish });
+        self.tell_all(MemberMessage::Ask, out);
+    }
+
+    pub(super) fn pass_time_of_promotion(&mut self, out: &mut Vec<Effect>) {
+        let Some(promotion) = &self.promotion else { return };
+        let over = promotion.deadline() <= self.now;
+        match &promotion.phase {
+            Phase::Asking { .. } if over || self.have_all(&promotion.answered) => self.after_asking(out),
+            Phase::Sealing { .. } if over || self.have_all(&promotion.sealed) => self.after_sealing(out),
+            Phase::Fetching { to, .. } if self.log.last().revision() >= to.revision() => self.propose(out),
+            Phase::Fetching { .. } | Phase::Ready { .. } if over => {
+                self.abort_promotion(Refused::TooSlow, out)
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all that are connected are among these; the primary need not be among those that promise.
+    fn have_all(&self, answers: &BTreeMap<HostId, Standing>) -> bool {
+        let holder = self.chain.head().holder;
+        let asking = matches!(self.promotion, Some(Promotion { phase: Phase::Asking { .. }, .. }));
+        let missing = |(host, peer): (&HostId, &Peer)| {
+            peer.connected && !answers.contains_key(host) && (asking || *host != holder)
+        };
+        !self.peers.iter().any(missing)
+    }
+
+    fn primary_answers(&self) -> bool {
+        let holder = self.chain.head().holder;
+        holder != self.me && self.promotion.as_ref().is_some_and(|p| p.answered.contains_key(&holder))
+    }
+
+    fn after_asking(&mut self, out: &mut Vec<Effect>) {
+        let answers = self.primary_answers();
+        let Some(promotion) = &mut self.promotion else { return };
+        if promotion.wish.as_ref().is_some_and(|w| w.trial) {
+            return self.tell_trial(out);
+        }
+        if answers {
+            return self.abort_promotion(Refused::PrimaryAnswers, out);
+        }
+        promotion.phase = Phase::Sealing { until: self.now + PROMISE };
+        let proposal = promotion.id;
+        if self.other_promotion().is_some() {
+            return self.abort_promotion(Refused::Busy, out);
+        }
+        let seal = Seal { proposal, by: self.me, grant: self.head() };
+        self.seal = Some(seal);
+        out.push(Effect::Seal(self.seal));
+        self.tell_all(MemberMessage::Seal { chain: self.chain.clone(), seal }, out);
+        self.pass_time_of_promotion(out);
+    }
+
+    fn tell_trial(&mut self, out: &mut Vec<Effect>) {
+        let head = self.head();
+        let Some(promotion) = &self.promotion else { return };
+        let heard = promotion.answered.iter().filter(|(_, s)| s.grant == head);
+        let heard = heard.map(|(host, s)| (*host, s.clone())).collect();
+        let (id, proposal) = (promotion.id, self.proposal(promotion, heard));
+        self.promotion = None;
+        if let Some(proposal) = proposal {
+            out.push(Effect::Told(id, Told::Proposed(Box::new(proposal))));
+        }
+    }
+
+    fn after_sealing(&mut self, out: &mut Vec<Effect>) {
+        let (head, own) = (self.head(), self.log.last());
+        let Some(promotion) = &mut self.promotion else { return };
+        let of_chain = promotion.sealed.iter().filter(|(_, s)| s.grant == head);
+        let best = of_chain.max_by_key(|(_, s)| s.last.revision()).map(|(host, s)| (*host, s.last));
+        match best.filter(|(_, last)| last.revision() > own.revision()) {
+            None => self.propose(out),
+            Some((from, to)) => {
+                promotion.phase = Phase::Fetching { from, to, until: self.now + FETCH };
+                self.fetch(from, out);
+            }
+        }
+    }
+
+    /// Entries have come from a manager that was asked for them.
+    pub(super) fn fetched(&mut self, peer: HostId, out: &mut Vec<Effect>) {
+        let lacking = |p: &Promotion| match p.phase {
+            Phase::Fetching { from, to, .. } => from == peer && to.revision() > self.log.last().revision(),
+            _ => false,
+        };
+        if self.promotion.as_ref().is_some_and(lacking) {
+            self.fetch(peer, out);
+        }
+    }
+
+    /// Everything that can be known is here.
+    fn propose(&mut self, out: &mut Vec<Effect>) {
+        let Some(promotion) = &self.promotion else { return };
+        let Some(proposal) = self.proposal(promotion, promotion.sealed.clone()) else { return };
+        let (id, accept_loss) = (promotion.id, promotion.wish.as_ref().is_some_and(|w| w.accept_loss));
+        if !proposal.enough && !accept_loss {
+            let (needed, silent) = (proposal.rule.quorum_to_promote(), proposal.silent());
+            let heard = proposal.rule.members.len() - silent.len();
+            return self.abort_promotion(Refused::TooFewHeard { needed, heard, silent }, out);
+        }
+        let grant = Box::new(proposal.grant.clone());
+        if let Some(promotion) = &mut self.promotion {
+            promotion.phase = Phase::Ready { grant, until: self.now + READY };
+        }
+        out.push(Effect::Told(id, Told::Proposed(Box::new(proposal))));
+    }
+
+    fn proposal(&self, promotion: &Promotion, mut heard: BTreeMap<HostId, Standing>) -> Option<Proposal> {
+        let (wish, head) = (promotion.wish.as_ref()?, self.chain.head());
+        heard.insert(self.me, self.standing());
+        let rule = self.log.rule_under(head).clone();
+        let members = rule.members.iter().filter(|m| heard.contains_key(m)).count();
+        let grant = Grant {
+            id: GrantId { lineage: wish.lineage, epoch: head.id.epoch + 1 },
+            holder: self.me,
+            parent: Some(Parent { grant: head.id, mark: self.log.last() }),
+            basis: Basis::Force,
+            sync: rule.without(self.me),
+            at: wish.at,
+            grantor: wish.grantor.clone(),
+            reason: wish.reason.clone(),
+            rejects: Vec::new(),
+            proof: None,
+        };
+        let enough = members >= rule.quorum_to_promote();
+        let (primary, primary_answers) = (head.holder, self.primary_answers());
+        Some(Proposal { grant, primary, primary_answers, rule, heard, enough })
+    }
+
+    pub(super) fn choose(&mut self, wish: Choose, out: &mut Vec<Effect>) {
+        let refused = if !self.leading {
+            Some(Refused::NotPrimary { holder: self.chain.head().holder })
+        } else if self.promotion.is_some() || self.handover.is_some() {
+            Some(Refused::Busy)
+        } else if self.rivals.is_empty() {
+            Some(Refused::NoConflict)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            return out.push(Effect::Told(wish.id, Told::Refused(refused)));
+        }
+        let (head, rule) = (self.chain.head(), self.log.rule_under(self.chain.head()).clone());
+        let rejects: Vec<_> = self.rivals.iter().flat_map(|rival| given_up(&self.chain, rival)).collect();
+        let newest = self.rivals.iter().map(|r| r.head().id.epoch).fold(head.id.epoch, u64::max);
+        let grant = Grant {
+            id: GrantId { lineage: head.id.lineage, epoch: newest + 1 },
+            holder: self.me,
+            parent: Some(Parent { grant: head.id, mark: self.log.last() }),
+            basis: Basis::Choice,
+            sync: rule.clone(),
+            at: wish.at,
+            grantor: wish.grantor,
+            reason: wish.reason,
+            rejects,
+            proof: None,
+        };
+        let proposal = Proposal {
+            grant: grant.clone(),
+            primary: self.me,
+            primary_answers: true,
+            rule,
+            heard: BTreeMap::from([(self.me, self.standing())]),
+            enough: true,
+        };
+        let phase = Phase::Ready { grant: Box::new(grant), until: self.now + READY };
+        let (answered, sealed) = (BTreeMap::new(), BTreeMap::new());
+        self.promotion = Some(Promotion { id: wish.id, phase, answered, sealed, wish: None });
+        out.push(Effect::Told(wish.id, Told::Proposed(Box::new(proposal))));
+    }
+
+    /// A grant is proved: that of a hand-over, or the one that was proposed.
+    pub(super) fn granted(&mut self, grant: Grant, out: &mut Vec<Effect>) {
+        if self.handover.is_some() {
+            return self.grant_handover(grant, out);
+        }
+        let Some(promotion) = &self.promotion else { return };
+        let id = promotion.id;
+        let proposed = matches!(&promotion.phase, Phase::Ready { grant: g, .. } if **g == grant.unproved());
+        if !proposed || grant.parent.is_none_or(|p| p.mark != self.log.last()) {
+            return self.abort_promotion(Refused::NotAsProposed, out);
+        }
+        match self.chain.extended(grant) {
+            Ok(chain) => self.take_grant(id, chain, out),
+            Err(_) => self.abort_promotion(Refused::ChainFull, out),
+        }
+    }
+
+    pub(super) fn abort_promotion(&mut self, why: Refused, out: &mut Vec<Effect>) {
+        let Some(promotion) = self.promotion.take() else { return };
+        out.push(Effect::Told(promotion.id, Told::Refused(why)));
+        self.unseal(promotion.id, out);
+        self.tell_all(MemberMessage::Unseal { proposal: promotion.id }, out);
+    }
+
+    /// A newer grant is adopted; one that is not this promotion's.
+    pub(super) fn end_promotion(&mut self, head: GrantId, out: &mut Vec<Effect>) {
+        if let Some(promotion) = self.promotion.take() {
+            out.push(Effect::Told(promotion.id, Told::Refused(Refused::Overtaken(head))));
+        }
+    }
+
+    /// Another manager that this one has given a promise, and that is there to make use of it.
+    fn other_promotion(&self) -> Option<Seal> {
+        let alive = |seal: &Seal| match seal.by == self.me {
+            true => self.is_promoting(seal.proposal),
+            false => self.peers.get(&seal.by).is_some_and(|p| !p.is_silent(self.now)),
+        };
+        self.seal.filter(|seal| seal.grant == self.head() && alive(seal))
+    }
+
+    pub(super) fn asked_to_seal(&mut self, peer: HostId, chain: Chain, seal: Seal, out: &mut Vec<Effect>) {
+        self.consider(&chain, out);
+        if self.loading {
+            self.after_load = Some((peer, MemberMessage::Seal { chain, seal }));
+            return;
+        }
+        if seal.grant != self.head() {
+            return self.offer_grants(peer, out);
+        }
+        if self.leading || seal.by != peer {
+            return out.push(Effect::Send(peer, MemberMessage::Standing(self.standing())));
+        }
+        if self.other_promotion().is_none_or(|other| other.by == peer) {
+            self.seal = Some(seal);
+            out.push(Effect::Seal(self.seal));
+        }
+        if let Some(seal) = self.seal {
+            out.push(Effect::Send(peer, MemberMessage::Sealed { seal, standing: self.standing() }));
+        }
+    }
+
+    pub(super) fn take_sealed(
+        &mut self,
+        peer: HostId,
+        seal: Seal,
+        standing: Standing,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.standing = Some(standing.clone());
+        }
+        let Some(promotion) = self.promotion.as_mut().filter(|p| p.id == seal.proposal) else {
+            // Another promotion came first there.
+            return self.abort_promotion(Refused::Busy, out);
+        };
+        promotion.sealed.insert(peer, standing);
+    }
+
+    /// Notes that a manager has said where it stands, since a promotion began.
+    pub(super) fn note_answer(&mut self, peer: HostId, standing: &Standing) {
+        if let Some(promotion) = &mut self.promotion {
+            promotion.answered.insert(peer, standing.clone());
+        }
+    }
+
+    pub(super) fn unseal(&mut self, proposal: RequestId, out: &mut Vec<Effect>) {
+        if self.seal.is_some_and(|seal| seal.proposal == proposal) {
+            self.seal = None;
+            out.push(Effect::Seal(None));
+            self.tell_all(MemberMessage::Standing(self.standing()), out);
+        }
+    }
+}
+
+/// The grants of another chain that this one has not got: all of a branch, so that whoever stopped midway on it
+/// learns of the choice too.
+fn given_up(chain: &Chain, rival: &Chain) -> Vec<GrantId> {
+    rival.grants().iter().map(|g| g.id).filter(|id| chain.get(*id).is_none()).collect()
+}
