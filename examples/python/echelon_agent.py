@@ -5,6 +5,8 @@
     sock = agent.connect("command-control")   # a connected socket.socket
     for route in agent.watch("command-control"):
         print(route["chosen"])
+    for role in agent.watch_role("command-control"):    # of this host's own manager
+        print(role["role"], role["fencing"])
 
 One Agent may be used by several threads at once.
 """
@@ -68,11 +70,29 @@ class Agent:
 
     def watch(self, type_):
         """Yields the present route, then each in which the choice or the order differs; outlives the agent."""
+        return self._follow(self._route, type_)
+
+    def role(self, type_):
+        """What this host's own manager of a type is: "role" is "primary", "backup" or None, "fencing" its number.
+
+        The number is a token for what the primary writes to, which must remember the largest that it has seen and
+        refuse lower ones. It is no lock: somebody else may be primary by now.
+        """
+        return self._role(type_, {}, CALL_TIMEOUT)
+
+    def watch_role(self, type_):
+        """Yields the present role, then each that differs in role or number; outlives the agent.
+
+        AgentError "unknown-package" says that the host has no such package, or none any more: it is not primary.
+        """
+        return self._follow(self._role, type_)
+
+    def _follow(self, ask, type_):
         tag, pause = None, 0.0
         while True:
             query = {} if tag is None else {"after": tag, "wait": f"{WAIT}s"}
             try:
-                route = self._route(type_, query, WAIT + CALL_TIMEOUT)
+                answer = ask(type_, query, WAIT + CALL_TIMEOUT)
             except AgentError as error:
                 if not error.retriable:
                     raise
@@ -80,14 +100,14 @@ class Agent:
                 time.sleep(pause)
                 continue
             pause = 0.0
-            if not isinstance(route.get("tag"), str):
+            if not isinstance(answer.get("tag"), str):
                 raise AgentError("malformed", "the agent's answer has no tag: the agent is too old to be watched", False)
-            if route["tag"] == tag:
+            if answer["tag"] == tag:
                 # It has waited in vain. An agent that does not wait is not hurried.
                 time.sleep(PAUSE[0])
                 continue
-            tag = route["tag"]
-            yield route
+            tag = answer["tag"]
+            yield answer
 
     def connect(self, type_):
         """A socket connected to the nearest live manager of a type, past those that refuse or are silent.
@@ -121,11 +141,17 @@ class Agent:
         return _connection(line, descriptors)
 
     def _route(self, type_, query, timeout):
-        path = "/v1/routes/" + urllib.parse.quote(type_, safe="")
+        return self._told("routes", "candidates", type_, query, timeout)
+
+    def _role(self, type_, query, timeout):
+        return self._told("roles", "fencing", type_, query, timeout)
+
+    def _told(self, section, key, type_, query, timeout):
+        path = f"/v1/{section}/" + urllib.parse.quote(type_, safe="")
         if query:
             path += "?" + urllib.parse.urlencode(query)
         status, answer = self._get(path, timeout)
-        if "candidates" in answer:
+        if key in answer:
             return answer
         error, message = answer.get("error", "malformed"), answer.get("message", "no reason given")
         raise AgentError(error, message, status >= 500)

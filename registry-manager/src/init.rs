@@ -6,6 +6,7 @@ use crate::paths::Paths;
 use echelon_core::access::{Access, Identity, Subject};
 use echelon_core::check::Check;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::fencing::Fencing;
 use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::name::{ConsoleName, FrameworkName, HostName, ManagerType};
@@ -122,7 +123,8 @@ pub fn init(init: &Init) -> Result<Outcome, InitError> {
     file::write(&paths.settings(), &settings, file::SECRET).map_err(file_error)?;
     // The registry comes last: where it is, everything else is.
     let position = Position { lineage: Lineage(Uuid::now_v7()), epoch: 1, revision: 0 };
-    RegistryStore::create(&paths.registry(), position, &first_rows(init, &authority, host, console))?;
+    let rows = first_rows(init, &authority, &position, host, console);
+    RegistryStore::create(&paths.registry(), position, &rows)?;
     Ok(Outcome::Made)
 }
 
@@ -207,7 +209,13 @@ fn make_console(
     })
 }
 
-fn first_rows(init: &Init, authority: &Authority, id: HostId, console: Identity) -> Vec<Row> {
+fn first_rows(
+    init: &Init,
+    authority: &Authority,
+    position: &Position,
+    id: HostId,
+    console: Identity,
+) -> Vec<Row> {
     let trust = authority.trust().roots().to_vec();
     let meta = Meta {
         framework: init.framework.clone(),
@@ -231,6 +239,7 @@ fn first_rows(init: &Init, authority: &Authority, id: HostId, console: Identity)
         role: Some(Role::Primary),
         version: None,
         check: Check::default(),
+        fencing: Fencing::at(position).ok(),
         host_side: None,
     };
     vec![

@@ -39,6 +39,7 @@ mod registry_down;
 mod reload;
 mod renewal;
 mod replica;
+mod roles;
 mod service;
 mod shapes;
 mod soak;

@@ -173,6 +173,8 @@ fn agents_api(scene: &Scene<'_>, compared: &Compared) {
     scene.caller.call(TYPE).unwrap();
     compared.all("agent-status", &[get("/v1/status"), scene.near.get("/v1/status").unwrap().json()]);
     compared.one("agent-error", get("/v1/routes/nothing"));
+    let near = scene.near.get(&format!("/v1/roles/{TYPE}")).unwrap().json();
+    compared.all("agent-role", &[near, get("/v1/roles/audit")]);
 }
 
 /// Makes something of each kind happen.

@@ -4,7 +4,7 @@ use crate::handover::Handover;
 use crate::watch::Watch;
 use bytes::Bytes;
 use echelon_core::name::ManagerType;
-use echelon_core::report::{Chosen, RouteHistory, RouteReport};
+use echelon_core::report::{Chosen, RoleReport, RouteHistory, RouteReport};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
@@ -58,6 +58,14 @@ pub enum AgentError {
         /// The type.
         ty: ManagerType,
     },
+    /// This host has no package of the type, or none any more.
+    #[error(
+        "this host has no package of type {ty}; announce it (PUT /v1/packages/{ty}), or add it: echelon package add"
+    )]
+    NoPackage {
+        /// The type.
+        ty: ManagerType,
+    },
     /// The agent has nobody to name.
     #[error("nobody serves {ty} here: {cause}")]
     Unserved {
@@ -88,7 +96,7 @@ impl AgentError {
             Self::Connect { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
             Self::Broken(_) | Self::Ended | Self::Timeout | Self::Unserved { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::UnknownType { .. } | Self::Malformed(_) => false,
+            Self::UnknownType { .. } | Self::NoPackage { .. } | Self::Malformed(_) => false,
         }
     }
 }
@@ -145,7 +153,7 @@ impl LocalAgent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn route(&self, ty: &ManagerType) -> Result<RouteReport, AgentError> {
-        self.read_route(ty, &format!("/v1/routes/{ty}"), CALL_TIMEOUT).await
+        self.read(ty, &path::<RouteReport>(ty), CALL_TIMEOUT).await
     }
 
     /// Where the route for a type has led since the agent started, the newest last. Asking for it has the route kept
@@ -154,7 +162,7 @@ impl LocalAgent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn history(&self, ty: &ManagerType) -> Result<RouteHistory, AgentError> {
-        self.read_route(ty, &format!("/v1/history/{ty}"), CALL_TIMEOUT).await
+        self.read(ty, &path::<RouteHistory>(ty), CALL_TIMEOUT).await
     }
 
     /// The manager of a type that this host uses now.
@@ -171,19 +179,36 @@ impl LocalAgent {
         Watch::new(self.clone(), ty)
     }
 
-    /// Reads a route, or what is read along with one, from a path of the API.
-    pub(crate) async fn read_route<T: DeserializeOwned>(
+    /// What this host's own package of a type is: primary of its type, under which number, or backup.
+    ///
+    /// The number is a token to hand to what the primary writes to, which must remember the largest that it has seen
+    /// and refuse lower ones. It is no lock: this answer may be old, as it says, and somebody else primary by now.
+    ///
+    /// # Errors
+    /// [`AgentError::NoPackage`] where the host has none; else see [`AgentError`].
+    pub async fn role(&self, ty: &ManagerType) -> Result<RoleReport, AgentError> {
+        self.read(ty, &path::<RoleReport>(ty), CALL_TIMEOUT).await
+    }
+
+    /// Follows the role of this host's package of a type: the present one, and then each that differs in role or number.
+    /// [`AgentError::NoPackage`] says that it was removed, or is not there yet: a manager is not, or no longer, primary.
+    pub fn watch_role(&self, ty: ManagerType) -> Watch<RoleReport> {
+        Watch::new(self.clone(), ty)
+    }
+
+    /// Reads from a path of the API what it tells of a type.
+    pub(crate) async fn read<T: OfType>(
         &self,
         ty: &ManagerType,
         path: &str,
         limit: Duration,
     ) -> Result<T, AgentError> {
         let (status, body) = self.get(path, limit).await?;
-        let route = serde_json::from_slice(&body);
-        match (status, route) {
-            (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, Ok(route)) => Ok(route),
+        let told = serde_json::from_slice(&body);
+        match (status, told) {
+            (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, Ok(told)) => Ok(told),
             (StatusCode::OK, Err(source)) => Err(AgentError::Malformed(source.into())),
-            (StatusCode::NOT_FOUND, _) => Err(AgentError::UnknownType { ty: ty.clone() }),
+            (StatusCode::NOT_FOUND, _) => Err(T::missing(ty.clone())),
             (status, _) => Err(refused(status, &body)),
         }
     }
@@ -215,6 +240,41 @@ impl LocalAgent {
         let (answer, _) = tokio::join!(ask(sender, path), connection);
         answer
     }
+}
+
+/// What an agent tells of one type.
+pub trait OfType: DeserializeOwned {
+    /// Where in the API, between `/v1/` and the type.
+    const SECTION: &'static str;
+
+    /// What it means that there is nothing to tell.
+    fn missing(ty: ManagerType) -> AgentError;
+}
+
+impl OfType for RouteReport {
+    const SECTION: &'static str = "routes";
+    fn missing(ty: ManagerType) -> AgentError {
+        AgentError::UnknownType { ty }
+    }
+}
+
+impl OfType for RouteHistory {
+    const SECTION: &'static str = "history";
+    fn missing(ty: ManagerType) -> AgentError {
+        AgentError::UnknownType { ty }
+    }
+}
+
+impl OfType for RoleReport {
+    const SECTION: &'static str = "roles";
+    fn missing(ty: ManagerType) -> AgentError {
+        AgentError::NoPackage { ty }
+    }
+}
+
+/// Where the API tells this of a type.
+pub(crate) fn path<T: OfType>(ty: &ManagerType) -> String {
+    format!("/v1/{}/{ty}", T::SECTION)
 }
 
 async fn ask(

@@ -5,6 +5,7 @@ use crate::problem::{Problem, failed};
 use crate::progress;
 use echelon_client::{CallError, Reading};
 use echelon_core::board::state_of;
+use echelon_core::fencing::Fencing;
 use echelon_core::id::{DomainId, HostId};
 use echelon_core::message::{Failure, LivenessEntry, Query};
 use echelon_core::name::{DomainPath, HostName, ManagerType, Text};
@@ -51,6 +52,8 @@ pub(crate) struct PackageEntry {
     pub(crate) endpoint: Option<String>,
     /// Its role; none for inventory.
     pub(crate) role: Option<Role>,
+    /// The number under which it is primary.
+    pub(crate) fencing: Option<Fencing>,
     /// See [`Package::priority`].
     pub(crate) priority: u32,
     /// See [`Package::weight`].
@@ -137,6 +140,7 @@ impl Inventory {
             ty: package.ty.clone(),
             endpoint: package.endpoint(&host.reached_at()).map(|endpoint| endpoint.to_string()),
             role: package.role,
+            fencing: package.fencing,
             priority: package.priority,
             weight: package.weight,
             version: package.version.clone(),

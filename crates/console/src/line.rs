@@ -18,7 +18,7 @@ pub(crate) fn line(changed: &Changed) -> String {
 
 /// Values that say no more than the object's name, or than what is usual.
 fn is_plain(key: &str, value: &Value) -> bool {
-    let named = matches!(key, "name" | "path" | "host" | "type" | "id" | "subject" | "check");
+    let named = matches!(key, "name" | "path" | "host" | "type" | "id" | "subject" | "check" | "fencing");
     let usual = match key {
         "priority" => *value == echelon_core::package::DEFAULT_PRIORITY,
         "weight" => *value == echelon_core::package::DEFAULT_WEIGHT,

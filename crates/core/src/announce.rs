@@ -125,7 +125,8 @@ fn taken_in(
     }
     let mut package = old.cloned().unwrap_or_else(|| Package::bare(place.host, ty.clone()));
     word.apply(&mut package, number);
-    package.settle_role(view.managers_of(ty).any(|m| m.role == Role::Primary));
+    // The view may have come before the place that belongs to it, and show this very package.
+    package.settle_role(view.managers_of(ty).any(|m| m.role == Role::Primary && m.host != place.host));
     Some(package)
 }
 
@@ -149,6 +150,7 @@ impl Package {
             weight: spec.weight,
             withdrawn: None,
             role: None,
+            fencing: None,
             version: spec.version,
             check: spec.check,
             host_side: None,

@@ -158,6 +158,21 @@ pub enum Change {
         /// Which backup becomes primary; needed where the package is primary and its type has backups.
         successor: Option<HostName>,
     },
+    /// Makes the manager on a host the primary of its type, in place of the one that is. No effect where it is that
+    /// already.
+    Promote {
+        /// On which host; its manager may be withdrawn.
+        host: HostName,
+        /// Of which type; not `registry`.
+        ty: ManagerType,
+    },
+    /// Promotes a host's managers of all types of which another host has the primary; `registry` apart.
+    PromoteFrom {
+        /// Whose managers.
+        host: HostName,
+        /// Where the primaries are.
+        from: HostName,
+    },
     /// Takes in what a host says of a package of its own. Managers make this change for the agent that asks;
     /// its number is the change set's request id.
     Announce {
@@ -258,6 +273,7 @@ impl Change {
         match self {
             Self::Enrol { .. } | Self::EndDrains => None,
             Self::Announce { .. } => Some(Access::Agent),
+            Self::Promote { .. } | Self::PromoteFrom { .. } => Some(Access::Admin),
             Self::CreateToken { token, .. } if token.access != Access::Agent || token.replace => {
                 Some(Access::Admin)
             }

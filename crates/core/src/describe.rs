@@ -120,7 +120,7 @@ fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
 fn package(p: &Package, names: &Names<'_>) -> Value {
     let endpoint = names.host(p.host).and_then(|host| p.endpoint(&host.reached_at()));
     json!({
-        "host": names.host_name(p.host), "type": p.ty, "endpoint": endpoint, "role": p.role,
+        "host": names.host_name(p.host), "type": p.ty, "endpoint": endpoint, "role": p.role, "fencing": p.fencing,
         "priority": p.priority, "weight": p.weight,
         "state": if p.is_withdrawn() { "withdrawn" } else { "active" },
         "reason": p.withdrawn.as_ref().and_then(|w| w.reason.as_ref()),

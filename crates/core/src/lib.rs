@@ -20,6 +20,7 @@ pub mod edit;
 pub mod endpoint;
 pub mod event;
 pub mod evidence;
+pub mod fencing;
 pub mod grant;
 mod hearsay;
 pub mod hedge;

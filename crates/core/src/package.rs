@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 use crate::endpoint::{Address, Endpoint};
+use crate::fencing::Fencing;
 use crate::id::{HostId, RequestId};
 use crate::limits::{MAX_PRIORITY, MAX_WEIGHT};
 use crate::name::{ManagerType, Text};
@@ -63,6 +64,8 @@ pub struct Package {
     pub withdrawn: Option<Withdrawal>,
     /// Its role; none for inventory.
     pub role: Option<Role>,
+    /// The number under which it is primary. Backups have none, nor has a primary whose edit is not committed yet.
+    pub fencing: Option<Fencing>,
     /// The installed version, as the operator or the host recorded it.
     pub version: Option<Text>,
     /// How its own host's agent checks it.
@@ -119,6 +122,11 @@ impl Package {
     /// Whether its host announced it itself.
     pub fn is_announced(&self) -> bool {
         self.host_side.is_some_and(|side| side.announced)
+    }
+
+    /// Its role as far as it may act on it: a primary without a number is none yet.
+    pub fn settled_role(&self) -> Option<Role> {
+        self.role.filter(|role| *role != Role::Primary || self.fencing.is_some())
     }
 
     /// Where it listens, given its host's address; none for inventory.

@@ -161,6 +161,20 @@ pub enum Refusal {
         /// The type.
         ty: ManagerType,
     },
+    /// The role of registry managers is no role of a type.
+    #[error("which registry manager is the primary is not changed by an edit")]
+    RegistryRole {
+        /// The host that was to be promoted.
+        host: HostName,
+    },
+    /// The one host is primary of nothing of which the other has a backup.
+    #[error("host {from} is primary of no type of which {host} has a backup")]
+    NothingToPromote {
+        /// Who was to be promoted.
+        host: HostName,
+        /// In whose place.
+        from: HostName,
+    },
     /// No manager of these types would serve any more.
     #[error("no manager of type {} would serve any more", list(types))]
     LastManager {
@@ -311,6 +325,8 @@ impl Refusal {
             Self::PrimaryHasBackups { .. } => "primary-has-backups",
             Self::NoBackup { .. } => "no-backup",
             Self::NotPrimary { .. } => "not-primary",
+            Self::RegistryRole { .. } => "registry-role",
+            Self::NothingToPromote { .. } => "nothing-to-promote",
             Self::LastManager { .. } => "last-manager",
             Self::TooFewManagers { .. } => "too-few-managers",
             Self::RevisionMoved { .. } => "revision-moved",
@@ -345,6 +361,8 @@ impl Refusal {
             | Self::PrimaryHasBackups { .. }
             | Self::NoBackup { .. }
             | Self::NotPrimary { .. }
+            | Self::RegistryRole { .. }
+            | Self::NothingToPromote { .. }
             | Self::LastManager { .. }
             | Self::TooFewManagers { .. }
             | Self::RevisionMoved { .. }
@@ -376,6 +394,8 @@ impl Refusal {
             Self::PrimaryHasBackups { host, ty, backup } => format!("echelon package remove {host} {ty} --successor {backup}"),
             Self::NoBackup { ty, .. } => format!("choose one of: echelon package list --type {ty}"),
             Self::NotPrimary { .. } => "leave out --successor".into(),
+            Self::RegistryRole { host } => format!("to make the registry manager on {host} the primary: echelon promote {host}"),
+            Self::NothingToPromote { host, from } => format!("see what they have: echelon host show {from}; echelon host show {host}"),
             Self::LastManager { .. } | Self::TooFewManagers { .. } => {
                 "if that is meant, repeat with --allow-shrink; else leave more managers in service".into()
             }

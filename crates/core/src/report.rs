@@ -5,6 +5,7 @@ use crate::access::Access;
 use crate::alarm::{Notice, Raised, Severity};
 use crate::describe::Changed;
 use crate::endpoint::Endpoint;
+use crate::fencing::Fencing;
 use crate::id::{Lineage, RequestId, TokenId};
 use crate::message::Using;
 use crate::name::{
@@ -427,6 +428,36 @@ impl UsingReport {
             cause: using.cause.to_string(),
             since_ms: millis(using.since.saturating_add(ago)),
         }
+    }
+}
+
+/// What a host's own package of a type is in the registry, as far as its agent knows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoleReport {
+    /// The host.
+    pub host: HostName,
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: ManagerType,
+    /// Its role; none for inventory, and for what the host has announced and nobody has committed yet.
+    pub role: Option<Role>,
+    /// The number to show to what a primary writes to; a primary alone has one.
+    pub fencing: Option<Fencing>,
+    /// The registry state that says so.
+    #[serde(flatten)]
+    pub at: At,
+    /// Age of the newest word from a registry manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Whether a registry manager is connected.
+    pub source: Source,
+}
+
+impl RoleReport {
+    /// Names what a role is, under which number: the same text for the same, also after a restart of the agent.
+    pub fn tag(&self) -> String {
+        let role = self.role.map_or_else(|| "none".to_owned(), |role| role.to_string());
+        self.fencing.map_or_else(|| role.clone(), |fencing| format!("{role}-{fencing}"))
     }
 }
 

@@ -556,6 +556,7 @@ fn hash_package(h: &mut RowHasher, p: &Package) {
     };
     hash_withdrawal(h, p.withdrawn.as_ref());
     optional(h, p.role.map(|r| r as u64));
+    optional(h, p.fencing.map(u64::from));
     optional_text(h, p.version.as_ref());
     hash_check(h, &p.check);
     match &p.host_side {

@@ -87,6 +87,7 @@ fn package(host: HostId, entry: &PackageEntry, role: Role) -> Package {
         role: entry.is_manager().then_some(role),
         version: spec.version,
         check: spec.check,
+        fencing: None,
         host_side: None,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 choice! { change::Change => Change,
-    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")
+    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26")
     unit { "23" EndDrains }
     value {}
     record {
@@ -132,6 +132,14 @@ choice! { change::Change => Change,
             #[prost(string, tag = "1")] domain: String,
             #[prost(string, tag = "2")] ty: String,
             #[prost(int32, repeated, tag = "3")] keys: Vec<i32>,
+        },
+        "25" Promote {
+            #[prost(string, tag = "1")] host: String,
+            #[prost(string, tag = "2")] ty: String,
+        },
+        "26" PromoteFrom {
+            #[prost(string, tag = "1")] host: String,
+            #[prost(string, tag = "2")] from: String,
         },
     }
 }

@@ -4,6 +4,7 @@ use crate::error::DecodeError;
 use echelon_core::check::{CheckText, HttpStatus};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::fencing::Fencing;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::name::{
     AlarmName, ConsoleName, DomainName, DomainPath, FrameworkName, HostName, HttpHost, ManagerType,
@@ -159,6 +160,16 @@ impl Field<u32> for NonZeroU16 {
             at,
             source: NumberError { what: "port", value: packed.into(), least: 1, most: u16::MAX.into() },
         })
+    }
+}
+
+impl Field<u64> for Fencing {
+    fn pack(&self) -> u64 {
+        (*self).into()
+    }
+
+    fn unpack(packed: u64, at: &'static str) -> Result<Self, DecodeError> {
+        packed.try_into().map_err(|source| DecodeError::Number { at, source })
     }
 }
 

@@ -64,6 +64,7 @@ message! { package::Package => Package {
     #[prost(string, optional, tag = "8")] version: Option<String>,
     #[prost(message, optional, tag = "9")] check: Option<Check>,
     #[prost(message, optional, tag = "10")] host_side: Option<HostSide>,
+    #[prost(uint64, optional, tag = "11")] fencing: Option<u64>,
 } check |package| check_rank("Package", package.priority, package.weight) }
 
 message! { CoreSpec => PackageSpec {

@@ -8,6 +8,7 @@ use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::fencing::Fencing;
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::member::{Append, Entry, MemberMessage, Seal, Standing};
@@ -216,6 +217,10 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Primary), Just(Role::Backup)]
 }
 
+fn fencing() -> impl Strategy<Value = Fencing> {
+    (0u64..1 << 53).prop_map(|number| number.try_into().expect("a number has 53 bits"))
+}
+
 fn withdrawal() -> impl Strategy<Value = Withdrawal> {
     option::of(text()).prop_map(|reason| Withdrawal { reason })
 }
@@ -223,8 +228,9 @@ fn withdrawal() -> impl Strategy<Value = Withdrawal> {
 /// A package on any host.
 pub fn package() -> impl Strategy<Value = Package> {
     let withdrawn = option::of(withdrawal());
-    (host_id(), manager_type(), spec(), withdrawn, option::of(role()), option::of(host_side())).prop_map(
-        |(host, ty, spec, withdrawn, role, host_side)| Package {
+    let role = (option::of(role()), option::of(fencing()));
+    (host_id(), manager_type(), spec(), withdrawn, role, option::of(host_side())).prop_map(
+        |(host, ty, spec, withdrawn, (role, fencing), host_side)| Package {
             host,
             ty,
             listens: spec.listens,
@@ -232,6 +238,7 @@ pub fn package() -> impl Strategy<Value = Package> {
             weight: spec.weight,
             withdrawn,
             role,
+            fencing,
             version: spec.version,
             check: spec.check,
             host_side,
@@ -528,6 +535,8 @@ fn change_of_package() -> impl Strategy<Value = Change> {
             reason
         }),
         which().prop_map(|(host, ty)| Change::RestorePackage { host, ty }),
+        which().prop_map(|(host, ty)| Change::Promote { host, ty }),
+        (host_name(), host_name()).prop_map(|(host, from)| Change::PromoteFrom { host, from }),
         (host_id(), manager_type(), host_word()).prop_map(|(host, ty, word)| Change::Announce {
             host,
             ty,

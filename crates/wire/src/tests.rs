@@ -164,6 +164,7 @@ fn example_package() -> echelon_core::package::Package {
         role: None,
         version: None,
         check: echelon_core::check::Check::default(),
+        fencing: None,
         host_side: None,
     }
 }

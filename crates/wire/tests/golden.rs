@@ -10,6 +10,7 @@ use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
+use echelon_core::fencing::Fencing;
 use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
@@ -136,7 +137,8 @@ kinds! {
     Change {
         AddDomain, RenameDomain, MoveDomain, RemoveDomain, AddHost, MoveHost, RenameHost, SetAddress,
         RemoveHost, DrainHost, ResumeHost, EndDrains, AddPackage, SetPackage, WithdrawPackage, RestorePackage,
-        RemovePackage, SetPolicy, UnsetPolicy, ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce,
+        RemovePackage, SetPolicy, UnsetPolicy, ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce, Promote,
+        PromoteFrom,
     }
 }
 
@@ -205,6 +207,7 @@ fn package(listens: Listens, check: Check, role: Role) -> Package {
         role: Some(role),
         version: Some(to("1.4.2")),
         check,
+        fencing: None,
         host_side: None,
     }
 }
@@ -404,6 +407,10 @@ fn announcement(word: HostWord) -> Announcement {
 fn added() -> Vec<Example> {
     let side = HostSide { number: request_id(), announced: true, withdrawn: true };
     let package = Package { host_side: Some(side), ..plain_package() };
+    let led =
+        Package { role: Some(Role::Primary), fencing: Fencing::at(&position()).ok(), ..plain_package() };
+    let promote = Change::Promote { host: to("agent1"), ty: to("command-control") };
+    let promote_from = Change::PromoteFrom { host: to("agent1"), from: to("agent2") };
     let manager = Manager { withdrawn_by_host: true, ..manager() };
     let allowed = Place { allow_types: BTreeSet::from([to("audit"), to("command-control")]), ..place() };
     let probing = |probe| {
@@ -426,6 +433,9 @@ fn added() -> Vec<Example> {
     let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
         example("Package.host_side", Row::Package(package)),
+        example("Package.fencing", Row::Package(led)),
+        example("Change.Promote", change_set(vec![promote])),
+        example("Change.PromoteFrom", change_set(vec![promote_from])),
         example("Manager.withdrawn_by_host", ViewRow::Manager(manager)),
         example("Place.allow_types", allowed),
         example("Place.drained", Place { drained: drained(), ..place() }),

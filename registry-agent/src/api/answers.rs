@@ -4,7 +4,7 @@ use crate::api::documents::Documents;
 use crate::api::follow::Followers;
 use crate::api::packages;
 use crate::api::problem::problem;
-use crate::api::routes;
+use crate::api::{roles, routes};
 use crate::routes::WantError;
 use crate::status::Subject;
 use axum::extract::State;
@@ -28,8 +28,9 @@ pub(crate) struct App {
 pub(crate) fn app(agent: Arc<Subject>, stop: CancellationToken) -> App {
     let followers = Followers::new();
     let documents = Documents::new(Arc::clone(&agent), followers.clone());
+    let roles = roles::router(Arc::clone(&agent), followers.clone(), stop.clone());
     let routes = routes::router(Arc::clone(&agent), followers, documents.clone(), stop);
-    App { documents, router: router(agent, routes) }
+    App { documents, router: router(agent, routes.merge(roles)) }
 }
 
 fn router(agent: Arc<Subject>, routes: Router<Arc<Subject>>) -> Router {

@@ -1,5 +1,6 @@
 //! Routes: one, one once it has changed, all as they change.
 
+use crate::api::asked::{Asked, Pairs, news};
 use crate::api::documents::Documents;
 use crate::api::follow::{Followers, TooMany};
 use crate::api::problem::problem;
@@ -12,7 +13,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use echelon_core::duration;
 use echelon_core::limits::MAX_WANTED_TYPES;
 use echelon_core::name::{ManagerType, quoted};
 use echelon_core::report::RouteHistory;
@@ -25,25 +25,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// How long a caller waits who gives a tag and no time.
-const WAIT: Duration = Duration::from_secs(30);
-
-/// Longest that a caller may wait: what proxies and firewalls between leave open, and an answer that says the
-/// same again costs nothing at this rate.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
-
-/// Longest tag that is taken. Ours are far shorter.
-const MAX_TAG: usize = 256;
-
 /// Time without a change after which a stream says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// A query's names and values.
-type Pairs = Vec<(String, String)>;
 
 /// `/v1/routes` and what is below it.
 pub(super) fn router<S: Clone + Send + Sync + 'static>(
@@ -158,33 +144,6 @@ async fn bring_back(
     // Once the router has come to the next question, it has shown what came of this one.
     api.agent.routes.answer().await;
     api.answer(api.current(&ty).await)
-}
-
-/// What was asked for besides the type.
-struct Asked {
-    after: Option<String>,
-    wait: Duration,
-}
-
-impl Asked {
-    fn read(pairs: &Pairs) -> Result<Self, String> {
-        let mut asked = Self { after: None, wait: WAIT };
-        for (name, value) in pairs {
-            match name.as_str() {
-                "after" if value.len() > MAX_TAG => return Err("after is no tag of an answer".into()),
-                "after" => asked.after = Some(value.clone()),
-                "wait" => asked.wait = wait(value)?,
-                _ => return Err(format!("{} is not known: use after and wait", quoted(name))),
-            }
-        }
-        Ok(asked)
-    }
-}
-
-fn wait(text: &str) -> Result<Duration, String> {
-    let wait = duration::parse(text).map_err(|e| format!("wait {} {e}", quoted(text)))?;
-    let most = duration::print(LONGEST_WAIT);
-    if wait > LONGEST_WAIT { Err(format!("wait is {text}: use 0s to {most}")) } else { Ok(wait) }
 }
 
 /// Every route as it is, then each that changes: as long as the caller listens.
@@ -334,21 +293,8 @@ impl Api {
 
     /// The same once its tag is another, at the end of `wait`, or when the agent stops.
     async fn after(&self, ty: &ManagerType, tag: &str, wait: Duration) -> Result<Current, Missing> {
-        let end = Instant::now() + wait;
-        let mut changes = self.agent.routes.changes();
-        loop {
-            changes.mark_unchanged();
-            let current = self.current(ty).await?;
-            if current.tag != tag {
-                return Ok(current);
-            }
-            tokio::select! {
-                // Never fails while the agent is there.
-                _ = changes.changed() => {}
-                () = sleep_until(end) => return self.current(ty).await,
-                () = self.stop.cancelled() => return Ok(current),
-            }
-        }
+        let is_news = |current: &Current| current.tag != tag;
+        news(self.agent.routes.changes(), wait, &self.stop, || self.current(ty), is_news).await
     }
 }
 
@@ -358,26 +304,6 @@ mod tests {
 
     fn pairs(query: &[(&str, &str)]) -> Pairs {
         query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
-
-    #[test]
-    fn a_wait_has_bounds_and_what_is_misspelt_is_named() {
-        let asked = |query: &[(&str, &str)]| Asked::read(&pairs(query)).map(|a| (a.after, a.wait));
-        assert_eq!(asked(&[]), Ok((None, WAIT)));
-        let after = |wait| Ok((Some("a".into()), Duration::from_secs(wait)));
-        assert_eq!(asked(&[("after", "a")]), after(30));
-        assert_eq!(asked(&[("after", "a"), ("wait", "5m")]), after(300));
-        assert_eq!(asked(&[("after", "a"), ("wait", "0s")]), after(0));
-        let long = "x".repeat(MAX_TAG + 1);
-        for (query, words) in [
-            (("wait", "301s"), "wait is 301s: use 0s to 5m"),
-            (("wait", "30"), "wait \"30\" is no duration"),
-            (("watt", "30s"), "\"watt\" is not known: use after and wait"),
-            (("after", long.as_str()), "after is no tag of an answer"),
-        ] {
-            let error = asked(&[query]).unwrap_err();
-            assert!(error.starts_with(words), "{error}");
-        }
     }
 
     #[test]

@@ -387,6 +387,7 @@ pub(crate) fn package(host: HostId, addr: SocketAddr) -> Package {
         role: Some(Role::Backup),
         version: None,
         check,
+        fencing: None,
         host_side: None,
     }
 }

@@ -13,6 +13,7 @@ mod host_show;
 pub(crate) mod man;
 pub(crate) mod package;
 pub(crate) mod policy;
+pub(crate) mod promote;
 pub(crate) mod route;
 mod route_all;
 pub(crate) mod status;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     /// Add, withdraw, restore, remove and list packages
     #[command(subcommand, after_help = "Example:\n  echelon package add agent5 command-control --port 7000")]
     Package(package::Package),
+    /// Make another manager of a type the primary
+    #[command(after_help = promote::EXAMPLES)]
+    Promote(promote::Promote),
     /// Set, unset and list the settings of domains
     #[command(subcommand, after_help = "Example:\n  echelon policy set /emea boundary=true")]
     Policy(policy::Policy),
@@ -88,6 +92,7 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::Domain(args) => domain::run(args, console).await,
         Command::Host(args) => host::run(args, console).await,
         Command::Package(args) => package::run(args, console).await,
+        Command::Promote(args) => promote::run(args, console).await,
         Command::Policy(args) => policy::run(args, console).await,
         Command::Route(args) => route::run(args, console).await,
         Command::Apply(args) => apply::run(args, console).await,

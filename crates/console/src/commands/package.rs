@@ -201,12 +201,12 @@ async fn list(args: &List, console: &mut Console) -> Result<(), Problem> {
 pub(crate) fn table(entries: &[PackageEntry], hosts: bool) -> Table {
     let mut table = match hosts {
         true => Table::new([
-            "HOST", "DOMAIN", "TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "OWNER", "STATE",
-            "REASON",
+            "HOST", "DOMAIN", "TYPE", "ENDPOINT", "ROLE", "FENCING", "PRIO", "WEIGHT", "VERSION", "OWNER",
+            "STATE", "REASON",
         ]),
-        false => {
-            Table::new(["TYPE", "ENDPOINT", "ROLE", "PRIO", "WEIGHT", "VERSION", "OWNER", "STATE", "REASON"])
-        }
+        false => Table::new([
+            "TYPE", "ENDPOINT", "ROLE", "FENCING", "PRIO", "WEIGHT", "VERSION", "OWNER", "STATE", "REASON",
+        ]),
     };
     for entry in entries {
         let of_host = [cell(&entry.host), cell(&entry.domain)];
@@ -214,6 +214,7 @@ pub(crate) fn table(entries: &[PackageEntry], hosts: bool) -> Table {
             cell(&entry.ty),
             maybe(entry.endpoint.as_ref()),
             maybe(entry.role),
+            maybe(entry.fencing),
             cell(entry.priority),
             cell(entry.weight),
             maybe(entry.version.as_ref()),

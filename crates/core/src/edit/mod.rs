@@ -10,6 +10,7 @@ mod roles;
 use crate::access::Token;
 use crate::change::{Change, ChangeSet};
 use crate::endpoint::Endpoint;
+use crate::fencing::Fencing;
 use crate::hierarchy::TreeError;
 use crate::id::RequestId;
 use crate::limits::{MAX_CHANGES, MAX_TOKENS, REQUEST_CLOCK_SKEW, REQUEST_TTL};
@@ -79,6 +80,7 @@ impl Registry {
         let mut draft = Draft::new(self, context.now, set.request);
         set.changes.iter().try_for_each(|change| draft.carry_out(change))?;
         draft.check_roles()?;
+        draft.number_primaries(Fencing::at(&self.position.next()))?;
         draft.clear_away()?;
         draft.note_emptied(self)?;
         let shrinks = self.guard(&draft.next, set.allow_shrink, context)?;
@@ -207,6 +209,8 @@ impl Draft {
             Change::RemovePackage { host, ty, successor } => {
                 self.remove_package(host, ty, successor.as_ref())
             }
+            Change::Promote { host, ty } => self.promote(host, ty),
+            Change::PromoteFrom { host, from } => self.promote_from(host, from),
             Change::Announce { host, ty, word } => self.announce(*host, ty, word),
             Change::SetPolicy { domain, ty, settings } => self.set_policy(domain, ty, settings),
             Change::UnsetPolicy { domain, ty, keys } => self.unset_policy(domain, ty, keys),

@@ -1,9 +1,11 @@
 //! Who is primary of a type, while an edit is carried out.
 
 use super::Draft;
+use crate::fencing::Fencing;
 use crate::name::{HostName, ManagerType};
-use crate::package::{Package, Role};
+use crate::package::{NumberError, Package, Role};
 use crate::refusal::Refusal;
+use crate::row::{Row, RowKey};
 use std::sync::Arc;
 
 impl Draft {
@@ -23,6 +25,58 @@ impl Draft {
             return Err(Refusal::NoBackup { host: host.clone(), ty: ty.clone() });
         }
         self.change_package(host, ty, |p| p.role = Some(Role::Primary))
+    }
+
+    /// Makes a manager the primary in place of the present one.
+    pub(super) fn promote(&mut self, host: &HostName, ty: &ManagerType) -> Result<(), Refusal> {
+        if ty.is_registry() {
+            return Err(Refusal::RegistryRole { host: host.clone() });
+        }
+        let package = self.package(host, ty)?;
+        if package.role == Some(Role::Primary) {
+            // One of a journal from before there were numbers gets its number.
+            return self.change_package(host, ty, |_| {});
+        }
+        if let Some(old) = self.next.primary_of(ty).cloned() {
+            self.set(Row::Package(Package { role: Some(Role::Backup), ..Package::clone(&old) }))?;
+        }
+        self.succeed(host, ty)
+    }
+
+    /// Promotes a host's managers of the types of which `from` has the primary.
+    pub(super) fn promote_from(&mut self, host: &HostName, from: &HostName) -> Result<(), Refusal> {
+        let (to, old) = (self.host(host)?.id, self.host(from)?.id);
+        let is_backup = |p: &Package| p.role == Some(Role::Backup);
+        let led = self.next.packages_on(old).filter(|p| p.role == Some(Role::Primary) && !p.ty.is_registry());
+        let types: Vec<_> = led
+            .map(|primary| primary.ty.clone())
+            .filter(|ty| self.next.package(to, ty).is_some_and(|p| is_backup(p)))
+            .collect();
+        if types.is_empty() {
+            return Err(Refusal::NothingToPromote { host: host.clone(), from: from.clone() });
+        }
+        types.iter().try_for_each(|ty| self.promote(host, ty))
+    }
+
+    /// Gives the number of this edit to those who become primary by it, and takes it from those who no longer are.
+    /// The whole edit counts: who is primary before and after it keeps its number.
+    pub(super) fn number_primaries(&mut self, number: Result<Fencing, NumberError>) -> Result<(), Refusal> {
+        let touched = self.before.keys().filter_map(|key| match key {
+            RowKey::Package(host, ty) => self.next.package(*host, ty).cloned(),
+            _ => None,
+        });
+        let touched: Vec<_> = touched.collect();
+        for package in touched {
+            let fencing = match (package.role, package.fencing) {
+                (Some(Role::Primary), None) => Some(number.clone()?),
+                (Some(Role::Primary), known) => known,
+                _ => None,
+            };
+            if fencing != package.fencing {
+                self.set(Row::Package(Package { fencing, ..Package::clone(&package) }))?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes that the primary of a type, on this host, went without a successor.

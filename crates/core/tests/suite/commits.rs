@@ -4,9 +4,10 @@ use crate::support::*;
 use echelon_core::access::Access;
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::edit::Edited;
+use echelon_core::fencing::Fencing;
 use echelon_core::id::{DomainId, TokenId};
 use echelon_core::name::{DomainName, DomainPath, HostName, ManagerType};
-use echelon_core::package::{Listens, Role};
+use echelon_core::package::{Listens, Package, Role};
 use echelon_core::policy::{PolicySettings, TypeSelector};
 use echelon_core::position::Position;
 use echelon_core::project::{moved_places, place, project, project_commit};
@@ -28,7 +29,8 @@ pub(crate) fn check(before: &Registry, after: &Registry, commit: &Commit) -> Che
     check_view(before, after, commit)?;
     check_places(before, after, commit)?;
     check_serving(before, after, commit)?;
-    check_roles(after)
+    check_roles(after)?;
+    check_fencing(before, after)
 }
 
 /// What is counted as serving is what the view shows so, and a commit says how many did before it.
@@ -151,6 +153,20 @@ fn check_roles(registry: &Registry) -> Checked {
     Ok(())
 }
 
+/// A primary alone has a number, which is that of the commit that made it primary: larger than any before.
+fn check_fencing(before: &Registry, after: &Registry) -> Checked {
+    let largest = before.packages().filter_map(|p| p.fencing).max();
+    for package in after.packages() {
+        prop_assert_eq!(package.fencing.is_some(), package.role == Some(Role::Primary));
+        let was = before.package(package.host, &package.ty).and_then(|p| p.fencing);
+        if package.fencing != was && package.fencing.is_some() {
+            prop_assert_eq!(package.fencing, Fencing::at(&after.position()).ok());
+            prop_assert!(package.fencing > largest);
+        }
+    }
+    Ok(())
+}
+
 const TYPES: [&str; 2] = [CC, "audit"];
 const HOSTS: [&str; 7] = ["h0", "h1", "h2", "h3", "h4", "h5", "spare"];
 const NAMES: [&str; 4] = ["a", "b", "c", "spare"];
@@ -176,6 +192,8 @@ enum Op {
     Withdraw(Index, bool),
     Restore(Index),
     RemovePackage(Index, Option<Index>),
+    Promote(Index),
+    PromoteFrom(Index, Index),
     SetPolicy(Index, Option<Index>, Option<bool>),
     ReplacePolicy(Index, Option<Index>, Option<bool>),
     CreateToken(Index, bool, Index),
@@ -206,6 +224,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (i(), any::<bool>()).prop_map(|(a, b)| Op::Withdraw(a, b)),
         1 => i().prop_map(Op::Restore),
         2 => (i(), of.clone()).prop_map(|(a, b)| Op::RemovePackage(a, b)),
+        2 => i().prop_map(Op::Promote),
+        1 => (i(), i()).prop_map(|(a, b)| Op::PromoteFrom(a, b)),
         1 => (i(), of.clone(), any::<Option<bool>>()).prop_map(|(a, b, c)| Op::SetPolicy(a, b, c)),
         1 => (i(), of, any::<Option<bool>>()).prop_map(|(a, b, c)| Op::ReplacePolicy(a, b, c)),
         1 => (i(), any::<bool>(), i()).prop_map(|(a, b, c)| Op::CreateToken(a, b, c)),
@@ -328,6 +348,13 @@ impl Draw<'_> {
                 let successor = successor.as_ref().and_then(|s| self.host(s));
                 vec![Change::RemovePackage { host, ty, successor }]
             }
+            Op::Promote(p) => {
+                let (host, ty) = self.package(p)?;
+                vec![Change::Promote { host, ty }]
+            }
+            Op::PromoteFrom(to, from) => {
+                vec![Change::PromoteFrom { host: self.host(to)?, from: self.host(from)? }]
+            }
             Op::SetPolicy(d, t, boundary) => {
                 let (ty, settings) = (self.selector(t), self.settings(boundary));
                 vec![Change::SetPolicy { domain: self.domain(d), ty, settings }]
@@ -382,10 +409,11 @@ fn edited(registry: &Registry, changes: Vec<Change>, made: u64) -> Option<(Regis
     }
 }
 
-/// The rows, without the revision that took the last manager away.
+/// The rows, without the revision that took the last manager away, and those that made primaries.
 fn dateless(registry: &Registry) -> impl Iterator<Item = Row> {
     registry.rows().map(|row| match row {
         Row::Meta(meta) => Row::Meta(Meta { emptied: None, ..meta }),
+        Row::Package(package) => Row::Package(Package { fencing: None, ..package }),
         other => other,
     })
 }
@@ -456,6 +484,8 @@ fn random_histories_are_not_trivial() {
         "Withdraw",
         "Restore",
         "RemovePackage",
+        "Promote",
+        "PromoteFrom",
         "SetPolicy",
         "ReplacePolicy",
         "SetAddress",

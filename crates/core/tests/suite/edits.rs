@@ -76,6 +76,15 @@ fn refused() -> Vec<(&'static str, Vec<Change>)> {
         ("primary-has-backups", set(PackageSpec { listens: Listens::Nowhere, ..manager_spec() })),
         ("no-backup", [with(CC, PackageSpec::default()), succeed("framework-manager", "plain")].concat()),
         ("not-primary", succeed("agent1", "agent3")),
+        ("unknown-host", vec![promote("nobody", CC)]),
+        ("unknown-host", vec![promote_from("agent1", "nobody")]),
+        ("unknown-host", vec![promote_from("nobody", "agent1")]),
+        ("unknown-package", vec![promote("plain", CC)]),
+        ("no-backup", [with(CC, PackageSpec::default()), vec![promote("plain", CC)]].concat()),
+        ("registry-role", vec![promote("agent1", "registry")]),
+        ("nothing-to-promote", vec![promote_from("agent1", "agent3")]),
+        ("nothing-to-promote", vec![promote_from("plain", "framework-manager")]),
+        ("nothing-to-promote", vec![promote_from("framework-manager", "framework-manager")]),
         ("no-changes", vec![]),
         ("too-many-packages", many),
         ("out-of-range", with("x", PackageSpec { priority: 65_536, ..manager_spec() })),
@@ -168,6 +177,8 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::PrimaryHasBackups { .. }
         | Refusal::NoBackup { .. }
         | Refusal::NotPrimary { .. }
+        | Refusal::RegistryRole { .. }
+        | Refusal::NothingToPromote { .. }
         | Refusal::LastManager { .. }
         | Refusal::TooFewManagers { .. }
         | Refusal::RevisionMoved { .. }
@@ -183,13 +194,13 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::Number(_)
         | Refusal::HostElsewhere { .. }
         | Refusal::Enrol(_)
-        | Refusal::Fault(_) => 37,
+        | Refusal::Fault(_) => 39,
     };
-    // 36 variants have a name; `Tree` has three of its own and shares one with DomainExists.
-    assert_eq!(all(&Refusal::Empty), 37);
+    // 38 variants have a name; `Tree` has three of its own and shares one with DomainExists.
+    assert_eq!(all(&Refusal::Empty), 39);
     let mut names: BTreeSet<_> = refused().into_iter().map(|(name, _)| name).chain(ELSEWHERE).collect();
     names.insert("too-many-changes");
-    assert_eq!(names.len(), 37 - 2 + 3, "{names:?}");
+    assert_eq!(names.len(), 39 - 2 + 3, "{names:?}");
     names
 }
 

@@ -20,6 +20,7 @@ mod repeats;
 mod replication;
 mod requests;
 mod rig;
+mod roles;
 mod router_follow;
 mod router_properties;
 mod support;

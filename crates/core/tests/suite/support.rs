@@ -193,6 +193,14 @@ pub(crate) fn restore(host: &str, of: &str) -> Change {
     Change::RestorePackage { host: name(host), ty: ty(of) }
 }
 
+pub(crate) fn promote(host: &str, of: &str) -> Change {
+    Change::Promote { host: name(host), ty: ty(of) }
+}
+
+pub(crate) fn promote_from(host: &str, from: &str) -> Change {
+    Change::PromoteFrom { host: name(host), from: name(from) }
+}
+
 pub(crate) fn drain(host: &str, lasting: Option<Duration>) -> Change {
     Change::DrainHost { host: name(host), lasting, reason: None }
 }
