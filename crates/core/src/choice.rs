@@ -93,15 +93,12 @@ pub fn choose(order: &Order, states: &States, memory: &mut Memory, situation: &S
 }
 
 /// The candidates in the order in which a connection tries them: the chosen one, the other usable ones,
-/// the suspects, those that are down.
-pub fn attempts(states: &States, chosen: Option<usize>) -> Vec<usize> {
-    let mut tried: Vec<_> = chosen.into_iter().collect();
-    tried.reserve(states.len());
-    for kind in KINDS {
-        let of_kind = (0..states.len()).filter(|&i| kind(states[i].state) && Some(i) != chosen);
-        tried.extend(of_kind);
-    }
-    tried
+/// the suspects, those that are down; at most so many.
+pub fn attempts(states: &States, chosen: Option<usize>, most: usize) -> Vec<usize> {
+    let of_kind = |kind: fn(CandidateState) -> bool| {
+        (0..states.len()).filter(move |&i| kind(states[i].state) && Some(i) != chosen)
+    };
+    chosen.into_iter().chain(KINDS.into_iter().flat_map(of_kind)).take(most).collect()
 }
 
 /// The kinds of candidates that are tried at all, in the order in which they are.

@@ -77,3 +77,7 @@ pub const MAX_ALARMS: usize = 32;
 /// Most manager types that one agent keeps routes for: far more than a host's callers ask for, and a
 /// bound on what a caller who invents types can make it hold.
 pub const MAX_WANTED_TYPES: usize = 256;
+
+/// Most managers that a route names to be tried: an agent tries 64 for one connection, and a request that is
+/// repeated passes over a few more.
+pub const MAX_TARGETS: usize = 128;

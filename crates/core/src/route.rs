@@ -24,7 +24,8 @@ pub struct Route {
     pub ty: ManagerType,
     /// All managers of the type, in order.
     pub entries: Vec<Entry>,
-    /// Whom to try, in this order: the chosen one, the other usable ones, suspects, those that are down.
+    /// Whom to try, in this order: the chosen one, the other usable ones, suspects, those that are down; at most
+    /// [`crate::limits::MAX_TARGETS`].
     pub targets: Vec<Target>,
     /// Which of `entries` is chosen.
     pub chosen: Option<usize>,
@@ -135,7 +136,7 @@ impl Route {
         entry.is_some_and(|entry| entry.state.is_usable())
     }
 
-    /// How many of the targets, from the first on, are usable.
+    /// How many managers are usable; the targets begin with these.
     pub fn usable(&self) -> usize {
         self.entries.iter().filter(|entry| entry.state.is_usable()).count()
     }

@@ -10,7 +10,7 @@ use crate::evidence::{Circumstances, Evidence, Seen, Verdict};
 use crate::hearsay::Hearsay;
 use crate::id::HostId;
 use crate::isolation::{Isolation, Standing};
-use crate::limits::MAX_WANTED_TYPES;
+use crate::limits::{MAX_TARGETS, MAX_WANTED_TYPES};
 use crate::message::{Health, LivenessEntry, Using};
 use crate::moves::Moved;
 use crate::name::{HostName, ManagerType, Text};
@@ -370,15 +370,14 @@ impl TypeState {
         }
         self.tiers.rank(place.host, managers, usize::MAX, |at| roster.score(at), &mut ranking);
         self.tiers.keep(&ranking);
-        let order = self.tiers.order(place.host, managers, ranking.seats());
+        let former = self.order.policy.probe.clone();
+        self.stale |= self.tiers.reorder(place.host, managers, ranking.seats(), &mut self.order);
         self.places = ranking.seats().iter().map(|seat| seat.at as usize).collect();
-        self.stale |= order != self.order;
-        if order.policy.probe != self.order.policy.probe {
+        if former != self.order.policy.probe {
             self.roster.forget_answers();
             // What they said is to be found out anew.
             self.probes.restart(now, &place.name);
         }
-        self.order = order;
         for at in update.fresh {
             let host = self.roster.managers()[at].host;
             self.hear(now, &place.name, at, hearsay.of(place.host, host, ty));
@@ -553,7 +552,7 @@ impl TypeState {
         let chosen = choice.chosen.map(|i| self.order.candidates[i].manager.host);
         self.since.update(host.now, chosen);
         self.moved = choice.moved.or(self.moved.take());
-        let attempts = attempts(&states, choice.chosen);
+        let attempts = attempts(&states, choice.chosen, MAX_TARGETS);
         let targets = attempts.iter().map(|&i| self.target(i)).collect();
         Route {
             asker: host.place.name.clone(),

@@ -10,6 +10,10 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+/// Candidates that are put in or taken out one by one where an order changes; where more are, the rest is made anew:
+/// each moves all that come after it.
+const MOST_MOVED: usize = 16;
+
 /// What the hosts of one domain share of their orders.
 ///
 /// It speaks of managers by their place in the list that it was made from, which callers hand in again: many
@@ -171,12 +175,41 @@ impl Tiers {
         managers: &[impl Borrow<Arc<Manager>>],
         seats: &[Seat],
     ) -> Order {
-        let candidate = |seat: &Seat| {
-            let manager = Arc::clone(managers[seat.at as usize].borrow());
-            let same_host = manager.host == host;
-            Candidate { manager, up: seat.up, down: seat.down, same_host, excluded: seat.excluded }
-        };
-        Order { policy: self.policy.clone(), candidates: seats.iter().map(candidate).collect() }
+        let candidates = seats.iter().map(|seat| seat.candidate(host, managers)).collect();
+        Order { policy: self.policy.clone(), candidates }
+    }
+
+    /// Makes `order` what [`Self::order`] gives, and says whether it was anything else. What is the same stays: nearly
+    /// all is, and counting who shares each manager would take longer than all else.
+    pub(crate) fn reorder(
+        &self,
+        host: HostId,
+        managers: &[impl Borrow<Arc<Manager>>],
+        seats: &[Seat],
+        order: &mut Order,
+    ) -> bool {
+        let Order { policy, candidates } = order;
+        let mut changes = usize::from(*policy != self.policy);
+        policy.clone_from(&self.policy);
+        for (i, seat) in seats.iter().enumerate() {
+            let is_next = |at: usize| candidates.get(at).is_some_and(|c| seat.is(c, host, managers));
+            if is_next(i) {
+                continue;
+            }
+            changes += 1;
+            if changes > MOST_MOVED {
+                candidates.truncate(i);
+                candidates.extend(seats[i..].iter().map(|seat| seat.candidate(host, managers)));
+                return true;
+            }
+            match is_next(i + 1) {
+                true => drop(candidates.remove(i)),
+                false => candidates.insert(i, seat.candidate(host, managers)),
+            }
+        }
+        changes += usize::from(candidates.len() > seats.len());
+        candidates.truncate(seats.len());
+        changes > 0
     }
 
     /// Whether these are all managers, excluded ones too.
@@ -208,6 +241,21 @@ impl Seat {
 
     fn order(&self) -> (Key, u32) {
         (self.key, self.at)
+    }
+
+    /// As a candidate of a host. `managers` is the list that seats speak of.
+    fn candidate(&self, host: HostId, managers: &[impl Borrow<Arc<Manager>>]) -> Candidate {
+        let manager = Arc::clone(managers[self.at as usize].borrow());
+        let same_host = manager.host == host;
+        Candidate { manager, up: self.up, down: self.down, same_host, excluded: self.excluded }
+    }
+
+    /// Whether [`Self::candidate`] gives this one, the manager being the very same.
+    fn is(&self, c: &Candidate, host: HostId, managers: &[impl Borrow<Arc<Manager>>]) -> bool {
+        let manager = managers[self.at as usize].borrow();
+        Arc::ptr_eq(&c.manager, manager)
+            && (c.up, c.down, c.excluded) == (self.up, self.down, self.excluded)
+            && c.same_host == (manager.host == host)
     }
 }
 

@@ -118,30 +118,51 @@ impl Track {
     }
 }
 
+/// Candidates that are looked for one after the other before it pays to sort all of them: an edit moves a few.
+const MOST_SOUGHT: usize = 8;
+
 /// The tracks of the last choice, from which those of the next are made.
 pub(crate) struct Former {
     tracks: Vec<(HostId, Track)>,
     /// Where the next one is, as long as the order stays as it was.
     next: usize,
-    /// Where each is, by host; made when the order turns out to be another one.
+    /// Where the order was left for one that had another place; nearly always it goes on there.
+    left: usize,
+    /// How many had to be looked for.
+    sought: usize,
+    /// Where each is, by host; made when the order turns out to be quite another one.
     by_host: Vec<(HostId, usize)>,
 }
 
 impl Former {
     pub(crate) fn new(tracks: Vec<(HostId, Track)>) -> Self {
-        Self { tracks, next: 0, by_host: Vec::new() }
+        Self { tracks, next: 0, left: 0, sought: 0, by_host: Vec::new() }
     }
 
     pub(crate) fn take(&mut self, host: HostId) -> Option<Track> {
-        let at = match self.tracks.get(self.next) {
-            Some((next, _)) if *next == host => self.next,
-            _ => self.find(host)?,
+        // As before; behind one that has gone away from here; where another one was before this.
+        let likely = [self.next, self.next + 1, self.left];
+        let at = match likely.into_iter().find(|&at| self.is_at(at, host)) {
+            Some(at) => at,
+            None => {
+                let at = self.find(host)?;
+                self.left = self.next;
+                at
+            }
         };
         self.next = at + 1;
         self.tracks.get(at).map(|(_, track)| *track)
     }
 
+    fn is_at(&self, at: usize, host: HostId) -> bool {
+        self.tracks.get(at).is_some_and(|(there, _)| *there == host)
+    }
+
     fn find(&mut self, host: HostId) -> Option<usize> {
+        self.sought += 1;
+        if self.sought <= MOST_SOUGHT {
+            return self.tracks.iter().position(|(there, _)| *there == host);
+        }
         if self.by_host.is_empty() {
             self.by_host = self.tracks.iter().enumerate().map(|(at, (host, _))| (*host, at)).collect();
             self.by_host.sort_unstable();
@@ -186,6 +207,37 @@ impl Failbacks {
             Wait::Jitter => self.jitter,
             // The policy may ask for a longer hold now than when the candidate recovered.
             Wait::Holds(times) => self.hold.mul_f64(times).min(LONGEST_HOLD.max(self.hold)) + self.jitter,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whether a few candidates have moved, are new or are gone, or all are shuffled.
+        #[test]
+        fn each_candidate_has_its_own_track_however_the_order_has_changed(
+            moved in prop::collection::vec((0..40_usize, 0..40_usize), 0..5),
+            gone in prop::collection::vec(0..40_usize, 0..3),
+            shuffled in prop::option::weighted(0.2, Just((0..40).collect::<Vec<usize>>()).prop_shuffle()),
+        ) {
+            let host = |n: usize| HostId(uuid::Uuid::from_u128(n as u128));
+            let track = |n: usize| Track::new(Wait::Holds(n as f64));
+            let mut order: Vec<_> = (0..40).filter(|n| !gone.contains(n)).collect();
+            let mut former = Former::new(order.iter().map(|n| (host(*n), track(*n))).collect());
+            for (from, to) in moved {
+                let (from, to) = (from % order.len(), to % order.len());
+                let one = order.remove(from);
+                order.insert(to, one);
+            }
+            for n in shuffled.unwrap_or(order).into_iter().chain([40]) {
+                let known = n < 40 && !gone.contains(&n);
+                let found = former.take(host(n)).map(|track| track.wait);
+                prop_assert_eq!(found, known.then_some(Wait::Holds(n as f64)), "{}", n);
+            }
         }
     }
 }

@@ -213,10 +213,12 @@ proptest! {
             prop_assert_eq!(choice.moved.is_some(), moved);
             reading.chosen.push(expected);
             // Whoever can be used is tried before suspects, and these before those that are down.
-            let kinds: Vec<_> = attempts(&states, choice.chosen).iter().map(|&i| states[i].state).collect();
+            let tried = attempts(&states, choice.chosen, usize::MAX);
+            let kinds: Vec<_> = tried.iter().map(|&i| states[i].state).collect();
             let worse = |s: &CandidateState| match s { Suspect => 1, Down => 2, _ => 0 };
             prop_assert!(kinds.iter().map(worse).is_sorted(), "{:?}", kinds);
             prop_assert_eq!(kinds.len(), states.iter().filter(|v| v.state.may_serve()).count());
+            prop_assert_eq!(attempts(&states, choice.chosen, 2), &tried[..tried.len().min(2)]);
         }
     }
 }
