@@ -149,7 +149,7 @@ impl Hub {
     /// What an agent that holds `holds` needs.
     pub(crate) fn catch_up(&self, holds: Option<&Holding>) -> (CatchUp, View, ViewMark) {
         let log = self.log();
-        (log.catch_up(holds), log.view().clone(), log.mark())
+        (log.catch_up(None, holds), log.view().clone(), log.mark())
     }
 
     /// All pushes from now on.

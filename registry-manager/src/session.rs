@@ -188,6 +188,7 @@ impl Session<'_> {
                 self.hub.report(self.host, report);
                 Ok(())
             }
+            FromAgent::Grants(_) => Ok(()),
             FromAgent::Repair if self.repaired.is_some_and(|at| at.elapsed() < REPAIR_INTERVAL) => {
                 debug!("A repair was asked for again too soon");
                 Ok(())
@@ -304,7 +305,7 @@ impl Session<'_> {
     fn set_level(&mut self, mark: ViewMark) {
         let ViewMark { position, view_revision, digest } = mark;
         let place = self.place_held.unwrap_or_default();
-        self.level = Some(Holding { position, view_revision, digest, place });
+        self.level = Some(Holding { position, view_revision, digest, place, journal: None });
     }
 
     /// The host's place, and whether it may still have a session at all.
@@ -339,7 +340,7 @@ impl Session<'_> {
         // In this order: the agent takes the place to be at least as new as the mark.
         let mark = self.hub.mark();
         let place = self.place()?.digest();
-        let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place }).encode();
+        let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: None }).encode();
         self.hub.metrics.heartbeat_bytes.inc_by(frame.len() as u64);
         self.send_all(&[frame]).await
     }

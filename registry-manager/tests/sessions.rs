@@ -5,6 +5,7 @@
 use echelon_client::ManagerClient;
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::grant::Chain;
 use echelon_core::id::{DomainId, HostId, RequestId};
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
@@ -166,6 +167,7 @@ impl Agent {
             build: "test".parse().unwrap(),
             incarnation: 1,
             holds: replica.holding(),
+            grants: replica.grants().map(Chain::digest),
         };
         channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
         let mut agent = Self { connection, channel, replica, received: Vec::new() };
@@ -183,6 +185,7 @@ impl Agent {
             ToAgent::Place(_) => "place",
             ToAgent::Heartbeat(_) => "heartbeat",
             ToAgent::Liveness(_) => "liveness",
+            ToAgent::Grants(_) => "grants",
         });
         let step = self.replica.receive(Monotonic::default(), message.clone()).unwrap();
         assert_ne!(step, Step::AskRepair, "{:?}", self.received);
@@ -455,8 +458,20 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
     let mut channel = connection.open().await.unwrap();
     channel.send(&Request::Session.encode()).await.unwrap();
     let position = site.manager.registry().position();
-    let wrong = Holding { position, view_revision: 0, digest: Default::default(), place: Default::default() };
-    let hello = Hello { protocol: (1, 1), build: "t".parse().unwrap(), incarnation: 1, holds: Some(wrong) };
+    let wrong = Holding {
+        position,
+        view_revision: 0,
+        digest: Default::default(),
+        place: Default::default(),
+        journal: None,
+    };
+    let hello = Hello {
+        protocol: (1, 1),
+        build: "t".parse().unwrap(),
+        incarnation: 1,
+        holds: Some(wrong),
+        grants: None,
+    };
     channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
     let mut agent = Agent { connection, channel, replica: Replica::default(), received: Vec::new() };
     agent.take_until("the view", |a| a.replica.mark().is_some()).await;

@@ -67,7 +67,7 @@ fn dependencies_point_in_the_drawn_direction() {
         ("echelon-daemon", &[]),
         ("echelon-topology", &["echelon-core"]),
         ("echelon-wire", &["echelon-core"]),
-        ("echelon-identity", &["echelon-core"]),
+        ("echelon-identity", &["echelon-core", "echelon-wire"]),
         ("echelon-store", &["echelon-core", "echelon-wire"]),
         ("echelon-transport", &["echelon-core", "echelon-identity", "echelon-wire"]),
         ("echelon-client", &["echelon-core", "echelon-identity", "echelon-transport", "echelon-wire"]),

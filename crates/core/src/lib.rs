@@ -57,3 +57,4 @@ mod tiers;
 pub mod time;
 mod track;
 pub mod view;
+pub mod witness;

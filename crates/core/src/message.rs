@@ -5,6 +5,7 @@ use crate::alarm::Raised;
 use crate::announce::Announcement;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
+use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
 use crate::position::Position;
@@ -30,6 +31,8 @@ pub enum FromAgent {
     Heartbeat(AgentHeartbeat),
     /// The agent's view differs from the manager's at the same view revision: it asks for a snapshot.
     Repair,
+    /// The agent refuses the manager, and these grants are why. Its last word on the session.
+    Grants(Chain),
 }
 
 /// An agent's introduction.
@@ -43,6 +46,9 @@ pub struct Hello {
     pub incarnation: u64,
     /// What its replica holds; none for an empty one.
     pub holds: Option<Holding>,
+    /// The digest of the chain of grants that it keeps, [`Digest::default`] where it keeps none yet; nothing for a
+    /// build that keeps none ever, which is told no grants.
+    pub grants: Option<Digest>,
 }
 
 /// What a replica holds.
@@ -56,6 +62,8 @@ pub struct Holding {
     pub digest: Digest,
     /// The hash of its place.
     pub place: Digest,
+    /// The journal's hash up to `position`, where a manager has told it for that very position.
+    pub journal: Option<Hash>,
 }
 
 /// What an agent reports.
@@ -125,6 +133,9 @@ pub enum ToAgent {
     Heartbeat(ManagerHeartbeat),
     /// Liveness of packages on hosts in the view. The first one of a session is complete.
     Liveness(Liveness),
+    /// The manager's chain of grants: before anything of the view where it is not the agent's, and whenever it
+    /// changes.
+    Grants(Chain),
 }
 
 /// A manager's answer to [`Hello`].
@@ -182,6 +193,8 @@ pub struct ManagerHeartbeat {
     pub mark: ViewMark,
     /// The hash of this agent's place, which is at least as new as the view.
     pub place: Digest,
+    /// The journal's hash up to the position of `mark`; none while it is not known for that very position.
+    pub journal: Option<Hash>,
 }
 
 /// Liveness of packages.

@@ -1,10 +1,13 @@
 //! Keeping replicas level: what a manager sends an agent, and what an agent makes of it.
 
 use crate::digest::Digest;
+use crate::grant::{Chain, Hash, Mark};
 use crate::message::{Delta, Holding, ManagerHeartbeat, SnapshotPart, ToAgent, ViewMark};
 use crate::position::Position;
 use crate::time::Monotonic;
 use crate::view::{Place, View, ViewChange, ViewRow};
+use crate::witness::{self, Standing};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,21 +96,33 @@ impl ViewLog {
         Ok(Some(delta))
     }
 
-    /// What an agent needs that holds this.
-    pub fn catch_up(&self, holds: Option<&Holding>) -> CatchUp {
-        let Some(holds) = holds.filter(|h| h.position.lineage == self.mark.position.lineage) else {
-            return CatchUp::Snapshot;
-        };
-        if holds.digest == self.mark.digest {
-            return CatchUp::Level;
+    /// What an agent needs that holds this, where both go by these grants.
+    pub fn catch_up(&self, grants: Option<&Chain>, holds: Option<&Holding>) -> CatchUp {
+        let Some(holds) = holds else { return CatchUp::Snapshot };
+        match witness::standing(grants, &holds.position, &self.mark.position) {
+            Standing::Replaces => CatchUp::Snapshot,
+            // Until this manager has given up what does not count any more, it has nothing to tell.
+            Standing::Outside => CatchUp::Ahead,
+            Standing::Compares(_) if holds.digest == self.mark.digest => CatchUp::Level,
+            Standing::Compares(_) if (holds.position.epoch, holds.view_revision) > number(&self.mark) => {
+                CatchUp::Ahead
+            }
+            Standing::Compares(_) => match self.first_missing(grants, holds) {
+                Some(first) => CatchUp::Deltas(self.deltas.iter().skip(first).cloned().collect()),
+                None => CatchUp::Snapshot,
+            },
         }
-        if (holds.position.epoch, holds.view_revision) > number(&self.mark) {
-            return CatchUp::Ahead;
+    }
+
+    /// The first kept delta that an agent lacks which holds this; none where it holds nothing of this manager's
+    /// history, or too old a part of it. The digest tells, since managers that were restarted number the same views
+    /// differently; before the oldest delta only the number does.
+    fn first_missing(&self, grants: Option<&Chain>, holds: &Holding) -> Option<usize> {
+        if grants.is_some_and(|grants| !grants.contains(&holds.position)) {
+            return None;
         }
-        match self.deltas.iter().position(|d| d.from_view_revision == holds.view_revision) {
-            Some(first) => CatchUp::Deltas(self.deltas.iter().skip(first).cloned().collect()),
-            None => CatchUp::Snapshot,
-        }
+        let had = self.deltas.iter().rposition(|d| d.mark.digest == holds.digest).map(|had| had + 1);
+        had.or_else(|| self.deltas.iter().position(|d| d.from_view_revision == holds.view_revision))
     }
 }
 
@@ -117,23 +132,40 @@ fn number(mark: &ViewMark) -> (u64, u64) {
 }
 
 /// The agent's side.
+///
+/// It never goes back: what it shows is always a state under the newest grants that it was given, and never one
+/// before what it has shown of those.
 #[derive(Debug, Default)]
 pub struct Replica {
     view: View,
     mark: Option<ViewMark>,
+    /// The newest grants it was given; none before the first.
+    grants: Option<Chain>,
+    /// The newest hash of the journal that a manager has told.
+    witnessed: Option<Mark>,
+    rewritten: Option<Rewritten>,
     place: Option<Place>,
     /// A position that the place is at least as new as.
     place_at: Option<Position>,
     parts: Vec<ViewRow>,
     in_parts: bool,
-    behind: Option<Standing>,
+    behind: Option<Stuck>,
     repaired: Option<Monotonic>,
     repairs: u64,
 }
 
+/// That managers have told two hashes of one journal: somebody has rewritten it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rewritten {
+    /// What was told first.
+    pub was: Mark,
+    /// What was told of the same position later.
+    pub is: Hash,
+}
+
 /// What a replica held at the last heartbeat that was further than it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Standing {
+struct Stuck {
     view: Option<(u64, u64)>,
     place: Option<Digest>,
 }
@@ -202,6 +234,36 @@ impl Replica {
         Ok(Self { view, mark: Some(mark), place, ..Self::default() })
     }
 
+    /// The grants it goes by.
+    pub fn grants(&self) -> Option<&Chain> {
+        self.grants.as_ref()
+    }
+
+    /// Goes by these grants from now on. They must be durable, and [`witness::judge`] must have said that they are
+    /// to be adopted.
+    pub fn adopt(&mut self, grants: Chain) {
+        self.grants = Some(grants);
+        // What was written under a grant that does not count is another history, and no forged one.
+        let counts = |mark: &Mark| self.grants.as_ref().is_some_and(|g| g.contains(&mark.position));
+        self.witnessed = self.witnessed.filter(counts);
+        self.rewritten = self.rewritten.filter(|rewritten| counts(&rewritten.was));
+    }
+
+    /// The newest hash of the journal that a manager has told, with its position.
+    pub fn witnessed(&self) -> Option<Mark> {
+        self.witnessed
+    }
+
+    /// Takes back what was written down of [`Self::witnessed`].
+    pub fn recall(&mut self, witnessed: Mark) {
+        self.witnessed = Some(witnessed);
+    }
+
+    /// Whether managers have told two hashes of one journal, since it was loaded.
+    pub fn rewritten(&self) -> Option<Rewritten> {
+        self.rewritten
+    }
+
     /// The view.
     pub fn view(&self) -> &View {
         &self.view
@@ -231,7 +293,8 @@ impl Replica {
     pub fn holding(&self) -> Option<Holding> {
         let (mark, place) = (self.mark?, self.place.as_ref()?);
         let ViewMark { position, view_revision, digest } = mark;
-        Some(Holding { position, view_revision, digest, place: place.digest() })
+        let journal = self.witnessed.filter(|mark| mark.position == position).map(|mark| mark.hash);
+        Some(Holding { position, view_revision, digest, place: place.digest(), journal })
     }
 
     /// Begins a session: parts of an unfinished snapshot are forgotten.
@@ -255,7 +318,7 @@ impl Replica {
                 Ok(Step::Place(place))
             }
             ToAgent::Heartbeat(heartbeat) => Ok(self.compare(now, &heartbeat)),
-            ToAgent::Welcome(_) | ToAgent::Liveness(_) => Ok(Step::Nothing),
+            ToAgent::Welcome(_) | ToAgent::Liveness(_) | ToAgent::Grants(_) => Ok(Step::Nothing),
         }
     }
 
@@ -275,7 +338,7 @@ impl Replica {
         let rows = std::mem::take(&mut self.parts);
         self.in_parts = false;
         // A manager that is behind this replica may serve it, but never takes it back.
-        if self.mark.is_some_and(|mine| mine.position.is_after(&mark.position) == Some(true)) {
+        if self.goes_back(&mark) {
             return Ok(Step::Nothing);
         }
         let view = View::from_rows(rows.iter().cloned())?;
@@ -296,6 +359,9 @@ impl Replica {
     /// The digest alone says whether a delta fits: after a restart a manager may count revisions of the view
     /// from elsewhere, and a replica that was level then still is.
     fn take_delta(&mut self, now: Monotonic, delta: Delta) -> Step {
+        if self.goes_back(&delta.mark) {
+            return Step::Nothing;
+        }
         let Some(mine) = self.mark_in(&delta.mark) else { return self.ask_repair(now) };
         if number(&mine) >= number(&delta.mark) {
             return Step::Nothing;
@@ -315,8 +381,14 @@ impl Replica {
     /// what is merely behind may be on its way, and is repaired if the next heartbeat finds it where it was.
     fn compare(&mut self, now: Monotonic, heartbeat: &ManagerHeartbeat) -> Step {
         let theirs = heartbeat.mark;
+        if let Some(hash) = heartbeat.journal {
+            self.witness(Mark { position: theirs.position, hash });
+        }
+        if self.goes_back(&theirs) {
+            return Step::Nothing;
+        }
         let standing =
-            Standing { view: self.mark.as_ref().map(number), place: self.place.as_ref().map(Place::digest) };
+            Stuck { view: self.mark.as_ref().map(number), place: self.place.as_ref().map(Place::digest) };
         let place_matches = standing.place == Some(heartbeat.place);
         if place_matches {
             self.place_at = Some(theirs.position);
@@ -328,9 +400,7 @@ impl Replica {
                 self.behind = None;
                 // A manager that was restarted counts its view as changed at its start: the number is taken
                 // over too, since its deltas build on it.
-                if mine.position.is_after(&theirs.position) == Some(false) {
-                    self.mark = Some(theirs);
-                }
+                self.mark = Some(theirs);
                 Step::Nothing
             }
             Some(mine) if mine.digest != theirs.digest && number(&mine) == number(&theirs) => {
@@ -345,9 +415,38 @@ impl Replica {
         }
     }
 
-    /// What the view is, where it is of the same lineage.
+    /// Keeps the newest hash of the journal, and compares where it is told again.
+    fn witness(&mut self, told: Mark) {
+        let stands = |was: &Mark| witness::standing(self.grants.as_ref(), &was.position, &told.position);
+        match self.witnessed.map(|was| (was, stands(&was))) {
+            Some((was, Standing::Compares(Ordering::Equal))) if was.hash != told.hash => {
+                self.rewritten.get_or_insert(Rewritten { was, is: told.hash });
+            }
+            Some((_, Standing::Outside | Standing::Compares(Ordering::Less | Ordering::Equal))) => {}
+            Some((_, Standing::Replaces | Standing::Compares(Ordering::Greater))) | None => {
+                self.witnessed = Some(told);
+            }
+        }
+    }
+
+    /// Whether a view is one from before what is shown, or none under the grants.
+    fn goes_back(&self, theirs: &ViewMark) -> bool {
+        matches!(self.standing(theirs), Standing::Outside | Standing::Compares(Ordering::Less))
+    }
+
+    /// What the view is, where it compares with theirs.
     fn mark_in(&self, theirs: &ViewMark) -> Option<ViewMark> {
-        self.mark.filter(|mine| mine.position.lineage == theirs.position.lineage)
+        self.mark.filter(|_| matches!(self.standing(theirs), Standing::Compares(_)))
+    }
+
+    /// How a view stands to what is shown. Before anything is shown, any state under the grants comes later.
+    fn standing(&self, theirs: &ViewMark) -> Standing {
+        let grants = self.grants.as_ref();
+        match self.mark {
+            Some(mine) => witness::standing(grants, &mine.position, &theirs.position),
+            None if grants.is_some_and(|g| !g.contains(&theirs.position)) => Standing::Outside,
+            None => Standing::Replaces,
+        }
     }
 
     fn ask_repair(&mut self, now: Monotonic) -> Step {

@@ -1,6 +1,7 @@
 //! Keys: the pair that never leaves its host, and the half that does.
 
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,6 +118,16 @@ impl PublicKey {
     /// BLAKE3 of the DER SubjectPublicKeyInfo: names the key wherever it has to be remembered.
     pub fn hash(&self) -> [u8; 32] {
         hash_of(&self.0)
+    }
+
+    /// Whether this key's secret half has signed `message`: ECDSA with SHA-256 (RFC 5480, ASN.1) or Ed25519.
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(key) = self.for_rcgen() else { return false };
+        let algorithm: &dyn VerificationAlgorithm = match key.algorithm() == &PKCS_ECDSA_P256_SHA256 {
+            true => &ECDSA_P256_SHA256_ASN1,
+            false => &ED25519,
+        };
+        UnparsedPublicKey::new(algorithm, key.der_bytes()).verify(message, signature).is_ok()
     }
 
     pub(crate) fn for_rcgen(&self) -> Result<SubjectPublicKeyInfo, rcgen::Error> {

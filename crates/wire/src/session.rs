@@ -2,17 +2,19 @@
 
 use crate::error::DecodeError;
 use crate::field::Field;
+use crate::grant::Chain;
 use crate::row::Position;
 use crate::view::{Place, ViewChange, ViewMark, ViewRow};
 use echelon_core::limits::{MAX_ALARMS, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
 use echelon_core::{alarm, message, report};
 use std::collections::BTreeMap;
 
-choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2, 3")
+choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2, 3, 4")
     unit { "3" Repair }
     value {
         #[prost(message, tag = "1")] Hello(Hello),
         #[prost(message, tag = "2")] Heartbeat(AgentHeartbeat),
+        #[prost(message, tag = "4")] Grants(Chain),
     }
     record {}
 }
@@ -22,6 +24,7 @@ message! { message::Hello => Hello {
     #[prost(string, tag = "2")] build: String,
     #[prost(uint64, tag = "3")] incarnation: u64,
     #[prost(message, optional, tag = "4")] holds: Option<Holding>,
+    #[prost(bytes = "vec", optional, tag = "5")] grants: Option<Vec<u8>>,
 } }
 
 /// Lowest and highest protocol spoken.
@@ -50,6 +53,7 @@ message! { message::Holding => Holding {
     #[prost(uint64, tag = "2")] view_revision: u64,
     #[prost(bytes = "vec", tag = "3")] digest: Vec<u8>,
     #[prost(bytes = "vec", tag = "4")] place: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "5")] journal: Option<Vec<u8>>,
 } }
 
 message! { message::AgentHeartbeat => AgentHeartbeat {
@@ -99,7 +103,7 @@ choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3, 4")
     }
 }
 
-choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 5, 6")
+choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 5, 6, 7")
     unit {}
     value {
         #[prost(message, tag = "1")] Welcome(Welcome),
@@ -108,6 +112,7 @@ choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 
         #[prost(message, tag = "4")] Place(Box<Place>),
         #[prost(message, tag = "5")] Heartbeat(ManagerHeartbeat),
         #[prost(message, tag = "6")] Liveness(Liveness),
+        #[prost(message, tag = "7")] Grants(Chain),
     }
     record {}
 }
@@ -135,6 +140,7 @@ message! { message::Delta => Delta {
 message! { message::ManagerHeartbeat => ManagerHeartbeat {
     #[prost(message, optional, tag = "1")] mark: Option<ViewMark>,
     #[prost(bytes = "vec", tag = "2")] place: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "3")] journal: Option<Vec<u8>>,
 } }
 
 message! { message::Liveness => Liveness {

@@ -653,11 +653,12 @@ pub fn place() -> impl Strategy<Value = Place> {
 }
 
 fn holding() -> impl Strategy<Value = Holding> {
-    (view_mark(), digest()).prop_map(|(mark, place)| Holding {
+    (view_mark(), digest(), option::of(any::<[u8; 32]>())).prop_map(|(mark, place, journal)| Holding {
         position: mark.position,
         view_revision: mark.view_revision,
         digest: mark.digest,
         place,
+        journal,
     })
 }
 
@@ -686,8 +687,16 @@ fn raised() -> impl Strategy<Value = Raised> {
 
 /// What an agent says, of any kind.
 pub fn from_agent() -> impl Strategy<Value = FromAgent> {
-    let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), option::of(holding()))
-        .prop_map(|(protocol, build, incarnation, holds)| Hello { protocol, build, incarnation, holds });
+    let held = (option::of(holding()), option::of(digest()));
+    let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), held).prop_map(
+        |(protocol, build, incarnation, (holds, grants))| Hello {
+            protocol,
+            build,
+            incarnation,
+            holds,
+            grants,
+        },
+    );
     let packages = btree_map(manager_type(), health(), LIST);
     let own = (packages, vec(using(), LIST), vec(raised(), LIST), any::<bool>());
     let heartbeat = (option::of(holding()), any::<u64>(), own).prop_map(
@@ -703,7 +712,8 @@ pub fn from_agent() -> impl Strategy<Value = FromAgent> {
     prop_oneof![
         hello.prop_map(FromAgent::Hello),
         heartbeat.prop_map(FromAgent::Heartbeat),
-        Just(FromAgent::Repair)
+        Just(FromAgent::Repair),
+        chain().prop_map(FromAgent::Grants),
     ]
 }
 
@@ -729,7 +739,8 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         .prop_map(|(first, rows, last, emptied)| SnapshotPart { first, rows, last, emptied });
     let delta = (any::<u64>(), view_mark(), vec(view_change(), LIST))
         .prop_map(|(from_view_revision, mark, changes)| Delta { from_view_revision, mark, changes });
-    let heartbeat = (view_mark(), digest()).prop_map(|(mark, place)| ManagerHeartbeat { mark, place });
+    let heartbeat = (view_mark(), digest(), option::of(any::<[u8; 32]>()))
+        .prop_map(|(mark, place, journal)| ManagerHeartbeat { mark, place, journal });
     let liveness = (any::<bool>(), vec(liveness_entry(), LIST))
         .prop_map(|(complete, entries)| Liveness { complete, entries });
     prop_oneof![
@@ -739,6 +750,7 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         place().prop_map(ToAgent::Place),
         heartbeat.prop_map(ToAgent::Heartbeat),
         liveness.prop_map(ToAgent::Liveness),
+        chain().prop_map(ToAgent::Grants),
     ]
 }
 

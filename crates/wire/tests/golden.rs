@@ -11,7 +11,7 @@ use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::fencing::Fencing;
-use echelon_core::grant::SyncRule;
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
@@ -111,8 +111,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    FromAgent { Hello, Heartbeat, Repair }
-    ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness }
+    FromAgent { Hello, Heartbeat, Repair, Grants }
+    ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
     Request { Session, Enrol, Renew, Edit, Read, Query, Announce }
@@ -172,6 +172,7 @@ fn holding() -> Holding {
         view_revision: 299,
         digest: Digest::from_bytes([3; 32]),
         place: Digest::from_bytes([4; 32]),
+        journal: None,
     }
 }
 
@@ -430,6 +431,10 @@ fn added() -> Vec<Example> {
         sync: SyncRule::alone(),
     };
     let part = SnapshotPart { first: false, rows: vec![], last: Some(mark()), emptied: Some(298) };
+    let holds = Some(Holding { journal: Some([8; 32]), ..holding() });
+    let grants = Some(Digest::from_bytes([5; 32]));
+    let hello = Hello { protocol: (1, 1), build: to("0.1.0"), incarnation: 13, holds, grants };
+    let beat = ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]), journal: Some([8; 32]) };
     let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
         example("Package.host_side", Row::Package(package)),
@@ -447,6 +452,8 @@ fn added() -> Vec<Example> {
         example("UnsetPolicy.probe", change_set(vec![unset])),
         example("Probe.Off", probing(Probe::Off)),
         example("Probe.By", probing(Probe::By(check(exchange())))),
+        example("Hello.grants+Holding.journal", FromAgent::Hello(hello)),
+        example("ManagerHeartbeat.journal", ToAgent::Heartbeat(beat)),
         example("ChangeSet.allow_shrink", ChangeSet { allow_shrink: true, ..change_set(vec![]) }),
     ]
 }
@@ -502,6 +509,25 @@ fn heartbeat(outcome: Outcome, severity: Severity) -> FromAgent {
     })
 }
 
+/// A first grant and a forced one.
+fn chain() -> Chain {
+    let first = Grant::first(Lineage(uuid(1)), host_id(), to("framework-manager"), UnixMillis(17));
+    let mark = Mark { position: first.id.at(300), hash: [6; 32] };
+    let forced = Grant {
+        id: GrantId { lineage: Lineage(uuid(2)), epoch: 2 },
+        holder: HostId(uuid(9)),
+        parent: Some(Parent { grant: first.id, mark }),
+        basis: Basis::Force,
+        sync: SyncRule { members: BTreeSet::from([host_id()]), min_sync: 1 },
+        at: UnixMillis(18),
+        grantor: Grantor::Console(to("alice")),
+        reason: Some(to("the disk is gone")),
+        rejects: vec![],
+        proof: Some(Proof { certificates: vec![vec![1, 2], vec![3]], signature: vec![4] }),
+    };
+    Chain::begin(first).unwrap().extended(forced).unwrap()
+}
+
 fn from_agent() -> Vec<FromAgent> {
     vec![
         FromAgent::Hello(Hello {
@@ -509,9 +535,11 @@ fn from_agent() -> Vec<FromAgent> {
             build: to("0.1.0"),
             incarnation: 13,
             holds: Some(holding()),
+            grants: None,
         }),
         heartbeat(Outcome::Failover, Severity::Warning),
         FromAgent::Repair,
+        FromAgent::Grants(chain()),
     ]
 }
 
@@ -528,8 +556,13 @@ fn to_agent() -> Vec<ToAgent> {
         ToAgent::Snapshot(SnapshotPart { first: true, rows: view_rows(), last: Some(mark()), emptied: None }),
         ToAgent::Delta(Delta { from_view_revision: 290, mark: mark(), changes: vec![gone, set] }),
         ToAgent::Place(place()),
-        ToAgent::Heartbeat(ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]) }),
+        ToAgent::Heartbeat(ManagerHeartbeat {
+            mark: mark(),
+            place: Digest::from_bytes([4; 32]),
+            journal: None,
+        }),
         ToAgent::Liveness(Liveness { complete: true, entries: vec![liveness_entry(Health::Passing)] }),
+        ToAgent::Grants(chain()),
     ]
 }
 

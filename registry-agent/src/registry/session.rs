@@ -119,6 +119,7 @@ impl Session<'_> {
             build: Text::lossy(env!("CARGO_PKG_VERSION")),
             incarnation: self.parts.incarnation,
             holds: keeper.held(),
+            grants: None,
         });
         let begin = async {
             let (mut sender, mut receiver) = self.connection.open().await?.split();
@@ -304,7 +305,7 @@ fn revision(message: &ToAgent) -> Option<u64> {
         ToAgent::Heartbeat(heartbeat) => heartbeat.mark,
         ToAgent::Delta(delta) => delta.mark,
         ToAgent::Snapshot(part) => part.last?,
-        ToAgent::Welcome(_) | ToAgent::Place(_) | ToAgent::Liveness(_) => return None,
+        ToAgent::Welcome(_) | ToAgent::Place(_) | ToAgent::Liveness(_) | ToAgent::Grants(_) => return None,
     };
     Some(mark.view_revision)
 }

@@ -276,7 +276,7 @@ impl Seat {
     }
 
     pub(crate) async fn beat(&mut self, world: &World) {
-        let heartbeat = ManagerHeartbeat { mark: world.mark(), place: world.place.digest() };
+        let heartbeat = ManagerHeartbeat { mark: world.mark(), place: world.place.digest(), journal: None };
         self.send(&ToAgent::Heartbeat(heartbeat)).await;
     }
 

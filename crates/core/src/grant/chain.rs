@@ -1,6 +1,7 @@
 //! All grants since `init`, and how two such chains relate.
 
 use super::{Basis, Grant, GrantId, Parent};
+use crate::digest::{Digest, RowHasher};
 use crate::id::HostId;
 use crate::position::Position;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,47 @@ impl Chain {
         self.grants.last().expect("a chain is made with at least one grant")
     }
 
+    /// The first grant: that of the registry's making.
+    pub fn first(&self) -> &Grant {
+        self.grants.first().expect("a chain is made with at least one grant")
+    }
+
+    /// The grants that whoever keeps `known` has not got, each with the one before it; all of them for somebody who
+    /// keeps none.
+    pub fn unknown_to<'a>(
+        &'a self,
+        known: Option<&Self>,
+    ) -> impl Iterator<Item = (Option<&'a Grant>, &'a Grant)> {
+        let common = known.map_or(0, |known| self.common(known));
+        let before = self.grants.iter().map(Some);
+        [None].into_iter().chain(before).zip(&self.grants).skip(common)
+    }
+
+    /// Whether this chain keeps the proof of its grant with this name: it is one of the newest, and not the first.
+    pub fn keeps_proof(&self, id: GrantId) -> bool {
+        let unneeded = self.grants.len().saturating_sub(KEPT_PROOFS).max(1);
+        self.grants.iter().skip(unneeded).any(|g| g.id == id)
+    }
+
+    /// Tells chains apart: equal for those that are [`Relation::Same`]. Never [`Digest::default`], which stands for
+    /// none.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = RowHasher::default();
+        for grant in &self.grants {
+            let parent = grant.parent.map(|parent| (parent.grant, parent.mark.position, parent.mark.hash));
+            hasher
+                .bytes(grant.id.lineage.0.as_bytes())
+                .number(grant.id.epoch)
+                .bytes(grant.holder.0.as_bytes());
+            if let Some((before, position, hash)) = parent {
+                hasher.bytes(before.lineage.0.as_bytes()).number(before.epoch);
+                hasher.bytes(position.lineage.0.as_bytes()).number(position.epoch).number(position.revision);
+                hasher.bytes(&hash);
+            }
+        }
+        Digest::of(hasher.finish())
+    }
+
     /// The grant with this name.
     pub fn get(&self, id: GrantId) -> Option<&Grant> {
         self.grants.iter().find(|g| g.id == id)
@@ -150,8 +192,7 @@ impl Chain {
 
     /// How `other` relates to this chain.
     pub fn compare(&self, other: &Self) -> Relation {
-        let same = |(a, b): &(&Grant, &Grant)| a.id == b.id && a.parent == b.parent && a.holder == b.holder;
-        let common = self.grants.iter().zip(&other.grants).take_while(same).count();
+        let common = self.common(other);
         if common == 0 {
             return Relation::Foreign;
         }
@@ -167,6 +208,12 @@ impl Chain {
                 }
             }
         }
+    }
+
+    /// How many grants both begin with.
+    fn common(&self, other: &Self) -> usize {
+        let same = |(a, b): &(&Grant, &Grant)| a.id == b.id && a.parent == b.parent && a.holder == b.holder;
+        self.grants.iter().zip(&other.grants).take_while(same).count()
     }
 
     /// Whether this chain was chosen over a branch that ends so: its newest grant is named by a choice.

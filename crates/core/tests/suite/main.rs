@@ -24,4 +24,5 @@ mod roles;
 mod router_follow;
 mod router_properties;
 mod support;
+mod witness;
 mod worked_example;

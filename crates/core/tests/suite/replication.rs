@@ -56,13 +56,13 @@ impl Pair {
 
     fn heartbeat(&mut self) -> Step {
         let place = self.world.place("agent4").digest();
-        self.receive(ToAgent::Heartbeat(ManagerHeartbeat { mark: self.log.mark(), place }))
+        self.receive(ToAgent::Heartbeat(ManagerHeartbeat { mark: self.log.mark(), place, journal: None }))
     }
 
     /// Brings the agent level the way a session does; says how.
     fn catch_up(&mut self) -> CatchUp {
         let holds = self.replica.holding();
-        let catch_up = self.log.catch_up(holds.as_ref());
+        let catch_up = self.log.catch_up(None, holds.as_ref());
         match &catch_up {
             CatchUp::Level | CatchUp::Ahead => {}
             CatchUp::Deltas(deltas) => {
@@ -114,7 +114,7 @@ impl Pair {
 fn an_empty_replica_gets_a_snapshot_and_shows_it_only_when_its_last_part_has_come() {
     let mut pair = Pair::new();
     pair.receive(ToAgent::Place(pair.world.place("agent4")));
-    assert_eq!(pair.log.catch_up(None), CatchUp::Snapshot);
+    assert_eq!(pair.log.catch_up(None, None), CatchUp::Snapshot);
     let mut parts = pair.parts();
     let last = parts.pop().unwrap();
     for part in parts {
@@ -148,9 +148,14 @@ fn who_missed_more_than_is_kept_gets_a_snapshot_and_who_missed_no_more_does_not(
     }
     let holds = pair.replica.holding();
     // After an even number of flips the view is as it was: level without anything.
-    assert_eq!(pair.log.catch_up(holds.as_ref()), CatchUp::Level);
+    assert_eq!(pair.log.catch_up(None, holds.as_ref()), CatchUp::Level);
     pair.edit([boundary("/sub1", "*", true)]);
-    assert_eq!(pair.log.catch_up(holds.as_ref()), CatchUp::Snapshot);
+    let since = pair.log.catch_up(None, holds.as_ref());
+    assert!(matches!(since, CatchUp::Deltas(deltas) if deltas.len() == 1), "only what it has not got");
+    for n in 0..KEPT_DELTAS {
+        pair.edit([flip(n)]).unwrap();
+    }
+    assert_eq!(pair.log.catch_up(None, holds.as_ref()), CatchUp::Snapshot);
     let mut pair = Pair::level();
     pair.edit([boundary("/sub1", "*", true)]);
     for n in 1..KEPT_DELTAS {
@@ -180,8 +185,9 @@ fn large_deltas_push_older_ones_out_before_their_number_does() {
             view_revision,
             digest: Digest::default(),
             place: Digest::default(),
+            journal: None,
         };
-        pair.log.catch_up(Some(&holds))
+        pair.log.catch_up(None, Some(&holds))
     };
     assert_eq!(missed(first), CatchUp::Snapshot);
     assert!(matches!(missed(second), CatchUp::Deltas(deltas) if deltas.len() == 1));
@@ -193,20 +199,20 @@ fn another_lineage_gets_a_snapshot_and_a_later_state_waits() {
     let mut holds = pair.replica.holding().unwrap();
     let position = holds.position;
     holds.position.lineage = Lineage(Uuid::from_u128(99));
-    assert_eq!(pair.log.catch_up(Some(&holds)), CatchUp::Snapshot);
+    assert_eq!(pair.log.catch_up(None, Some(&holds)), CatchUp::Snapshot);
     let ahead = echelon_core::message::Holding {
         position: Position { revision: position.revision + 5, ..position },
         view_revision: position.revision + 5,
         digest: Digest::default(),
         ..holds
     };
-    assert_eq!(pair.log.catch_up(Some(&ahead)), CatchUp::Ahead);
+    assert_eq!(pair.log.catch_up(None, Some(&ahead)), CatchUp::Ahead);
     let later_epoch = echelon_core::message::Holding {
         position: Position { epoch: 2, ..position },
         view_revision: 0,
         ..ahead
     };
-    assert_eq!(pair.log.catch_up(Some(&later_epoch)), CatchUp::Ahead);
+    assert_eq!(pair.log.catch_up(None, Some(&later_epoch)), CatchUp::Ahead);
     // A heartbeat or delta of a manager that is behind changes nothing either.
     pair.edit([withdraw("agent1", CC)]);
     pair.catch_up();
@@ -534,7 +540,7 @@ fn marks_of_different_lineages_are_never_mistaken_for_one_another() {
     mark.position.revision += 10;
     let place = pair.world.place("agent4").digest();
     let held = pair.replica.mark();
-    let beat = ToAgent::Heartbeat(ManagerHeartbeat { mark, place });
+    let beat = ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: None });
     assert_eq!(pair.receive(beat.clone()), Step::Nothing);
     assert_eq!(pair.receive(beat), Step::AskRepair);
     assert_eq!(pair.replica.mark(), held, "the same digest is no reason to take over another lineage");

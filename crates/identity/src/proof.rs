@@ -1,0 +1,176 @@
+//! Proofs of grants: signatures that outlive the certificates of those who made them.
+
+use crate::chain::{CertificateChain, ChainError, MAX_CHAIN};
+use crate::credentials::Credentials;
+use crate::key::{KeyError, PublicKey};
+use crate::peer::{CertificateError, PeerIdentity, parse};
+use crate::spiffe::Spiffe;
+use crate::trust::TrustBundle;
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Proof};
+use echelon_core::time::UnixMillis;
+use echelon_wire::Wire;
+use rcgen::SigningKey;
+
+/// Stands before everything that is signed as a proof, so that no signature made for anything else is one.
+const PURPOSE: &[u8] = b"echelon grant\0";
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The library refused.
+    #[error("the grant could not be signed; nothing was changed, trying again is safe")]
+    Sign(#[source] rcgen::Error),
+}
+
+/// Why a signature proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// The certificates do not lead to a trusted root, or were not valid at that time.
+    #[error("its signer was not trusted at the time that it names")]
+    Chain(#[source] ChainError),
+    /// The certificate is nobody's identity.
+    #[error("its signer is no party of this system")]
+    Certificate(#[source] CertificateError),
+    /// The certificate's key is of no kind that signs here.
+    #[error("its signer's key is of a kind that is not used here")]
+    Key,
+    /// The signature is of something else, or of another key.
+    #[error("the signature does not fit")]
+    Signature,
+}
+
+/// Signs `bytes` as a proof.
+///
+/// # Errors
+/// The library refused; there is no proof.
+pub fn prove(credentials: &Credentials, bytes: &[u8]) -> Result<Proof, ProveError> {
+    let signature = credentials.key().signer().sign(&signed(bytes)).map_err(ProveError::Sign)?;
+    let certificates = credentials.chain().certificates();
+    // The root is known to whoever may trust it.
+    let without_root = certificates.len().saturating_sub(1).max(1);
+    Ok(Proof { certificates: certificates.iter().take(without_root).cloned().collect(), signature })
+}
+
+/// Signs a grant, which then carries its proof.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_grant(credentials: &Credentials, grant: &Grant) -> Result<Grant, ProveError> {
+    let unproved = grant.unproved();
+    let proof = prove(credentials, &unproved.encode())?;
+    Ok(Grant { proof: Some(proof), ..unproved })
+}
+
+/// Who has signed `bytes`: with a certificate that was valid `at` that time, which may be long ago, and trusted by
+/// the roots of today.
+///
+/// # Errors
+/// It proves nothing; see [`ProofError`].
+pub fn verify(
+    trust: &TrustBundle,
+    proof: &Proof,
+    bytes: &[u8],
+    at: UnixMillis,
+) -> Result<PeerIdentity, ProofError> {
+    let leaf = proof.certificates.first().ok_or(ProofError::Chain(ChainError::Count { count: 0 }))?;
+    verify_chain(trust, &proof.certificates, at).map_err(ProofError::Chain)?;
+    let peer = PeerIdentity::from_certificate(leaf).map_err(ProofError::Certificate)?;
+    let certificate = parse(leaf).map_err(ProofError::Certificate)?;
+    let key = PublicKey::from_der(certificate.public_key().raw).map_err(|_: KeyError| ProofError::Key)?;
+    match key.has_signed(&signed(bytes), &proof.signature) {
+        true => Ok(peer),
+        false => Err(ProofError::Signature),
+    }
+}
+
+/// Whether these certificates lead to one of the roots. Says of the last root why not.
+fn verify_chain(trust: &TrustBundle, certificates: &[Vec<u8>], at: UnixMillis) -> Result<(), ChainError> {
+    let mut verified = Err(ChainError::Root);
+    if certificates.len() >= MAX_CHAIN {
+        return Err(ChainError::Count { count: certificates.len() });
+    }
+    for root in trust.roots() {
+        let chain = certificates.iter().chain([root]).cloned().collect();
+        verified = CertificateChain::new(chain).and_then(|chain| chain.verify(trust, at));
+        if verified.is_ok() {
+            break;
+        }
+    }
+    verified
+}
+
+fn signed(bytes: &[u8]) -> Vec<u8> {
+    [PURPOSE, bytes].concat()
+}
+
+/// Why a chain of grants is not to be gone by. Whoever finds out stays with what it knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnprovedError {
+    /// A grant that ought to be signed is not.
+    #[error("grant {0} is not signed; where its signature is too old to be kept, enrol anew")]
+    Missing(GrantId),
+    /// Its signature proves nothing.
+    #[error("the signature of grant {grant} is not valid")]
+    Proof {
+        /// The grant.
+        grant: GrantId,
+        /// What is wrong with its proof.
+        #[source]
+        source: ProofError,
+    },
+    /// It was signed by somebody who cannot give such a grant.
+    #[error("grant {grant} was signed by {signer}, who cannot give it")]
+    Signer {
+        /// The grant.
+        grant: GrantId,
+        /// Who signed it.
+        signer: Spiffe,
+    },
+}
+
+/// Whether every grant of `offered` that `known` has not got was given by somebody who may give it, at the time that
+/// it names. Somebody who knows no grants takes on trust what is too old to be proved: it trusts whoever offers them,
+/// by their certificate.
+///
+/// That the chains are related is for [`Chain::compare`] to say.
+///
+/// # Errors
+/// The first grant that is not proved; see [`UnprovedError`].
+pub fn check_chain(trust: &TrustBundle, known: Option<&Chain>, offered: &Chain) -> Result<(), UnprovedError> {
+    for (before, grant) in offered.unknown_to(known) {
+        let Some(before) = before else { continue };
+        match &grant.proof {
+            Some(proof) => check_grant(trust, before, grant, proof)?,
+            None if known.is_none() && !offered.keeps_proof(grant.id) => {}
+            None => return Err(UnprovedError::Missing(grant.id)),
+        }
+    }
+    Ok(())
+}
+
+fn check_grant(
+    trust: &TrustBundle,
+    before: &Grant,
+    grant: &Grant,
+    proof: &Proof,
+) -> Result<(), UnprovedError> {
+    let signer = verify(trust, proof, &grant.unproved().encode(), grant.at)
+        .map_err(|source| UnprovedError::Proof { grant: grant.id, source })?
+        .subject;
+    match may_give(before, grant, &signer) {
+        true => Ok(()),
+        false => Err(UnprovedError::Signer { grant: grant.id, signer }),
+    }
+}
+
+/// Whether a signer can give a grant that follows on `before`.
+fn may_give(before: &Grant, grant: &Grant, signer: &Spiffe) -> bool {
+    match (grant.basis, signer, &grant.grantor) {
+        (Basis::Force | Basis::Choice, Spiffe::Console(console), Grantor::Console(named)) => console == named,
+        (Basis::Handover, Spiffe::Manager(host), _) => *host == before.holder,
+        (Basis::Restore, Spiffe::Manager(host), _) => *host == grant.holder,
+        // The first one is part of what is known, or is taken on trust; voters are of replica sets, which this
+        // build has not got.
+        _ => false,
+    }
+}
