@@ -7,7 +7,7 @@ use echelon_core::access::{Access, Identity, Subject};
 use echelon_core::check::Check;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::fencing::Fencing;
-use echelon_core::grant::SyncRule;
+use echelon_core::grant::{Chain, Grant, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::name::{ConsoleName, FrameworkName, HostName, ManagerType};
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
@@ -122,9 +122,10 @@ pub fn init(init: &Init) -> Result<Outcome, InitError> {
     let settings = toml::to_string(&settings).map_err(file_error)?;
     file::write(&paths.settings(), &settings, file::SECRET).map_err(file_error)?;
     // The registry comes last: where it is, everything else is.
-    let position = Position { lineage: Lineage(Uuid::now_v7()), epoch: 1, revision: 0 };
-    let rows = first_rows(init, &authority, &position, host, console);
-    RegistryStore::create(&paths.registry(), position, &rows)?;
+    let first = Grant::first(Lineage(Uuid::now_v7()), host, init.host.clone(), unix_now());
+    let grants = Chain::begin(first).map_err(authority_error)?;
+    let rows = first_rows(init, &authority, &grants.head().id.at(0), host, console);
+    RegistryStore::create(&paths.registry(), &grants, 0, &rows)?;
     Ok(Outcome::Made)
 }
 

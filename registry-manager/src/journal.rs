@@ -10,7 +10,7 @@ use echelon_core::edit::{Context, Edited};
 use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::registry::Registry;
 use echelon_core::row::Commit;
-use echelon_store::{Problem, RegistryStore, StoreError};
+use echelon_store::{Entry, Problem, RegistryStore, StoreError};
 use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::sync::Arc;
 use std::time::Instant;
@@ -122,9 +122,15 @@ impl Group {
         if self.states.is_empty() {
             return Ok(());
         }
-        let commits: Vec<_> = self.states.iter().map(|(_, commit)| commit.clone()).collect();
+        let mut before = store.head();
+        let entries = self.states.iter().map(|(_, commit)| {
+            let entry = Entry::new(&before, commit.clone());
+            before = entry.mark;
+            entry
+        });
+        let entries: Vec<_> = entries.collect();
         let began = Instant::now();
-        store.append(&commits)?;
+        store.append(&entries, entries.last().map_or(0, Entry::revision))?;
         hub.metrics.journal_duration.observe(began.elapsed());
         Ok(())
     }

@@ -3,11 +3,12 @@
 use super::*;
 use crate::edit_queue::Edits;
 use echelon_core::change::Change;
-use echelon_core::grant::SyncRule;
+use echelon_core::grant::{Chain, Grant, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::name::ConsoleName;
 use echelon_core::position::Position;
 use echelon_core::row::{Actor, Domain, Host, Meta, Row};
+use echelon_core::time::UnixMillis;
 use uuid::Uuid;
 
 const HOST: HostId = HostId(Uuid::from_u128(7));
@@ -57,7 +58,10 @@ fn journal(dir: &std::path::Path) -> (RegistryStore, Arc<Hub>) {
     };
     let mut on_disk = rows();
     on_disk.push(Row::Host(stray));
-    let store = RegistryStore::create(&dir.join("registry.db"), position(), &on_disk).unwrap();
+    let name = "manager".parse().unwrap();
+    let first = Grant::first(position().lineage, HostId(Uuid::from_u128(1)), name, UnixMillis(0));
+    let grants = Chain::begin(first).unwrap();
+    let store = RegistryStore::create(&dir.join("registry.db"), &grants, 0, &on_disk).unwrap();
     let registry = Registry::from_rows(position(), rows()).unwrap();
     (store, Arc::new(Hub::new(registry)))
 }

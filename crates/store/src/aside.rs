@@ -1,7 +1,7 @@
 //! Damaged replicas.
 
+use crate::database::{beside, sync_directory};
 use crate::error::StoreError;
-use crate::registry::{beside, sync_directory};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
 //! One SQLite file, opened with care.
 
 use crate::error::{Problem, StoreError};
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use rusqlite_migration::{M, Migrations};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -109,6 +110,22 @@ impl Database {
         work(&self.connection).map_err(|problem| StoreError::new(&self.path, doing, problem))
     }
 
+    /// The connection, for who reads here while writing elsewhere.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Has SQLite look at every page.
+    pub(crate) fn check_pages(&self) -> Result<(), StoreError> {
+        self.read("check the file", |connection| {
+            let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            match found.as_str() {
+                "ok" => Ok(()),
+                _ => Err(Problem::Inconsistent(found)),
+            }
+        })
+    }
+
     /// Writes, all of it or nothing.
     pub(crate) fn write<T>(
         &mut self,
@@ -129,6 +146,31 @@ impl Database {
         self.read("set when to sync", |connection| set_sync(connection, sync))
     }
 
+    /// Copies the whole file, as it is at one moment, to a path where nothing is. Whoever writes to it is held up in
+    /// nothing.
+    pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        const DOING: &str = "make a copy";
+        let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+        made.map_err(|e| StoreError::new(path, DOING, e))?;
+        let copy = || -> Result<(), Problem> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let mut to = Connection::open_with_flags(path, flags)?;
+            copy_all(&self.connection, &mut to)?;
+            to.close().map_err(|(_, error)| error.into())
+        };
+        copy().map_err(|problem| {
+            // What is left of it is of no use; where it cannot be removed, the first error says why.
+            let _ = remove(path);
+            StoreError::new(path, DOING, problem)
+        })
+    }
+
+    /// Becomes, in one transaction, what the other file is. Whoever reads beside it sees the one or the other.
+    pub(crate) fn become_copy_of(&mut self, other: &Self) -> Result<(), StoreError> {
+        copy_all(&other.connection, &mut self.connection)
+            .map_err(|problem| StoreError::new(&self.path, "replace the content", problem))
+    }
+
     /// Closes the file, after which the log beside it is gone.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self { connection, path } = self;
@@ -137,6 +179,38 @@ impl Database {
 }
 
 const OPENING: &str = "open the file";
+
+/// All in one step: between two, another connection's commit would make SQLite begin anew.
+fn copy_all(from: &Connection, to: &mut Connection) -> Result<(), Problem> {
+    match Backup::new(from, to)?.step(-1)? {
+        StepResult::Done => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into()),
+    }
+}
+
+/// Removes a file that is not open, and what SQLite keeps beside it, where they are.
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
+    for file in [path, &beside(path, "-wal"), &beside(path, "-shm"), &beside(path, "-journal")] {
+        match std::fs::remove_file(file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `path` with something appended to its file name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes a rename safe from a power loss.
+pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent)?.sync_all()
+}
 
 fn set_sync(connection: &Connection, sync: Sync) -> Result<(), Problem> {
     let value = match sync {

@@ -95,16 +95,28 @@ pub enum Problem {
         /// The first revision, from the newest down, whose hash does not fit.
         revision: u64,
     },
-    /// A commit does not follow on the last one.
+    /// An entry does not follow on the last one, by the grants there are.
     #[error(
-        "the commit at {found} does not follow on {last}; nothing was written: this is a fault of the program"
+        "the entry at {found} does not follow on {last}; nothing was written: this is a fault of the program"
     )]
     OutOfOrder {
         /// The last position in the file.
         last: Position,
-        /// The commit's.
+        /// The entry's.
         found: Position,
     },
+    /// The journal is not the one that a grant builds on.
+    #[error(
+        "the entry of revision {revision} is not the one that the newest grant builds on; \
+         nothing was changed: the file is to be replaced by a copy of the primary's"
+    )]
+    Apart {
+        /// Up to where the two should be one.
+        revision: u64,
+    },
+    /// A copy of a registry is of another one.
+    #[error("it is a copy of another registry; nothing was changed: check from where it was fetched")]
+    OtherRegistry,
     /// A commit changes a row that is not as it says.
     #[error(
         "the row {key:?} is not as the commit says it was; nothing was written: \

@@ -2,16 +2,12 @@
 
 use crate::database::{Database, to_sql};
 use crate::error::{Problem, StoreError};
-use crate::registry::{SCHEMA, decode, not_a_blob};
+use crate::registry::sql::{decode, not_a_blob};
+use crate::registry::{MAX_PART_BYTES, MAX_PART_ENTRIES, SCHEMA};
+use crate::surplus::{self, Lost};
 use echelon_core::row::Commit;
 use rusqlite::params;
 use std::path::Path;
-
-/// Most commits in one part.
-const MOST: i64 = 256;
-
-/// Bytes of commits after which a part ends: one commit can have tens of megabytes, and is read whole.
-const PART: usize = 1 << 20;
 
 /// Reads the journal of a registry manager's file while its [`crate::RegistryStore`] writes, which is held up
 /// by nothing here: each part is read from one state of the file, and the file is let go after it.
@@ -49,13 +45,31 @@ impl JournalReader {
         self.part(SQL, from, to)
     }
 
+    /// The oldest entries that were lost to other grants, after this number of [`Lost::number`] (0 for all): one at
+    /// least, where there is one, and more as far as a part holds them.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn surplus(&self, after: u64) -> Result<Vec<Lost>, StoreError> {
+        self.database.read("read what was lost", |connection| surplus::after(connection, after))
+    }
+
+    /// Makes a copy of the whole file, as it is at one moment, at a path where nothing is. Holds up the writer in
+    /// nothing; commits meanwhile are not in it.
+    ///
+    /// # Errors
+    /// It could not be made; nothing is left of it.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.database.copy_to(path)
+    }
+
     fn part(&self, sql: &str, from: u64, to: u64) -> Result<Vec<Commit>, StoreError> {
         self.database.read("read the journal", |connection| {
             let (from, to) = (to_sql("the revision", from)?, to_sql("the revision", to)?);
             let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![from, to, MOST])?;
+            let mut rows = statement.query(params![from, to, MAX_PART_ENTRIES])?;
             let (mut commits, mut bytes) = (Vec::new(), 0);
-            while let Some(row) = rows.next()?.filter(|_| bytes < PART) {
+            while let Some(row) = rows.next()?.filter(|_| bytes < MAX_PART_BYTES) {
                 let entry = row.get_ref(0)?.as_blob().map_err(not_a_blob)?;
                 bytes += entry.len();
                 commits.push(decode::<Commit>("an entry of the journal", entry)?);
@@ -73,19 +87,19 @@ mod tests {
     #[test]
     fn a_reader_sees_what_the_writer_has_committed_and_holds_it_up_in_nothing() {
         let (_directory, path, mut store) = fresh();
-        let first = store.position().revision + 1;
+        let first = store.head().revision() + 1;
         let reader = JournalReader::open(&path).unwrap();
         assert_eq!(reader.forwards(first, u64::from(u32::MAX)).unwrap(), []);
-        let last = first + 2 * MOST as u64;
+        let last = first + 2 * MAX_PART_ENTRIES as u64;
         for revision in first..=last {
-            store.append(&[commit(revision, vec![])]).unwrap();
+            store.commit(&[commit(revision, vec![])]).unwrap();
         }
         let revisions = |part: Vec<Commit>| part.iter().map(|c| c.position.revision).collect::<Vec<_>>();
         let part = revisions(reader.forwards(first + 1, last).unwrap());
-        assert_eq!(part, (first + 1..=first + MOST as u64).collect::<Vec<_>>());
+        assert_eq!(part, (first + 1..=first + MAX_PART_ENTRIES as u64).collect::<Vec<_>>());
         let part = revisions(reader.backwards(first, last - 1).unwrap());
-        assert_eq!((part[0], part.len()), (last - 1, MOST as usize));
+        assert_eq!((part[0], part.len()), (last - 1, MAX_PART_ENTRIES as usize));
         assert_eq!(revisions(reader.forwards(last, last).unwrap()), [last]);
-        assert_eq!(store.position(), at(last));
+        assert_eq!(store.head().position, at(last));
     }
 }

@@ -10,13 +10,17 @@
 mod aside;
 mod chain;
 mod database;
+mod entry;
 mod error;
 mod journal;
 mod registry;
 mod replica;
+mod surplus;
 
 pub use aside::{MAX_SET_ASIDE, set_aside};
+pub use entry::Entry;
 pub use error::{Problem, StoreError};
 pub use journal::JournalReader;
-pub use registry::{Loaded, RegistryStore, Remembered};
+pub use registry::{Loaded, RegistryStore, Remembered, Standing};
 pub use replica::{LoadedReplica, ReplicaStore};
+pub use surplus::Lost;

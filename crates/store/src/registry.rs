@@ -1,27 +1,39 @@
 //! The registry's rows and its journal.
 
-use crate::chain::{self, Link};
-use crate::database::{Database, Schema, Sync, from_sql, to_sql};
+mod adopt;
+mod copy;
+mod journal;
+mod meta;
+mod rows;
+pub(crate) mod sql;
+mod standing;
+
+use crate::database::{self, Database, Schema, Sync, beside, sync_directory};
+use crate::entry::Entry;
 use crate::error::{Problem, StoreError};
-use echelon_core::id::{Lineage, RequestId};
+use echelon_core::grant::{Chain, Mark};
+use echelon_core::id::RequestId;
+use echelon_core::member::{self, Seal, link};
 use echelon_core::position::Position;
-use echelon_core::row::{Commit, Row, RowChange};
+use echelon_core::row::{Commit, Row};
 use echelon_core::time::UnixMillis;
-use echelon_wire::Wire;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use std::path::{Path, PathBuf};
+use rusqlite::Connection;
+use std::path::Path;
 
-/// How many of the newest entries have their hashes checked when the file is opened: the work of a second
-/// at most, and far more than a crash can have damaged. Agents witness the rest.
-const CHECKED_ENTRIES: usize = 1_000;
+use meta::{Extent, Meta};
+pub use standing::Standing;
 
-/// After so many bytes of entries the check ends early: entries can have tens of megabytes each.
-const CHECKED_BYTES: usize = 64 << 20;
+/// Most entries in one part, which may become one message to another manager.
+pub(crate) const MAX_PART_ENTRIES: i64 = echelon_wire::MAX_ENTRIES as i64;
+
+/// Bytes of entries after which a part ends: one can have tens of megabytes, and is read whole.
+pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 
 /// The application id is "ECHr" in ASCII; any number that no other program uses would do.
 pub(crate) const SCHEMA: Schema = Schema {
     application_id: 0x4543_4872,
-    migrations: &["
+    migrations: &[
+        "
         PRAGMA application_id = 0x45434872;
         CREATE TABLE meta (
             one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -44,29 +56,53 @@ pub(crate) const SCHEMA: Schema = Schema {
             entry BLOB NOT NULL
         ) STRICT;
         CREATE INDEX journal_at ON journal (at);
-    "],
+        ",
+        // What a build without grants appended was committed by that.
+        "
+        ALTER TABLE meta ADD COLUMN committed INTEGER NOT NULL DEFAULT 0;
+        UPDATE meta SET committed = revision;
+        CREATE TABLE standing (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            grants BLOB NOT NULL,
+            seal BLOB,
+            rolled_back BLOB
+        ) STRICT;
+        CREATE TABLE surplus (
+            id INTEGER PRIMARY KEY,
+            lineage BLOB NOT NULL,
+            epoch INTEGER NOT NULL,
+            entry BLOB NOT NULL
+        ) STRICT;
+        ",
+    ],
 };
 
-/// A registry manager's file. Every commit is safe from a power loss before [`RegistryStore::append`]
-/// returns.
+/// A registry manager's file. What was appended is safe from a power loss before [`RegistryStore::append`]
+/// returns; how much of it is committed, the caller says.
+///
+/// The rows in the file are those of the newest entry. The entries that are not known to be committed are the
+/// **tail**: they may have to go again, when another manager turns out to have become the primary.
 pub struct RegistryStore {
     database: Database,
-    position: Position,
-    chain: Link,
+    head: Mark,
+    committed: u64,
+    grants: Chain,
 }
 
 /// What a registry manager starts from.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loaded {
-    /// The last committed position.
+    /// The last position that is known to be committed. More may be: what came last before a crash is not told.
     pub position: Position,
-    /// All rows, by key.
+    /// All rows there, by key.
     pub rows: Vec<Row>,
-    /// The change sets whose request ids are still remembered, by revision.
+    /// The change sets up to there whose request ids are still remembered, by revision.
     pub requests: Vec<Remembered>,
+    /// The entries above it, oldest first.
+    pub tail: Vec<Entry>,
 }
 
-/// A committed change set as it is remembered for the case that it comes again.
+/// A change set as it is remembered for the case that it comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remembered {
     /// Its id.
@@ -78,78 +114,99 @@ pub struct Remembered {
 }
 
 impl RegistryStore {
-    /// Makes a file that holds these rows at this position, and an empty journal. It is there whole, or not
-    /// at all.
+    /// Makes a file that holds these rows at this revision, made under the newest of these grants, and an empty
+    /// journal. It is there whole, or not at all.
     ///
     /// # Errors
     /// [`Problem::Exists`] where there is a file; else nothing but a file named `.new` is left behind,
     /// which the next call replaces.
-    pub fn create(path: &Path, position: Position, rows: &[Row]) -> Result<Self, StoreError> {
+    pub fn create(path: &Path, grants: &Chain, revision: u64, rows: &[Row]) -> Result<Self, StoreError> {
         const DOING: &str = "make the registry";
         let fail = |e: std::io::Error| StoreError::new(path, DOING, e);
         if path.try_exists().map_err(fail)? {
             return Err(StoreError::new(path, DOING, Problem::Exists));
         }
         let unfinished = beside(path, ".new");
-        for leftover in [&unfinished, &beside(&unfinished, "-wal"), &beside(&unfinished, "-shm")] {
-            match std::fs::remove_file(leftover) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
-                _ => {}
-            }
-        }
+        database::remove(&unfinished).map_err(fail)?;
         let mut database = Database::open_or_create(&unfinished, &SCHEMA, Sync::Full)?;
-        database.write(DOING, |transaction| insert_all(transaction, position, rows))?;
+        database.write(DOING, |transaction| {
+            let position = grants.head().id.at(revision);
+            let hash = rows::insert_all(transaction, position, rows)?;
+            Meta::insert(transaction, &Mark { position, hash })?;
+            Standing::insert(transaction, grants)
+        })?;
         database.close()?;
         std::fs::rename(&unfinished, path).map_err(fail)?;
         sync_directory(path).map_err(fail)?;
         Self::open(path)
     }
 
-    /// Opens a file, and checks the newest part of its journal's hash chain.
+    /// Opens a file, and checks the newest part of its journal's hash chain. One of an older build is brought up
+    /// to date.
     ///
     /// # Errors
     /// There is none, it is damaged, or a later build has written it. It is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::open(path, &SCHEMA, Sync::Full)?;
-        let (position, chain) = database.read("check the journal", |connection| {
+        Self::of(Database::open(path, &SCHEMA, Sync::Full)?, Extent::Newest)
+    }
+
+    /// The store of an open file.
+    fn of(mut database: Database, extent: Extent) -> Result<Self, StoreError> {
+        let (meta, standing) = database.read("check the journal", |connection| {
             let meta = Meta::load(connection)?;
-            meta.check_chain(connection)?;
-            Ok((meta.position, meta.chain))
+            meta.check_chain(connection, extent)?;
+            Ok((meta, Standing::load(connection)?))
         })?;
-        Ok(Self { database, position, chain })
+        let grants = match standing {
+            Some(standing) => standing.grants,
+            None => database.write("bring the file up to date", |transaction| {
+                let grants = standing::of_old_file(transaction, meta.head.position)?;
+                Standing::insert(transaction, &grants)?;
+                Ok(grants)
+            })?,
+        };
+        Ok(Self { database, head: meta.head, committed: meta.committed, grants })
     }
 
-    /// The last committed position.
-    pub fn position(&self) -> Position {
-        self.position
+    /// The newest entry: its position, and the hash of the journal up to and with it. Whoever keeps that will
+    /// notice a history rewritten.
+    pub fn head(&self) -> Mark {
+        self.head
     }
 
-    /// The hash of the journal up to the last commit: whoever keeps it will notice a history rewritten.
-    pub fn chain_head(&self) -> [u8; 32] {
-        self.chain
+    /// The revision up to which entries are known to be committed.
+    pub fn committed(&self) -> u64 {
+        self.committed
     }
 
-    /// The registry, and the change sets committed at or after `since`: those whose request
-    /// ids are to be remembered.
+    /// All grants that this manager knows of.
+    pub fn grants(&self) -> &Chain {
+        &self.grants
+    }
+
+    /// By whose word this manager goes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn standing(&self) -> Result<Standing, StoreError> {
+        self.database.read("read the grants", |connection| {
+            Standing::load(connection)?.ok_or_else(|| Problem::Inconsistent("it says no grants".into()))
+        })
+    }
+
+    /// The committed registry, the change sets committed at or after `since` (those whose request ids are to be
+    /// remembered), and the tail.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn load(&self, since: UnixMillis) -> Result<Loaded, StoreError> {
         self.database.read("load the registry", |connection| {
-            let mut rows = connection
-                .prepare("SELECT value FROM row")?
-                .query_and_then([], |r| decode::<Row>("a row", r.get_ref(0)?.as_blob().map_err(not_a_blob)?))?
-                .collect::<Result<Vec<_>, _>>()?;
-            rows.sort_by_cached_key(Row::key);
-            let since = i64::try_from(since.0).unwrap_or(i64::MAX);
-            let requests = connection
-                .prepare(
-                    "SELECT request, content, lineage, epoch, revision FROM journal \
-                     WHERE at >= ?1 ORDER BY revision",
-                )?
-                .query_and_then([since], remembered_request)?
-                .collect::<Result<Vec<_>, _>>()?;
-            Ok(Loaded { position: self.position, rows, requests })
+            let tail = self.tail(connection)?;
+            let rows = rows::before(rows::load_all(connection)?, &tail);
+            let requests = journal::requests(connection, since, self.committed)?;
+            let mark = self.mark(connection, self.committed)?;
+            let position = mark.ok_or(Problem::Chain { revision: self.committed })?.position;
+            Ok(Loaded { position, rows, requests, tail })
         })
     }
 
@@ -158,33 +215,58 @@ impl RegistryStore {
     /// # Errors
     /// The file cannot be read.
     pub fn served(&self, since: UnixMillis) -> Result<Vec<(UnixMillis, u64)>, StoreError> {
-        let since = i64::try_from(since.0).unwrap_or(i64::MAX);
-        self.database.read("read the journal", |connection| {
-            connection
-                .prepare("SELECT entry FROM journal WHERE at >= ?1 ORDER BY revision")?
-                .query_and_then([since], |r| commit_in(r).map(|commit| (commit.at, commit.served)))?
-                .collect()
-        })
+        self.database
+            .read("read the journal", |connection| journal::served(connection, since, self.committed))
     }
 
-    /// Commits change sets, all of them or none, in one transaction. Safe from a power loss when it returns.
+    /// Appends entries, all of them or none, in one transaction, and notes that those up to revision `committed`
+    /// are committed. Safe from a power loss when it returns.
     ///
     /// # Errors
     /// Nothing was written and the registry is as before, except after [`Problem::Disk`]: then a restart
     /// must find out, and nothing may be answered.
-    pub fn append(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
-        let (mut position, mut chain) = (self.position, self.chain);
-        self.database.write("commit to the journal", |transaction| {
-            for commit in commits {
-                check_follows(position, commit.position)?;
-                commit.rows.iter().try_for_each(|change| apply(transaction, change))?;
-                chain = insert_entry(transaction, commit, &chain)?;
-                position = commit.position;
+    pub fn append(&mut self, entries: &[Entry], committed: u64) -> Result<(), StoreError> {
+        let head = entries.last().map_or(self.head, |last| last.mark);
+        let committed = committed.clamp(self.committed, head.revision());
+        self.database.write("append to the journal", |transaction| {
+            let mut last = self.head;
+            for entry in entries {
+                check_follows(&self.grants, &last, entry)?;
+                entry.commit.rows.iter().try_for_each(|change| rows::apply(transaction, change))?;
+                journal::insert(transaction, entry)?;
+                last = entry.mark;
             }
-            Meta::advance(transaction, position, &chain)
+            Meta::advance(transaction, &last, committed)
         })?;
-        (self.position, self.chain) = (position, chain);
+        (self.head, self.committed) = (head, committed);
         Ok(())
+    }
+
+    /// Notes that entries up to this revision are committed, where there is nothing to append.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn set_committed(&mut self, revision: u64) -> Result<(), StoreError> {
+        match revision > self.committed {
+            true => self.append(&[], revision),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps a promise that this manager gives, or forgets it. Safe from a power loss when it returns.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn set_seal(&mut self, seal: Option<&Seal>) -> Result<(), StoreError> {
+        self.database.write("keep a promise", |transaction| Standing::set_seal(transaction, seal))
+    }
+
+    /// Notes that others have seen this position, which the file has lost.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn set_rolled_back(&mut self, seen: Position) -> Result<(), StoreError> {
+        self.database.write("note what was lost", |transaction| Standing::set_rolled_back(transaction, &seen))
     }
 
     /// The commit that made this revision; none where the journal does not reach back to it, or not yet
@@ -193,224 +275,56 @@ impl RegistryStore {
     /// # Errors
     /// The file cannot be read.
     pub fn commit_at(&self, revision: u64) -> Result<Option<Commit>, StoreError> {
-        Ok(self.journal(revision, 1)?.pop().filter(|commit| commit.position.revision == revision))
+        self.database.read("read the journal", |connection| journal::commit(connection, revision))
     }
 
-    /// At most `limit` commits, from `from_revision` on, oldest first.
+    /// The mark of this revision; none where the journal does not have it.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn journal(&self, from_revision: u64, limit: usize) -> Result<Vec<Commit>, StoreError> {
-        let from = i64::try_from(from_revision).unwrap_or(i64::MAX);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    pub fn mark_at(&self, revision: u64) -> Result<Option<Mark>, StoreError> {
+        self.database.read("read the journal", |connection| self.mark(connection, revision))
+    }
+
+    /// The oldest entries after this mark, in order: one at least, where there is one, and more as far
+    /// as a part holds them. How they change the standbys that count is not looked up: whoever gets the bytes reads
+    /// it. None where this journal has no such mark.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn entries_after(&self, after: &Mark) -> Result<Option<Vec<member::Entry>>, StoreError> {
         self.database.read("read the journal", |connection| {
-            connection
-                .prepare_cached("SELECT entry FROM journal WHERE revision >= ?1 ORDER BY revision LIMIT ?2")?
-                .query_and_then([from, limit], commit_in)?
-                .collect()
+            match self.mark(connection, after.revision())? {
+                Some(mark) if mark == *after => journal::after(connection, after.revision()).map(Some),
+                _ => Ok(None),
+            }
         })
     }
-}
 
-/// The commit in a row that begins with an entry.
-fn commit_in(row: &rusqlite::Row<'_>) -> Result<Commit, Problem> {
-    decode("an entry of the journal", row.get_ref(0)?.as_blob().map_err(not_a_blob)?)
-}
-
-/// The one row of the table `meta`.
-struct Meta {
-    position: Position,
-    genesis_revision: u64,
-    genesis: Link,
-    chain: Link,
-}
-
-impl Meta {
-    fn load(connection: &Connection) -> Result<Self, Problem> {
-        let sql = "SELECT lineage, epoch, revision, genesis_revision, genesis, chain FROM meta";
-        let meta = connection.query_row(sql, [], |r| {
-            Ok(Self {
-                position: position(r.get(0)?, r.get(1)?, r.get(2)?),
-                genesis_revision: from_sql(r.get(3)?),
-                genesis: r.get(4)?,
-                chain: r.get(5)?,
-            })
-        });
-        meta.optional()?.ok_or_else(|| Problem::Inconsistent("it says no position".into()))
+    fn mark(&self, connection: &Connection, revision: u64) -> Result<Option<Mark>, Problem> {
+        journal::mark(connection, revision, &self.grants)
     }
 
-    fn advance(transaction: &Transaction<'_>, position: Position, chain: &Link) -> Result<(), Problem> {
-        let changed = transaction
-            .prepare_cached("UPDATE meta SET lineage = ?1, epoch = ?2, revision = ?3, chain = ?4")?
-            .execute(params![
-                lineage_bytes(position),
-                to_sql("the epoch", position.epoch)?,
-                to_sql("the revision", position.revision)?,
-                chain
-            ])?;
-        match changed {
-            1 => Ok(()),
-            _ => Err(Problem::Inconsistent("it says no position".into())),
-        }
-    }
-
-    /// Follows the chain from the newest entry down, as far as the limits allow. What the newest entry must
-    /// be, this row says; every entry's hash is proved by the entry before it.
-    fn check_chain(&self, connection: &Connection) -> Result<(), Problem> {
-        let mut statement =
-            connection.prepare("SELECT revision, chain, entry FROM journal ORDER BY revision DESC")?;
-        let mut entries = statement.query([])?;
-        let mut bytes = 0;
-        let mut newer: Option<Entry> = None;
-        for _ in 0..=CHECKED_ENTRIES {
-            let entry = entries.next()?.map(Entry::load).transpose()?;
-            let (revision, chain) = match &entry {
-                Some(entry) => (entry.revision, entry.chain),
-                None => (self.genesis_revision, self.genesis),
-            };
-            match &newer {
-                None if revision == self.position.revision && chain == self.chain => {}
-                None => return Err(Problem::Chain { revision: self.position.revision }),
-                Some(newer) => newer.check_follows(revision, &chain)?,
-            }
-            bytes += entry.as_ref().map_or(0, |entry| entry.bytes.len());
-            if entry.is_none() || bytes > CHECKED_BYTES {
-                break;
-            }
-            newer = entry;
-        }
-        Ok(())
+    fn tail(&self, connection: &Connection) -> Result<Vec<Entry>, Problem> {
+        let mark = self.mark(connection, self.committed)?;
+        journal::tail(connection, &mark.ok_or(Problem::Chain { revision: self.committed })?)
     }
 }
 
-/// An entry of the journal as far as the chain needs it.
-struct Entry {
-    revision: u64,
-    chain: Link,
-    bytes: Vec<u8>,
-}
-
-impl Entry {
-    fn load(row: &rusqlite::Row<'_>) -> Result<Self, rusqlite::Error> {
-        Ok(Self { revision: from_sql(row.get(0)?), chain: row.get(1)?, bytes: row.get(2)? })
-    }
-
-    fn check_follows(&self, revision: u64, chain: &Link) -> Result<(), Problem> {
-        let next = revision.checked_add(1) == Some(self.revision);
-        match next && chain::link(chain, &self.bytes) == self.chain {
-            true => Ok(()),
-            false => Err(Problem::Chain { revision: self.revision }),
-        }
-    }
-}
-
-fn insert_all(transaction: &Transaction<'_>, position: Position, rows: &[Row]) -> Result<(), Problem> {
-    let mut encoded: Vec<_> = rows.iter().map(|row| (row.key(), row.encode())).collect();
-    encoded.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut insert = transaction.prepare("INSERT INTO row (key, value) VALUES (?1, ?2)")?;
-    for (key, value) in &encoded {
-        insert.execute(params![&key.encode()[..], &value[..]])?;
-    }
-    let genesis = chain::genesis(&position, encoded.iter().map(|(_, value)| &value[..]));
-    let revision = to_sql("the revision", position.revision)?;
-    transaction.execute(
-        "INSERT INTO meta (one, lineage, epoch, revision, genesis_revision, genesis, chain) \
-         VALUES (1, ?1, ?2, ?3, ?3, ?4, ?4)",
-        params![lineage_bytes(position), to_sql("the epoch", position.epoch)?, revision, genesis],
-    )?;
-    Ok(())
-}
-
-fn check_follows(last: Position, found: Position) -> Result<(), Problem> {
-    let next = last.revision.checked_add(1) == Some(found.revision);
-    match next && found.lineage == last.lineage && found.epoch >= last.epoch {
+/// Whether this entry may come after that one, by these grants.
+fn check_follows(grants: &Chain, last: &Mark, entry: &Entry) -> Result<(), Problem> {
+    let (last_at, found) = (last.position, entry.mark.position);
+    let next = last.revision().checked_add(1) == Some(entry.revision());
+    let linked = link(&last.hash, &entry.bytes) == entry.mark.hash;
+    match next && linked && grants.contains(&found) {
         true => Ok(()),
-        false => Err(Problem::OutOfOrder { last, found }),
+        false => Err(Problem::OutOfOrder { last: last_at, found }),
     }
-}
-
-/// Sets or removes one row. Whether there was one is compared with what the commit says, so that a memory
-/// that has come apart from its file is found before it does more harm.
-fn apply(transaction: &Transaction<'_>, change: &RowChange) -> Result<(), Problem> {
-    let key = change.key.encode();
-    let changed = match (&change.before, &change.after) {
-        (None, Some(row)) => transaction
-            .prepare_cached("INSERT INTO row (key, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute(params![&key[..], &row.encode()[..]])?,
-        (Some(_), Some(row)) => transaction
-            .prepare_cached("UPDATE row SET value = ?2 WHERE key = ?1")?
-            .execute(params![&key[..], &row.encode()[..]])?,
-        (_, None) => {
-            transaction.prepare_cached("DELETE FROM row WHERE key = ?1")?.execute(params![&key[..]])?
-        }
-    };
-    match changed {
-        1 => Ok(()),
-        _ => Err(Problem::Diverged { key: change.key.clone() }),
-    }
-}
-
-fn insert_entry(transaction: &Transaction<'_>, commit: &Commit, chain: &Link) -> Result<Link, Problem> {
-    let entry = commit.encode();
-    let link = chain::link(chain, &entry);
-    transaction
-        .prepare_cached(
-            "INSERT INTO journal (revision, epoch, lineage, at, request, content, chain, entry) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            to_sql("the revision", commit.position.revision)?,
-            to_sql("the epoch", commit.position.epoch)?,
-            lineage_bytes(commit.position),
-            // Only to look up what is remembered; the entry has the time itself.
-            i64::try_from(commit.at.0).unwrap_or(i64::MAX),
-            commit.request.0.into_bytes(),
-            commit.content,
-            link,
-            &entry[..],
-        ])?;
-    Ok(link)
-}
-
-fn remembered_request(row: &rusqlite::Row<'_>) -> Result<Remembered, Problem> {
-    Ok(Remembered {
-        request: RequestId(uuid::Uuid::from_bytes(row.get(0)?)),
-        content: row.get(1)?,
-        position: position(row.get(2)?, row.get(3)?, row.get(4)?),
-    })
-}
-
-fn position(lineage: [u8; 16], epoch: i64, revision: i64) -> Position {
-    let lineage = Lineage(uuid::Uuid::from_bytes(lineage));
-    Position { lineage, epoch: from_sql(epoch), revision: from_sql(revision) }
-}
-
-fn lineage_bytes(position: Position) -> [u8; 16] {
-    position.lineage.0.into_bytes()
-}
-
-/// The value in a column that a file of ours always has as bytes.
-pub(crate) fn decode<T: Wire>(what: &'static str, bytes: &[u8]) -> Result<T, Problem> {
-    T::decode(bytes).map_err(|source| Problem::Undecodable { what, source: Box::new(source) })
-}
-
-pub(crate) fn not_a_blob(error: rusqlite::types::FromSqlError) -> Problem {
-    Problem::Inconsistent(error.to_string())
-}
-
-/// `path` with something appended to its file name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Makes a rename safe from a power loss.
-pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(parent)?.sync_all()
 }
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+mod tail_tests;

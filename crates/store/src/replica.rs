@@ -2,7 +2,7 @@
 
 use crate::database::{Database, Schema, Sync, from_sql, to_sql};
 use crate::error::{Problem, StoreError};
-use crate::registry::{decode, not_a_blob};
+use crate::registry::sql::{decode, not_a_blob};
 use echelon_core::message::ViewMark;
 use echelon_core::view::{Place, ViewChange, ViewRow};
 use echelon_wire::Wire;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::beside;
+use crate::database::beside;
 use crate::set_aside;
 use echelon_core::digest::Digest;
 use echelon_core::id::Lineage;

@@ -50,7 +50,7 @@ pub use request::decode_anonymous;
 
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant};
-use echelon_core::member::MemberMessage;
+use echelon_core::member::{MemberMessage, Seal};
 use echelon_core::message::{FromAgent, LivenessEntry, Request, Response, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
@@ -118,4 +118,5 @@ wire! {
     Chain => grant::Chain;
     Grant => grant::Grant;
     MemberMessage => member::MemberMessage;
+    Seal => member::Promise;
 }

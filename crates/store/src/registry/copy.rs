@@ -1,0 +1,93 @@
+//! Copies of a registry's file, and putting them to use.
+
+use super::{Extent, Meta, RegistryStore, SCHEMA, Standing};
+use crate::database::{Database, Sync, sync_directory};
+use crate::error::{Problem, StoreError};
+use crate::surplus;
+use echelon_core::time::UnixMillis;
+use std::path::Path;
+
+const REPLACING: &str = "replace the registry by a copy";
+
+impl RegistryStore {
+    /// Checks a copy, moves it to where no file is yet, and opens it: another manager's registry becomes that of a
+    /// new one. What only concerned the other manager is taken out of it.
+    ///
+    /// # Errors
+    /// [`Problem::Exists`], or the copy is damaged or no registry's. It is then where it was.
+    pub fn install(copy: &Path, path: &Path) -> Result<Self, StoreError> {
+        const DOING: &str = "put a copy in place";
+        let fail = |e: std::io::Error| StoreError::new(path, DOING, e);
+        if path.try_exists().map_err(fail)? {
+            return Err(StoreError::new(path, DOING, Problem::Exists));
+        }
+        let mut database = check(copy)?.database;
+        database.write(DOING, |transaction| {
+            transaction.execute("DELETE FROM surplus", [])?;
+            Standing::disown(transaction)
+        })?;
+        database.close()?;
+        std::fs::File::open(copy).and_then(|file| file.sync_all()).map_err(fail)?;
+        std::fs::rename(copy, path).map_err(fail)?;
+        sync_directory(path).map_err(fail)?;
+        Self::open(path)
+    }
+
+    /// Checks a copy of this registry, and becomes what that is, in one transaction: whoever reads beside it sees
+    /// the one or the other. What this manager has promised stays, and entries that the copy has not got are kept
+    /// where [`crate::JournalReader::surplus`] finds them. The copy may be removed afterwards.
+    ///
+    /// # Errors
+    /// The copy is damaged, or of another registry; nothing has changed.
+    pub fn replace_by(&mut self, copy: &Path) -> Result<(), StoreError> {
+        let copied = check(copy)?;
+        let common = self.common_revision(&copied)?;
+        let common = common.ok_or_else(|| StoreError::new(copy, REPLACING, Problem::OtherRegistry))?;
+        let seal = self.standing()?.seal;
+        let (mut theirs, ours) = (copied.database, self.database.connection());
+        theirs.write(REPLACING, |transaction| {
+            transaction.execute("DELETE FROM surplus", [])?;
+            Standing::disown(transaction)?;
+            Standing::set_seal(transaction, seal.as_ref())?;
+            surplus::carry(ours, transaction)?;
+            surplus::carry_entries(ours, transaction, common, copied.grants.head().id)
+        })?;
+        self.database.become_copy_of(&theirs)?;
+        (self.head, self.committed, self.grants) = (copied.head, copied.committed, copied.grants);
+        Ok(())
+    }
+
+    /// The newest revision up to which both journals are one; none where they begin differently.
+    fn common_revision(&self, other: &Self) -> Result<Option<u64>, StoreError> {
+        let equal = |revision| -> Result<bool, StoreError> {
+            let (ours, theirs) = (self.mark_at(revision)?, other.mark_at(revision)?);
+            Ok(ours.is_some() && ours.map(|m| m.hash) == theirs.map(|m| m.hash))
+        };
+        let genesis = self.database.read(REPLACING, Meta::load)?.genesis_revision;
+        let (mut same, mut differs) = (genesis, self.head.revision().min(other.head.revision()));
+        if !equal(same)? {
+            return Ok(None);
+        }
+        if equal(differs)? {
+            return Ok(Some(differs));
+        }
+        // Each hash covers all before it: once they differ, they differ for ever.
+        while differs.saturating_sub(same) > 1 {
+            let middle = same.midpoint(differs);
+            match equal(middle)? {
+                true => same = middle,
+                false => differs = middle,
+            }
+        }
+        Ok(Some(same))
+    }
+}
+
+/// Opens a copy that came from elsewhere, after everything in it was looked at.
+fn check(copy: &Path) -> Result<RegistryStore, StoreError> {
+    let database = Database::open(copy, &SCHEMA, Sync::Full)?;
+    database.check_pages()?;
+    let store = RegistryStore::of(database, Extent::Whole)?;
+    store.load(UnixMillis(0))?;
+    Ok(store)
+}
