@@ -17,6 +17,7 @@ mod hub;
 pub mod init;
 mod journal;
 mod limits;
+mod managers;
 mod metrics;
 mod occasion;
 pub mod paths;

@@ -4,6 +4,7 @@ use crate::failure;
 use crate::history::History;
 use crate::hub::Hub;
 use crate::limits::{MAX_DOWN, REPORT_OVERHEAD};
+use crate::managers;
 use crate::server::Shared;
 use echelon_core::access::Subject;
 use echelon_core::actual;
@@ -45,6 +46,7 @@ pub(crate) fn answer(
     match query {
         Query::Status => parts.add(&status(shared, hub))?,
         Query::Tokens => tokens(&hub.registry()).try_for_each(|t| parts.add(&t))?,
+        Query::Managers => managers::reports(hub).iter().try_for_each(|m| parts.add(m))?,
         Query::Route { host, ty, down, candidates } => routes(hub, host, &ty, &down, candidates, &mut parts)?,
         Query::Actual { host, ty } => parts.add(&actual(hub, &host, &ty)?)?,
         Query::Alarms => shared.survey(|survey| survey.alarms()).iter().try_for_each(|a| parts.add(a))?,

@@ -13,7 +13,7 @@ use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::id::HostId;
-use echelon_core::message::{EditAnswer, Failure, Query, Request, Response, RowsPart};
+use echelon_core::message::{Anonymous, EditAnswer, Failure, Query, Request, Response, RowsPart};
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_identity::{PeerIdentity, Spiffe};
@@ -90,7 +90,10 @@ pub(crate) async fn serve(
     let frame = receive(shared, peer, &mut channel).await?;
     let Some(peer) = peer else {
         match echelon_wire::decode_anonymous(&frame) {
-            Ok(wish) => {
+            Ok(Anonymous::Join(_)) => {
+                fail(&mut channel, failure::not_allowed("join")).await?;
+            }
+            Ok(Anonymous::Enrol(wish)) => {
                 shared.hub.metrics.request("enrol");
                 let answer = enrol::enrol(shared, wish, connection.remote_addr()).await;
                 respond(&mut channel, &answer.map_or_else(Response::Failed, Response::Enrolled)).await?;
@@ -134,6 +137,8 @@ fn kind(request: &Request) -> &'static str {
         Request::Read => "read",
         Request::Query(_) => "query",
         Request::Announce(_) => "announce",
+        Request::Join(_) => "join",
+        Request::Leave { .. } => "leave",
     }
 }
 
@@ -215,6 +220,8 @@ impl Caller<'_> {
             }
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
             Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
+            Request::Join(_) => fail(channel, failure::not_allowed("join: it is enrolled already")).await,
+            Request::Leave { .. } => fail(channel, failure::not_allowed("leave")).await,
         }
     }
 

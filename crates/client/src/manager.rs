@@ -234,6 +234,7 @@ pub(crate) fn kind(response: &Response) -> &'static str {
         Response::Edited(_) => "an edit's answer",
         Response::Rows(_) => "rows",
         Response::Documents { .. } => "documents",
+        Response::Joined(_) => "a manager's joining",
     }
 }
 

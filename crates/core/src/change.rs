@@ -3,12 +3,15 @@
 use crate::access::{Access, Token};
 use crate::announce::HostWord;
 use crate::check::Check;
-use crate::endpoint::Address;
+use crate::endpoint::{Address, Endpoint};
+use crate::grant::SyncRule;
 use crate::id::{HostId, RequestId, TokenId};
+use crate::issuer::IssuerId;
 use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
 use crate::package::Listens;
 use crate::policy::{PolicySettings, TypeSelector};
 use crate::setting::Setting;
+use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -238,6 +241,80 @@ pub enum Change {
         /// BLAKE3 of its public key.
         key_hash: [u8; 32],
     },
+    /// Records the identity and the issuer of a registry manager that is in the registry, as they are. Only
+    /// managers make this change, each for itself.
+    RecordManager {
+        /// The manager's host.
+        host: HostId,
+        /// The enrolment number in its certificate.
+        enrolment: u32,
+        /// BLAKE3 of its public key.
+        key_hash: [u8; 32],
+        /// What it signs with.
+        issuer: NewIssuer,
+    },
+    /// Uses a join token once and takes in a registry manager as a backup, with its host where that is missing. It
+    /// does not count for commits yet; see [`Self::Admit`]. Only managers make this change.
+    JoinManager {
+        /// The token that was shown, of access `manager`; its secret has been verified.
+        token: TokenId,
+        /// The host of the manager.
+        host: HostName,
+        /// Its id, should it be new.
+        id: HostId,
+        /// The domain it asked for; the token's, where it asked for none.
+        domain: Option<DomainPath>,
+        /// Its address, should it be new.
+        address: Option<Address>,
+        /// Where others reach the manager.
+        endpoint: Endpoint,
+        /// BLAKE3 of its public key.
+        key_hash: [u8; 32],
+        /// What it will sign with.
+        issuer: NewIssuer,
+    },
+    /// Has a registry manager that is level count for commits. No effect where it does already. Only managers make
+    /// this change. The commit counts under the rule before and under the one after.
+    Admit {
+        /// The manager's host; not the primary's.
+        host: HostId,
+    },
+    /// Takes a registry manager out: its package, its identity, which is denied, and its place among those that
+    /// count. Its issuer serves for renewals from now on, for [`crate::limits::RENEW_GRACE`]. The host stays.
+    RemoveManager {
+        /// The manager's host; not the primary's.
+        host: HostName,
+        /// The commit counts under the rule without it alone, since the manager is gone. Edits that only it holds
+        /// may be lost by that.
+        accept_loss: bool,
+        /// Its keys are in wrong hands: what its issuer has signed is worth nothing any more.
+        compromised: bool,
+    },
+    /// Sets how many of the standbys that count have to hold an edit.
+    SetMinSync {
+        /// How many; capped to those there are.
+        min_sync: u32,
+        /// Needed for 0, with which an edit is committed when it is on the primary alone. That commit counts
+        /// under the new rule alone.
+        accept_loss: bool,
+    },
+    /// The first commit under a grant: makes its holder the primary registry manager, every other one a backup, and
+    /// its rule the one in force, alone. Only managers make this change.
+    TakeOver {
+        /// The grant's holder.
+        holder: HostId,
+        /// The grant's rule.
+        sync: SyncRule,
+    },
+}
+
+/// An issuer that is not in the registry yet, or has a new certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewIssuer {
+    /// Its name.
+    pub id: IssuerId,
+    /// When its certificate ends.
+    pub not_after: UnixMillis,
 }
 
 /// What an operator records of a package.
@@ -271,7 +348,13 @@ impl Change {
     /// The access level that may ask for this change; none where no peer may, only the manager itself.
     pub fn needs(&self) -> Option<Access> {
         match self {
-            Self::Enrol { .. } | Self::EndDrains => None,
+            Self::Enrol { .. }
+            | Self::EndDrains
+            | Self::RecordManager { .. }
+            | Self::JoinManager { .. }
+            | Self::Admit { .. }
+            | Self::TakeOver { .. } => None,
+            Self::RemoveManager { .. } | Self::SetMinSync { .. } => Some(Access::Admin),
             Self::Announce { .. } => Some(Access::Agent),
             Self::Promote { .. } | Self::PromoteFrom { .. } => Some(Access::Admin),
             Self::CreateToken { token, .. } if token.access != Access::Agent || token.replace => {
@@ -279,5 +362,18 @@ impl Change {
             }
             _ => Some(Access::Operator),
         }
+    }
+
+    /// Whether it changes who the registry managers are, or which of them count. Such a change is an edit of its
+    /// own, so that it can be said under which rules that counts.
+    pub fn is_of_managers(&self) -> bool {
+        matches!(
+            self,
+            Self::JoinManager { .. }
+                | Self::Admit { .. }
+                | Self::RemoveManager { .. }
+                | Self::SetMinSync { .. }
+                | Self::TakeOver { .. }
+        )
     }
 }

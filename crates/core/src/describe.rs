@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 /// One changed object; its JSON is the shape that scripts rely on.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Changed {
-    /// `domain`, `host`, `package`, `policy`, `token`, `identity`, `denial`, `registry`.
+    /// `domain`, `host`, `package`, `policy`, `token`, `identity`, `denial`, `issuer`, `registry`.
     pub kind: String,
     /// Its path, name, `host:type`, `path:type` or id, as it is now, or was where it is gone.
     pub name: String,
@@ -47,7 +47,7 @@ pub fn describe(changes: &[RowChange], known: Option<&dyn Known>) -> Vec<Changed
 fn is_news(change: &RowChange) -> bool {
     match (&change.before, &change.after) {
         (Some(Row::Meta(was)), Some(Row::Meta(is))) => {
-            (&was.framework, &was.trust) != (&is.framework, &is.trust)
+            (&was.framework, &was.trust, &was.sync) != (&is.framework, &is.trust, &is.sync)
         }
         (None, None) => false,
         _ => true,
@@ -64,6 +64,7 @@ fn kind(row: &Row) -> &'static str {
         Row::Identity(_) => "identity",
         Row::Denial(_) => "denial",
         Row::Token(_) => "token",
+        Row::Issuer(_) => "issuer",
     }
 }
 
@@ -77,6 +78,7 @@ fn name(row: &Row, names: &Names<'_>) -> String {
         Row::Identity(i) => subject(&i.subject, names),
         Row::Denial(d) => subject(&d.subject, names),
         Row::Token(t) => t.id.to_string(),
+        Row::Issuer(i) => format!("manager {}", names.host_name(i.host)),
     }
 }
 
@@ -90,7 +92,10 @@ fn subject(subject: &Subject, names: &Names<'_>) -> String {
 
 fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
     let value = match row {
-        Row::Meta(m) => json!({"framework": m.framework, "roots": m.trust.len()}),
+        Row::Meta(m) => json!({
+            "framework": m.framework, "roots": m.trust.len(), "min_sync": m.sync.min_sync,
+            "sync_members": m.sync.members.iter().map(|id| names.host_name(*id)).collect::<Vec<_>>(),
+        }),
         Row::Domain(d) => json!({"path": names.path(d.id)}),
         Row::Host(h) => json!({
             "name": h.name, "domain": names.path(h.domain), "address": h.address,
@@ -109,6 +114,10 @@ fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
             "id": t.id, "access": t.access, "host": t.host, "domain": names.path(t.domain),
             "allow_types": t.allow_types, "replace": t.replace, "expires": t.expires.to_string(),
             "uses_left": t.uses_left,
+        }),
+        Row::Issuer(i) => json!({
+            "host": names.host_name(i.host), "not_after": i.not_after.to_string(),
+            "renew_only": i.renew_only.map(|until| until.to_string()),
         }),
     };
     match value {

@@ -27,6 +27,7 @@ pub mod hedge;
 pub mod hierarchy;
 pub mod id;
 pub mod isolation;
+pub mod issuer;
 pub mod limits;
 pub mod member;
 pub mod message;

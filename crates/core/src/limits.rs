@@ -52,6 +52,13 @@ pub const MAX_TOKEN_USES: u32 = 100_000;
 /// Longest life of a join token: a week covers a roll-out; longer ones are forgotten and leak.
 pub const MAX_TOKEN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Most registry managers: a replica set of seven and as many standbys fit. Each holds a connection to each other.
+pub const MAX_REGISTRY_MANAGERS: usize = 16;
+
+/// How long a host's certificate can still be renewed after it has expired, and one whose issuer has left: a machine
+/// that stood in a store for a month comes back by itself.
+pub const RENEW_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Shortest draining of a host: an operator's wish takes a moment to reach every agent.
 pub const MIN_DRAIN: Duration = Duration::from_secs(1);
 

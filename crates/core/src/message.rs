@@ -5,6 +5,7 @@ use crate::alarm::Raised;
 use crate::announce::Announcement;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
+use crate::endpoint::Endpoint;
 use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
@@ -247,6 +248,22 @@ pub enum Request {
     Query(Query),
     /// Announces what the peer's own host says of a package. Only agents may.
     Announce(Announcement),
+    /// Makes a registry manager. Beside [`Self::Enrol`] the only request a peer without a certificate may make.
+    Join(Join),
+    /// Takes the registry manager that asks out of the registry. Only managers may.
+    Leave {
+        /// Under which id that is an edit.
+        request: RequestId,
+    },
+}
+
+/// What a peer without a certificate may ask for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Anonymous {
+    /// See [`Request::Enrol`].
+    Enrol(Enrol),
+    /// See [`Request::Join`].
+    Join(Join),
 }
 
 /// Questions answered with documents of [`crate::report`].
@@ -269,6 +286,8 @@ pub enum Query {
     },
     /// The join tokens: a [`crate::report::TokenReport`] each.
     Tokens,
+    /// The registry managers: a [`crate::report::ManagerReport`] each, the primary first.
+    Managers,
     /// Committed edits, oldest first: [`crate::report::HistoryReport`]s, of which one with `more` is continued by
     /// the next.
     History {
@@ -316,6 +335,27 @@ pub struct Enrol {
     pub csr: Vec<u8>,
 }
 
+/// A registry manager's wish to join.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Join {
+    /// The id of its token.
+    pub token: TokenId,
+    /// The secret of its token.
+    pub secret: [u8; 32],
+    /// Under which id that is an edit.
+    pub request: RequestId,
+    /// The name of its host.
+    pub host: HostName,
+    /// The domain it asks for.
+    pub domain: Option<DomainPath>,
+    /// Where others reach it.
+    pub endpoint: Endpoint,
+    /// A certificate request (PKCS #10, DER) for the key of its identity.
+    pub csr: Vec<u8>,
+    /// The same for the key of its issuer.
+    pub issuer_csr: Vec<u8>,
+}
+
 /// An answer. A request has one, but for reads and queries, which have parts until `last`.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Response {
@@ -336,6 +376,23 @@ pub enum Response {
         /// Whether these are the last.
         last: bool,
     },
+    /// The manager may join.
+    Joined(Joined),
+}
+
+/// What a registry manager that joins needs to know. Its own certificate it makes with its issuer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joined {
+    /// Its issuer's certificates in DER: that of the issuer, root last.
+    pub issuer: Vec<Vec<u8>>,
+    /// The framework.
+    pub framework: FrameworkName,
+    /// The id of its host.
+    pub host: HostId,
+    /// The number of its enrolment.
+    pub enrolment: u32,
+    /// The domain its host is in.
+    pub domain: DomainPath,
 }
 
 /// What a newly enrolled host needs to know.

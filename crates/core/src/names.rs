@@ -172,7 +172,7 @@ impl Names<'_> {
                 Row::Token(t) => domain(t.domain),
                 _ => true,
             },
-            RowKey::Meta | RowKey::Identity(_) | RowKey::Denial(_) => true,
+            RowKey::Meta | RowKey::Identity(_) | RowKey::Denial(_) | RowKey::Issuer(_) => true,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From the registry to what agents see of it.
 
-use crate::access::Subject;
+use crate::access::{Denial, Subject};
 use crate::id::{DomainId, HostId};
+use crate::issuer::Issuer;
 use crate::package::Package;
 use crate::policy::Policy;
 use crate::registry::Registry;
@@ -15,7 +16,9 @@ pub fn project(registry: &Registry) -> View {
     let managers = registry.packages().map(|p| ViewKey::Manager(p.ty.clone(), p.host));
     let policies = registry.policies().map(|p| ViewKey::Policy(p.domain, p.ty.clone()));
     let denials = registry.denials().map(|d| ViewKey::Denial(d.subject.clone()));
-    let keys = std::iter::once(ViewKey::Trust).chain(domains).chain(managers).chain(policies).chain(denials);
+    let issuers = registry.issuers().map(|i| ViewKey::Issuer(i.id));
+    let keys = std::iter::once(ViewKey::Trust).chain(domains).chain(managers).chain(policies);
+    let keys = keys.chain(denials).chain(issuers);
     View::from_rows(keys.filter_map(|key| view_row(registry, &key)))
         .expect("a domain in the view has its ancestors there too")
 }
@@ -97,11 +100,19 @@ fn view_row(registry: &Registry, key: &ViewKey) -> Option<ViewRow> {
             registry.policy(*domain, ty).map(|p| ViewRow::Policy(Policy::clone(p)))
         }
         ViewKey::Denial(subject) => {
-            let Subject::Host(host) = subject else { return None };
+            let host = match subject {
+                Subject::Host(host) => host,
+                // Also where it has enrolled anew: the certificate that is denied may be in use elsewhere.
+                Subject::Manager(_) => {
+                    return registry.denial(subject).map(|d| ViewRow::Denial(Denial::clone(d)));
+                }
+                Subject::Console(_) => return None,
+            };
             let in_view = registry.packages_on(*host).any(|p| p.is_manager());
             let denial = registry.denial_in_force(subject).filter(|_| in_view)?;
             Some(ViewRow::Denial((**denial).clone()))
         }
+        ViewKey::Issuer(id) => registry.issuer(id).map(|i| ViewRow::Issuer(Issuer::clone(i))),
     }
 }
 
@@ -133,6 +144,9 @@ impl Touched {
             }
             RowKey::Identity(subject) | RowKey::Denial(subject) => {
                 self.keys.insert(ViewKey::Denial(subject.clone()));
+            }
+            RowKey::Issuer(id) => {
+                self.keys.insert(ViewKey::Issuer(*id));
             }
             RowKey::Token(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use crate::hierarchy::TreeError;
 use crate::id::{HostId, RequestId, TokenId};
-use crate::limits::{MAX_CHANGES, MAX_PACKAGES_PER_HOST, MAX_TOKENS};
+use crate::limits::{MAX_CHANGES, MAX_PACKAGES_PER_HOST, MAX_REGISTRY_MANAGERS, MAX_TOKENS};
 use crate::message::{Failure, FailureClass, Retry};
 use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::NumberError;
@@ -241,6 +241,35 @@ pub enum Refusal {
     /// Too many tokens.
     #[error("there are {MAX_TOKENS} join tokens already")]
     TooManyTokens,
+    /// No registry manager on the host.
+    #[error("host {host} runs no registry manager")]
+    NoRegistryManager {
+        /// The host.
+        host: HostName,
+    },
+    /// The primary registry manager can't be removed.
+    #[error("the registry manager on {host} is the primary one")]
+    ManagerIsPrimary {
+        /// Its host.
+        host: HostName,
+        /// Another manager's host, which could be promoted.
+        standby: Option<HostName>,
+    },
+    /// The manager that is to be replaced counts for commits.
+    #[error("the registry manager on {host} counts for commits, so that another cannot take its place")]
+    ManagerCounts {
+        /// Its host.
+        host: HostName,
+    },
+    /// Nobody said that losing edits is acceptable.
+    #[error("with min_sync=0 an edit is committed when it is on the primary alone, and is lost with it")]
+    LossNotAccepted,
+    /// A change of registry managers together with others.
+    #[error("a change of registry managers is an edit of its own, and this one has other changes too")]
+    ManagersApart,
+    /// Too many registry managers.
+    #[error("there are {MAX_REGISTRY_MANAGERS} registry managers already")]
+    TooManyRegistryManagers,
     /// `replace` without a host name.
     #[error("a token that replaces an enrolment must name the host")]
     ReplaceNeedsHost,
@@ -338,6 +367,12 @@ impl Refusal {
             Self::TooManyChanges { .. } => "too-many-changes",
             Self::TooManyPackages { .. } => "too-many-packages",
             Self::TooManyTokens => "too-many-tokens",
+            Self::NoRegistryManager { .. } => "no-registry-manager",
+            Self::ManagerIsPrimary { .. } => "manager-is-primary",
+            Self::ManagerCounts { .. } => "manager-counts",
+            Self::LossNotAccepted => "loss-not-accepted",
+            Self::ManagersApart => "managers-apart",
+            Self::TooManyRegistryManagers => "too-many-registry-managers",
             Self::ReplaceNeedsHost => "replace-needs-host",
             Self::Number(_) => "out-of-range",
             Self::HostElsewhere { .. } => "host-elsewhere",
@@ -370,6 +405,11 @@ impl Refusal {
             | Self::Superseded { .. }
             | Self::TooManyPackages { .. }
             | Self::TooManyTokens
+            | Self::NoRegistryManager { .. }
+            | Self::ManagerIsPrimary { .. }
+            | Self::ManagerCounts { .. }
+            | Self::LossNotAccepted
+            | Self::TooManyRegistryManagers
             | Self::HostElsewhere { .. } => FailureClass::Forbidden,
             Self::NotEnrolled { .. } | Self::TypeNotAllowed { .. } | Self::Enrol(_) => {
                 FailureClass::NotAllowed
@@ -405,6 +445,14 @@ impl Refusal {
             Self::RequestFromFuture { .. } => "set the clocks of both machines".into(),
             Self::TypeNotAllowed { host, ty } => format!("enrol the host with a token that allows the type: echelon token create --host {host} --replace --allow-type {ty}; or record the package: echelon package add {host} {ty}"),
             Self::TooManyTokens => "revoke some: echelon token list".into(),
+            Self::RegistryPackage { host } => format!("echelon manager remove {host}; a new one: registry-manager join"),
+            Self::NoRegistryManager { .. } => "see which there are: echelon manager list".into(),
+            Self::ManagerIsPrimary { standby: Some(standby), .. } => format!("make another one primary first: echelon promote {standby}"),
+            Self::ManagerIsPrimary { standby: None, .. } => "add another one first (registry-manager join), and make it primary".into(),
+            Self::ManagerCounts { host } => format!("take it out first: echelon manager remove {host}"),
+            Self::LossNotAccepted => "if that is meant, repeat with --accept-loss".into(),
+            Self::ManagersApart => "send it alone".into(),
+            Self::TooManyRegistryManagers => "take one out first: echelon manager list".into(),
             Self::ReplaceNeedsHost => "add --host NAME".into(),
             Self::HostElsewhere { host, domain } => format!("leave out --domain, or say --domain {domain}; to move it: echelon host move {host} --domain PATH"),
             Self::Enrol(_) => "make a new one: echelon token create [--host NAME [--replace]]; the manager's log says what was wrong with this one".into(),

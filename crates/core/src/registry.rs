@@ -6,6 +6,7 @@
 use crate::access::{Access, Denial, Identity, Subject, Token};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
+use crate::issuer::{Issuer, IssuerId};
 use crate::limits::REQUEST_TTL;
 use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::{Package, Role};
@@ -47,6 +48,7 @@ pub struct Registry {
     identities: RedBlackTreeMapSync<Subject, Arc<Identity>>,
     denials: RedBlackTreeMapSync<Subject, Arc<Denial>>,
     tokens: RedBlackTreeMapSync<TokenId, Arc<Token>>,
+    issuers: RedBlackTreeMapSync<IssuerId, Arc<Issuer>>,
     pub(crate) requests: RedBlackTreeMapSync<RequestId, Answered>,
 }
 
@@ -87,6 +89,7 @@ impl Registry {
             identities: Default::default(),
             denials: Default::default(),
             tokens: Default::default(),
+            issuers: Default::default(),
             requests: Default::default(),
         }
     }
@@ -337,6 +340,21 @@ impl Registry {
         self.tokens.get(&id)
     }
 
+    /// All issuers, by name.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values()
+    }
+
+    /// The issuer with this name.
+    pub fn issuer(&self, id: &IssuerId) -> Option<&Arc<Issuer>> {
+        self.issuers.get(id)
+    }
+
+    /// The issuers of the manager on a host, those it had before among them.
+    pub fn issuers_of(&self, host: HostId) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers().filter(move |issuer| issuer.host == host)
+    }
+
     /// What became of an edit, where it was committed within the last seven days.
     pub fn answered(&self, request: RequestId) -> Option<Answered> {
         self.requests.get(&request).copied()
@@ -353,6 +371,7 @@ impl Registry {
             RowKey::Identity(s) => self.identity(s).map(|i| Row::Identity(Identity::clone(i))),
             RowKey::Denial(s) => self.denial(s).map(|d| Row::Denial(Denial::clone(d))),
             RowKey::Token(id) => self.token(*id).map(|t| Row::Token(Token::clone(t))),
+            RowKey::Issuer(id) => self.issuer(id).map(|i| Row::Issuer(Issuer::clone(i))),
         }
     }
 
@@ -371,6 +390,7 @@ impl Registry {
             .chain(self.identities.values().map(|i| Row::Identity(Identity::clone(i))))
             .chain(self.denials.values().map(|d| Row::Denial(Denial::clone(d))))
             .chain(self.tokens.values().map(|t| Row::Token(Token::clone(t))))
+            .chain(self.issuers.values().map(|i| Row::Issuer(Issuer::clone(i))))
     }
 
     /// Sets one row and keeps the indexes. The caller has checked what the row refers to.
@@ -387,6 +407,7 @@ impl Registry {
             Row::Identity(i) => self.identities.insert_mut(i.subject.clone(), Arc::new(i)),
             Row::Denial(d) => self.denials.insert_mut(d.subject.clone(), Arc::new(d)),
             Row::Token(t) => self.tokens.insert_mut(t.id, Arc::new(t)),
+            Row::Issuer(i) => self.issuers.insert_mut(i.id, Arc::new(i)),
         }
         Ok(())
     }
@@ -486,6 +507,9 @@ impl Registry {
             }
             RowKey::Token(id) => {
                 self.tokens.remove_mut(id);
+            }
+            RowKey::Issuer(id) => {
+                self.issuers.remove_mut(id);
             }
         }
         Ok(())

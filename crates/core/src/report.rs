@@ -586,6 +586,56 @@ pub struct TokenReport {
     pub uses_left: u32,
 }
 
+/// A registry manager, as `echelon manager list` shows it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ManagerReport {
+    /// Its host.
+    pub host: HostName,
+    /// What it is.
+    pub role: ManagerRole,
+    /// Where others reach it; none for one that has left.
+    pub endpoint: Option<Endpoint>,
+    /// Whether it counts for commits: whether it is in the set S.
+    pub counts: bool,
+    /// What its host's agent says of it; none for one that has left.
+    pub state: Option<CandidateState>,
+    /// When it was made or joined, RFC 3339; none for one that has left, or has not recorded itself yet.
+    pub joined: Option<String>,
+    /// What it signs, or has signed, certificates with, the newest first.
+    pub issuers: Vec<IssuerReport>,
+}
+
+/// What a registry manager is to the registry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagerRole {
+    /// It accepts edits.
+    Primary,
+    /// It does not.
+    Standby,
+    /// It is gone, and its issuer serves for renewals for a while.
+    Left,
+}
+
+impl std::fmt::Display for ManagerRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::Left => "left",
+        })
+    }
+}
+
+/// What a registry manager signs with.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct IssuerReport {
+    /// When its certificate ends, RFC 3339.
+    pub not_after: String,
+    /// Until when it serves for renewals, and for nothing else, RFC 3339; none for one in force.
+    pub renew_only: Option<String>,
+}
+
 impl FromStr for CandidateState {
     type Err = NameError;
     fn from_str(value: &str) -> Result<Self, NameError> {

@@ -7,6 +7,7 @@ use crate::access::{Denial, Identity, Subject, Token};
 use crate::endpoint::{Address, Endpoint};
 use crate::grant::SyncRule;
 use crate::id::{DomainId, HostId, RequestId, TokenId};
+use crate::issuer::{Issuer, IssuerId};
 use crate::name::{ConsoleName, DomainName, FrameworkName, HostName, ManagerType, Text};
 use crate::package::{Package, Withdrawal};
 use crate::policy::{Policy, TypeSelector};
@@ -111,6 +112,8 @@ pub enum RowKey {
     Denial(Subject),
     /// A join token.
     Token(TokenId),
+    /// What a registry manager signs with.
+    Issuer(IssuerId),
 }
 
 /// One row.
@@ -132,6 +135,8 @@ pub enum Row {
     Denial(Denial),
     /// A join token.
     Token(Token),
+    /// What a registry manager signs with.
+    Issuer(Issuer),
 }
 
 impl Row {
@@ -146,6 +151,7 @@ impl Row {
             Self::Identity(i) => RowKey::Identity(i.subject.clone()),
             Self::Denial(d) => RowKey::Denial(d.subject.clone()),
             Self::Token(t) => RowKey::Token(t.id),
+            Self::Issuer(i) => RowKey::Issuer(i.id),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::digest::{Digest, RowHasher};
 use crate::endpoint::{Address, Endpoint};
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId};
+use crate::issuer::{Issuer, IssuerId};
 use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::{Listens, Package, Role, Withdrawal};
 use crate::policy::{Effective, Policy, PolicySettings, Probe, TypeSelector};
@@ -84,8 +85,10 @@ pub enum ViewKey {
     Manager(ManagerType, HostId),
     /// A policy.
     Policy(DomainId, TypeSelector),
-    /// A denial of a host in the view.
+    /// A denial of a registry manager, or of a host in the view.
     Denial(Subject),
+    /// What a registry manager signs with.
+    Issuer(IssuerId),
 }
 
 /// One row of the view.
@@ -101,6 +104,8 @@ pub enum ViewRow {
     Policy(Policy),
     /// A denial.
     Denial(Denial),
+    /// What a registry manager signs with.
+    Issuer(Issuer),
 }
 
 /// One row set, or removed where there is no row.
@@ -121,6 +126,7 @@ impl ViewRow {
             Self::Manager(m) => ViewKey::Manager(m.ty.clone(), m.host),
             Self::Policy(p) => ViewKey::Policy(p.domain, p.ty.clone()),
             Self::Denial(d) => ViewKey::Denial(d.subject.clone()),
+            Self::Issuer(i) => ViewKey::Issuer(i.id),
         }
     }
 }
@@ -189,6 +195,7 @@ pub struct View {
     managers: RedBlackTreeMapSync<ManagerType, Managers>,
     policies: Arc<RedBlackTreeMapSync<(DomainId, TypeSelector), Arc<PolicySettings>>>,
     denials: Arc<RedBlackTreeMapSync<Subject, Arc<Denial>>>,
+    issuers: RedBlackTreeMapSync<IssuerId, Arc<Issuer>>,
     digest: Digest,
 }
 
@@ -247,6 +254,7 @@ impl View {
             (_, Some(ViewRow::Denial(d))) => {
                 Arc::make_mut(&mut self.denials).insert_mut(d.subject.clone(), Arc::new(d));
             }
+            (_, Some(ViewRow::Issuer(i))) => self.issuers.insert_mut(i.id, Arc::new(i)),
             (ViewKey::Trust, _) => self.trust = Arc::default(),
             (ViewKey::Manager(ty, host), _) => self.remove_manager(&ty, host),
             (ViewKey::Policy(domain, ty), _) => {
@@ -254,6 +262,9 @@ impl View {
             }
             (ViewKey::Denial(subject), _) => {
                 Arc::make_mut(&mut self.denials).remove_mut(&subject);
+            }
+            (ViewKey::Issuer(id), _) => {
+                self.issuers.remove_mut(&id);
             }
             // Domains are put together as a whole; see `with`.
             (ViewKey::Domain(_), _) => {}
@@ -366,6 +377,24 @@ impl View {
         self.denials.contains_key(&Subject::Host(host))
     }
 
+    /// The issuer with this name, where it counts.
+    pub fn issuer(&self, id: &IssuerId) -> Option<&Arc<Issuer>> {
+        self.issuers.get(id)
+    }
+
+    /// Whether to speak with the registry manager on this host, given the enrolment that its certificate names and
+    /// who signed that. Where the view knows no issuers, each counts.
+    pub fn counts_manager(&self, host: HostId, enrolment: u32, issuer: Option<IssuerId>) -> bool {
+        let denied = self.denials.get(&Subject::Manager(host)).is_some_and(|d| d.up_to >= enrolment);
+        let known = issuer.and_then(|id| self.issuer(&id)).is_some_and(|i| i.renew_only.is_none());
+        !denied && (known || self.issuers.is_empty())
+    }
+
+    /// Whether a certificate of this issuer serves for renewals only, so that it is to be renewed now.
+    pub fn has_left(&self, issuer: Option<IssuerId>) -> bool {
+        issuer.and_then(|id| self.issuer(&id)).is_some_and(|i| i.renew_only.is_some())
+    }
+
     /// The settings in force for a type at a host in the lowest of `domains` (root first).
     pub fn effective(&self, domains: &[DomainId], ty: &ManagerType) -> Effective {
         Effective::inherit(domains.iter().rev().filter_map(|&d| Some((d, self.settings(d, ty)?))))
@@ -404,6 +433,7 @@ impl View {
                 })
             }),
             ViewKey::Denial(subject) => self.denials.get(subject).map(|d| ViewRow::Denial(Denial::clone(d))),
+            ViewKey::Issuer(id) => self.issuers.get(id).map(|i| ViewRow::Issuer(Issuer::clone(i))),
         }
     }
 
@@ -415,7 +445,8 @@ impl View {
             .chain(self.hierarchy.iter().map(|d| ViewKey::Domain(d.id)))
             .chain(self.managers().map(|m| ViewKey::Manager(m.ty.clone(), m.host)))
             .chain(self.policies.keys().map(|(domain, ty)| ViewKey::Policy(*domain, ty.clone())))
-            .chain(self.denials.keys().cloned().map(ViewKey::Denial));
+            .chain(self.denials.keys().cloned().map(ViewKey::Denial))
+            .chain(self.issuers.keys().copied().map(ViewKey::Issuer));
         keys.filter_map(|key| self.row(&key))
     }
 }
@@ -471,6 +502,10 @@ impl ViewRow {
                     Subject::Console(name) => h.number(2).text(name.as_str()),
                     Subject::Manager(id) => h.number(3).bytes(id.0.as_bytes()),
                 };
+            }
+            Self::Issuer(i) => {
+                h.number(6).bytes(&i.id).bytes(i.host.0.as_bytes()).number(i.not_after.0);
+                optional(&mut h, i.renew_only.map(|until| until.0));
             }
         }
         Digest::of(h.finish())

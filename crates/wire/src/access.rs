@@ -1,6 +1,6 @@
-//! Identities, join tokens, denials.
+//! Identities, issuers, join tokens, denials.
 
-use echelon_core::access;
+use echelon_core::{access, issuer};
 
 words! { access::Access { 1 Agent, 2 Manager, 3 Viewer, 4 Operator, 5 Admin } }
 
@@ -39,4 +39,11 @@ message! { access::Token => Token {
     #[prost(bool, tag = "7")] replace: bool,
     #[prost(uint64, tag = "8")] expires: u64,
     #[prost(uint32, tag = "9")] uses_left: u32,
+} }
+
+message! { issuer::Issuer => Issuer {
+    #[prost(bytes = "vec", tag = "1")] id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")] host: Vec<u8>,
+    #[prost(uint64, tag = "3")] not_after: u64,
+    #[prost(uint64, optional, tag = "4")] renew_only: Option<u64>,
 } }

@@ -3,6 +3,7 @@
 use crate::access::Token;
 use crate::error::DecodeError;
 use crate::frame::occurrences;
+use crate::grant::SyncRule;
 use crate::package::{HostWord, PackageSpec};
 use crate::policy::Settings;
 use echelon_core::change;
@@ -25,7 +26,7 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 choice! { change::Change => Change,
-    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26")
+    ChangeKind ("ChangeKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32, 33, 34, 35")
     unit { "23" EndDrains }
     value {}
     record {
@@ -141,5 +142,42 @@ choice! { change::Change => Change,
             #[prost(string, tag = "1")] host: String,
             #[prost(string, tag = "2")] from: String,
         },
+        "30" RecordManager {
+            #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
+            #[prost(uint32, tag = "2")] enrolment: u32,
+            #[prost(bytes = "vec", tag = "3")] key_hash: Vec<u8>,
+            #[prost(message, optional, tag = "4")] issuer: Option<NewIssuer>,
+        },
+        "31" JoinManager {
+            #[prost(bytes = "vec", tag = "1")] token: Vec<u8>,
+            #[prost(string, tag = "2")] host: String,
+            #[prost(bytes = "vec", tag = "3")] id: Vec<u8>,
+            #[prost(string, optional, tag = "4")] domain: Option<String>,
+            #[prost(string, optional, tag = "5")] address: Option<String>,
+            #[prost(string, tag = "6")] endpoint: String,
+            #[prost(bytes = "vec", tag = "7")] key_hash: Vec<u8>,
+            #[prost(message, optional, tag = "8")] issuer: Option<NewIssuer>,
+        },
+        "32" Admit {
+            #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
+        },
+        "33" RemoveManager {
+            #[prost(string, tag = "1")] host: String,
+            #[prost(bool, tag = "2")] accept_loss: bool,
+            #[prost(bool, tag = "3")] compromised: bool,
+        },
+        "34" SetMinSync {
+            #[prost(uint32, tag = "1")] min_sync: u32,
+            #[prost(bool, tag = "2")] accept_loss: bool,
+        },
+        "35" TakeOver {
+            #[prost(bytes = "vec", tag = "1")] holder: Vec<u8>,
+            #[prost(message, optional, tag = "2")] sync: Option<SyncRule>,
+        },
     }
 }
+
+message! { change::NewIssuer => NewIssuer {
+    #[prost(bytes = "vec", tag = "1")] id: Vec<u8>,
+    #[prost(uint64, tag = "2")] not_after: u64,
+} }

@@ -14,12 +14,13 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21")
     unit { "1" Session, "5" Read }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
         #[prost(message, tag = "6")] Query(Query),
         #[prost(message, tag = "7")] Announce(Announcement),
+        #[prost(message, tag = "20")] Join(Join),
     }
     record {
         "3" Renew {
@@ -28,6 +29,9 @@ choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 
         "4" Edit {
             #[prost(message, optional, tag = "1")] set: Option<ChangeSet>,
             #[prost(bool, tag = "2")] dry_run: bool,
+        },
+        "21" Leave {
+            #[prost(bytes = "vec", tag = "1")] request: Vec<u8>,
         },
     }
 }
@@ -45,19 +49,35 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 struct AnonymousRequest {
     #[prost(message, optional, tag = "2")]
     enrol: Option<Enrol>,
+    #[prost(message, optional, tag = "20")]
+    join: Option<Join>,
 }
 
-/// The one request that a peer without a certificate may make, from the bytes of a [`message::Request`].
+/// The request of a peer without a certificate, from the bytes of a [`message::Request`].
 ///
 /// Takes no memory for any other kind of request: at most a small multiple of `bytes`.
 ///
 /// # Errors
 /// The bytes are another request, or none.
-pub fn decode_anonymous(bytes: &[u8]) -> Result<message::Enrol, DecodeError> {
+pub fn decode_anonymous(bytes: &[u8]) -> Result<message::Anonymous, DecodeError> {
     let packed = AnonymousRequest::decode(bytes)
         .map_err(|source| DecodeError::Malformed { message: "Request", source })?;
-    Field::unpack(packed.enrol, "Request.Enrol")
+    match packed.join {
+        Some(join) => Field::unpack(join, "Request.Join").map(message::Anonymous::Join),
+        None => Field::unpack(packed.enrol, "Request.Enrol").map(message::Anonymous::Enrol),
+    }
 }
+
+message! { message::Join => Join {
+    #[prost(bytes = "vec", tag = "1")] token: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")] secret: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")] request: Vec<u8>,
+    #[prost(string, tag = "4")] host: String,
+    #[prost(string, optional, tag = "5")] domain: Option<String>,
+    #[prost(string, tag = "6")] endpoint: String,
+    #[prost(bytes = "vec", tag = "7")] csr: Vec<u8>,
+    #[prost(bytes = "vec", tag = "8")] issuer_csr: Vec<u8>,
+} }
 
 message! { message::Enrol => Enrol {
     #[prost(bytes = "vec", tag = "1")] token: Vec<u8>,
@@ -68,8 +88,8 @@ message! { message::Enrol => Enrol {
     #[prost(bytes = "vec", tag = "6")] csr: Vec<u8>,
 } }
 
-choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12, 13, 14")
-    unit { "1" Status, "3" Tokens, "11" Watch, "12" Alarms }
+choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12, 13, 14, 20")
+    unit { "1" Status, "3" Tokens, "11" Watch, "12" Alarms, "20" Managers }
     value {}
     record {
         "10" History {
@@ -93,7 +113,7 @@ choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12,
     }
 }
 
-choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6")
+choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20")
     unit {}
     value {
         #[prost(message, tag = "1")] Failed(Failure),
@@ -101,6 +121,7 @@ choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3,
         #[prost(message, tag = "3")] Renewed(Chain),
         #[prost(message, tag = "4")] Edited(EditAnswer),
         #[prost(message, tag = "5")] Rows(RowsPart),
+        #[prost(message, tag = "20")] Joined(Joined),
     }
     record {
         "6" Documents {
@@ -137,6 +158,14 @@ message! { message::Enrolled => Enrolled {
     #[prost(uint32, tag = "4")] enrolment: u32,
     #[prost(int32, tag = "5")] access: i32,
     #[prost(string, tag = "6")] domain: String,
+} }
+
+message! { message::Joined => Joined {
+    #[prost(message, optional, tag = "1")] issuer: Option<Chain>,
+    #[prost(string, tag = "2")] framework: String,
+    #[prost(bytes = "vec", tag = "3")] host: Vec<u8>,
+    #[prost(uint32, tag = "4")] enrolment: u32,
+    #[prost(string, tag = "5")] domain: String,
 } }
 
 message! { message::EditAnswer => EditAnswer {

@@ -1,6 +1,6 @@
 //! The registry's content as rows, and the journal's entries.
 
-use crate::access::{Denial, Identity, Subject, Token};
+use crate::access::{Denial, Identity, Issuer, Subject, Token};
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::grant::SyncRule;
@@ -61,7 +61,7 @@ message! { row::Drain => Drain {
     #[prost(string, optional, tag = "2")] reason: Option<String>,
 } }
 
-choice! { row::Row => Row, RowKind ("RowKind", "1, 2, 3, 4, 5, 6, 7, 8")
+choice! { row::Row => Row, RowKind ("RowKind", "1, 2, 3, 4, 5, 6, 7, 8, 9")
     unit {}
     value {
         #[prost(message, tag = "1")] Meta(Box<Meta>),
@@ -72,13 +72,14 @@ choice! { row::Row => Row, RowKind ("RowKind", "1, 2, 3, 4, 5, 6, 7, 8")
         #[prost(message, tag = "6")] Identity(Box<Identity>),
         #[prost(message, tag = "7")] Denial(Box<Denial>),
         #[prost(message, tag = "8")] Token(Box<Token>),
+        #[prost(message, tag = "9")] Issuer(Box<Issuer>),
     }
     record {}
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct RowKey {
-    #[prost(oneof = "RowKeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "RowKeyKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     kind: Option<RowKeyKind>,
 }
 
@@ -100,6 +101,8 @@ enum RowKeyKind {
     Denial(Subject),
     #[prost(bytes = "vec", tag = "8")]
     Token(Vec<u8>),
+    #[prost(bytes = "vec", tag = "9")]
+    Issuer(Vec<u8>),
 }
 
 /// A package's host and type.
@@ -133,6 +136,7 @@ impl Field<RowKey> for row::RowKey {
             Self::Identity(subject) => RowKeyKind::Identity(subject.pack()),
             Self::Denial(subject) => RowKeyKind::Denial(subject.pack()),
             Self::Token(id) => RowKeyKind::Token(id.pack()),
+            Self::Issuer(id) => RowKeyKind::Issuer(id.pack()),
         };
         RowKey { kind: Some(kind) }
     }
@@ -152,6 +156,7 @@ impl Field<RowKey> for row::RowKey {
             RowKeyKind::Identity(subject) => Self::Identity(Field::unpack(subject, "RowKey.Identity")?),
             RowKeyKind::Denial(subject) => Self::Denial(Field::unpack(subject, "RowKey.Denial")?),
             RowKeyKind::Token(id) => Self::Token(Field::unpack(id, "RowKey.Token")?),
+            RowKeyKind::Issuer(id) => Self::Issuer(Field::unpack(id, "RowKey.Issuer")?),
         })
     }
 }

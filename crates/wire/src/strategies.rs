@@ -4,13 +4,14 @@ use crate::Wire;
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
-use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::fencing::Fencing;
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
+use echelon_core::issuer::Issuer;
 use echelon_core::member::{Append, Entry, MemberMessage, Seal, Standing};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
@@ -158,6 +159,11 @@ fn denial() -> impl Strategy<Value = Denial> {
         up_to,
         until,
     })
+}
+
+fn issuer() -> impl Strategy<Value = Issuer> {
+    (any::<[u8; 32]>(), host_id(), unix_millis(), option::of(unix_millis()))
+        .prop_map(|(id, host, not_after, renew_only)| Issuer { id, host, not_after, renew_only })
 }
 
 fn token() -> impl Strategy<Value = Token> {
@@ -362,6 +368,7 @@ pub fn row() -> impl Strategy<Value = Row> {
         identity().prop_map(Row::Identity),
         denial().prop_map(Row::Denial),
         token().prop_map(Row::Token),
+        issuer().prop_map(Row::Issuer),
     ]
 }
 
@@ -568,9 +575,49 @@ fn change_of_access() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn new_issuer() -> impl Strategy<Value = NewIssuer> {
+    (any::<[u8; 32]>(), unix_millis()).prop_map(|(id, not_after)| NewIssuer { id, not_after })
+}
+
+fn change_of_managers() -> impl Strategy<Value = Change> {
+    let wish = (host_name(), host_id(), option::of(domain_path()), option::of(address()));
+    prop_oneof![
+        (host_id(), any::<u32>(), any::<[u8; 32]>(), new_issuer()).prop_map(
+            |(host, enrolment, key_hash, issuer)| Change::RecordManager { host, enrolment, key_hash, issuer }
+        ),
+        (token_id(), wish, endpoint(), any::<[u8; 32]>(), new_issuer()).prop_map(
+            |(token, (host, id, domain, address), endpoint, key_hash, issuer)| Change::JoinManager {
+                token,
+                host,
+                id,
+                domain,
+                address,
+                endpoint,
+                key_hash,
+                issuer
+            }
+        ),
+        host_id().prop_map(|host| Change::Admit { host }),
+        (host_name(), any::<bool>(), any::<bool>()).prop_map(|(host, accept_loss, compromised)| {
+            Change::RemoveManager { host, accept_loss, compromised }
+        }),
+        (any::<u32>(), any::<bool>())
+            .prop_map(|(min_sync, accept_loss)| Change::SetMinSync { min_sync, accept_loss }),
+        (host_id(), sync_rule()).prop_map(|(holder, sync)| Change::TakeOver { holder, sync }),
+    ]
+}
+
 /// A change of any kind.
 pub fn change() -> impl Strategy<Value = Change> {
-    prop_oneof![change_of_domain(), change_of_host(), change_of_package(), change_of_access()]
+    prop_oneof![
+        change_of_domain(),
+        change_of_host(),
+        change_of_package(),
+        change_of_access(),
+        change_of_managers()
+    ]
+    // On the heap: strategies of many kinds inside each other take much of a test's stack.
+    .boxed()
 }
 
 /// An edit.
@@ -611,6 +658,7 @@ pub fn view_row() -> impl Strategy<Value = ViewRow> {
         manager().prop_map(ViewRow::Manager),
         policy().prop_map(ViewRow::Policy),
         denial().prop_map(ViewRow::Denial),
+        issuer().prop_map(ViewRow::Issuer),
     ]
 }
 
@@ -765,6 +813,7 @@ fn query() -> impl Strategy<Value = Query> {
         Just(Query::Status),
         route,
         Just(Query::Tokens),
+        Just(Query::Managers),
         history,
         Just(Query::Watch),
         Just(Query::Alarms),
@@ -781,16 +830,26 @@ pub fn enrol() -> impl Strategy<Value = Enrol> {
     )
 }
 
+fn join() -> impl Strategy<Value = Join> {
+    let place = (option::of(domain_path()), endpoint());
+    (enrol(), place, vec(any::<u8>(), 0..40)).prop_map(|(enrol, (domain, endpoint), issuer_csr)| {
+        let Enrol { token, secret, request, host, csr, .. } = enrol;
+        Join { token, secret, request, host, domain, endpoint, csr, issuer_csr }
+    })
+}
+
 /// A request of any kind.
 pub fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Session),
         enrol().prop_map(Request::Enrol),
         vec(any::<u8>(), 0..40).prop_map(|csr| Request::Renew { csr }),
-        (change_set(), any::<bool>()).prop_map(|(set, dry_run)| Request::Edit { set, dry_run }),
+        (change_set(), any::<bool>()).prop_map(|(set, dry_run)| Request::Edit { set, dry_run }).boxed(),
         Just(Request::Read),
-        query().prop_map(Request::Query),
-        announcement().prop_map(Request::Announce),
+        query().prop_map(Request::Query).boxed(),
+        announcement().prop_map(Request::Announce).boxed(),
+        join().prop_map(Request::Join).boxed(),
+        request_id().prop_map(|request| Request::Leave { request }),
     ]
 }
 
@@ -822,6 +881,10 @@ pub fn response() -> impl Strategy<Value = Response> {
             domain,
         },
     );
+    let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
+    let joined = (certificates(), framework, host_id(), any::<u32>(), domain_path()).prop_map(
+        |(issuer, framework, host, enrolment, domain)| Joined { issuer, framework, host, enrolment, domain },
+    );
     let edited = (position(), request_id(), vec(row_change(), LIST), any::<bool>())
         .prop_map(|(position, request, rows, repeated)| EditAnswer { position, request, rows, repeated });
     let rows = (position(), vec(row(), LIST), vec(liveness_entry(), LIST), any::<bool>())
@@ -829,6 +892,7 @@ pub fn response() -> impl Strategy<Value = Response> {
     prop_oneof![
         failure().prop_map(Response::Failed),
         enrolled.prop_map(Response::Enrolled),
+        joined.prop_map(Response::Joined),
         certificates().prop_map(Response::Renewed),
         edited.prop_map(Response::Edited),
         rows.prop_map(Response::Rows),

@@ -1,6 +1,6 @@
 //! What an agent's replica holds.
 
-use crate::access::{Denial, Subject};
+use crate::access::{Denial, Issuer, Subject};
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::package::{Package, Withdrawal, check_rank};
@@ -41,7 +41,7 @@ impl Field<Trust> for Vec<Vec<u8>> {
     }
 }
 
-choice! { view::ViewRow => ViewRow, ViewRowKind ("ViewRowKind", "1, 2, 3, 4, 5")
+choice! { view::ViewRow => ViewRow, ViewRowKind ("ViewRowKind", "1, 2, 3, 4, 5, 6")
     unit {}
     value {
         #[prost(message, tag = "1")] Trust(Trust),
@@ -49,13 +49,14 @@ choice! { view::ViewRow => ViewRow, ViewRowKind ("ViewRowKind", "1, 2, 3, 4, 5")
         #[prost(message, tag = "3")] Manager(Box<Manager>),
         #[prost(message, tag = "4")] Policy(Box<Policy>),
         #[prost(message, tag = "5")] Denial(Box<Denial>),
+        #[prost(message, tag = "6")] Issuer(Box<Issuer>),
     }
     record {}
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ViewKey {
-    #[prost(oneof = "ViewKeyKind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ViewKeyKind", tags = "1, 2, 3, 4, 5, 6")]
     kind: Option<ViewKeyKind>,
 }
 
@@ -71,6 +72,8 @@ enum ViewKeyKind {
     Policy(PolicyKey),
     #[prost(message, tag = "5")]
     Denial(Subject),
+    #[prost(bytes = "vec", tag = "6")]
+    Issuer(Vec<u8>),
 }
 
 impl Field<ViewKey> for view::ViewKey {
@@ -83,6 +86,7 @@ impl Field<ViewKey> for view::ViewKey {
                 ViewKeyKind::Policy(PolicyKey { domain: domain.pack(), ty: ty.pack() })
             }
             Self::Denial(subject) => ViewKeyKind::Denial(subject.pack()),
+            Self::Issuer(id) => ViewKeyKind::Issuer(id.pack()),
         };
         ViewKey { kind: Some(kind) }
     }
@@ -99,6 +103,7 @@ impl Field<ViewKey> for view::ViewKey {
                 Self::Policy(DomainId(key.domain), Field::unpack(key.ty, "PolicyKey.ty")?)
             }
             ViewKeyKind::Denial(subject) => Self::Denial(Field::unpack(subject, "ViewKey.Denial")?),
+            ViewKeyKind::Issuer(id) => Self::Issuer(Field::unpack(id, "ViewKey.Issuer")?),
         })
     }
 }

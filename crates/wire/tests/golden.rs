@@ -7,12 +7,13 @@
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
-use echelon_core::change::{Change, ChangeSet, PackageSpec};
+use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::fencing::Fencing;
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
+use echelon_core::issuer::Issuer;
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
@@ -115,15 +116,15 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce }
-    Query { Status, Route, Tokens, History, Watch, Alarms, Agents, Actual }
-    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave }
+    Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual }
+    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
     Retry { Safe, Unsafe, Pointless }
     Outcome { Home, Failover, LastResort, Unserved }
     Severity { Info, Warning, Critical }
-    Row { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
-    RowKey { Meta, Domain, Host, Package, Policy, Identity, Denial, Token }
+    Row { Meta, Domain, Host, Package, Policy, Identity, Denial, Token, Issuer }
+    RowKey { Meta, Domain, Host, Package, Policy, Identity, Denial, Token, Issuer }
     Actor { Console, Agent, Manager, Token }
     Subject { Host, Console, Manager }
     Access { Agent, Manager, Viewer, Operator, Admin }
@@ -132,13 +133,13 @@ kinds! {
     Role { Primary, Backup }
     Walk { Chain, Subtree, Hops }
     Failback { Auto, Dormant, Off }
-    ViewRow { Trust, Domain, Manager, Policy, Denial }
-    ViewKey { Trust, Domain, Manager, Policy, Denial }
+    ViewRow { Trust, Domain, Manager, Policy, Denial, Issuer }
+    ViewKey { Trust, Domain, Manager, Policy, Denial, Issuer }
     Change {
         AddDomain, RenameDomain, MoveDomain, RemoveDomain, AddHost, MoveHost, RenameHost, SetAddress,
         RemoveHost, DrainHost, ResumeHost, EndDrains, AddPackage, SetPackage, WithdrawPackage, RestorePackage,
         RemovePackage, SetPolicy, UnsetPolicy, ReplacePolicy, CreateToken, RevokeToken, Enrol, Announce, Promote,
-        PromoteFrom,
+        PromoteFrom, RecordManager, JoinManager, Admit, RemoveManager, SetMinSync, TakeOver,
     }
 }
 
@@ -280,6 +281,11 @@ fn token() -> Token {
     }
 }
 
+fn issuer() -> Issuer {
+    let (not_after, renew_only) = (UnixMillis(1_700_000_000_005), Some(UnixMillis(1_700_000_000_006)));
+    Issuer { id: [13; 32], host: host_id(), not_after, renew_only }
+}
+
 fn domain() -> Domain {
     Domain { id: DomainId(8), place: Some((DomainId::ROOT, to("emea"))) }
 }
@@ -393,6 +399,30 @@ fn changes() -> Vec<Change> {
             key_hash: [11; 32],
         },
         Change::Announce { host: host_id(), ty: ty(), word: HostWord::Runs(announced_spec()) },
+    ]
+}
+
+/// Changes that came later, and so do not stand in the example of an edit with every kind.
+fn changes_of_managers() -> Vec<Change> {
+    let (host, token, key_hash) = (host_id(), token_id(), [11; 32]);
+    let issuer = NewIssuer { id: [13; 32], not_after: UnixMillis(1_700_000_000_005) };
+    let sync = SyncRule { members: BTreeSet::from([host]), min_sync: 2 };
+    vec![
+        Change::RecordManager { host, enrolment: 2, key_hash, issuer },
+        Change::JoinManager {
+            token,
+            host: to("agent1"),
+            id: host,
+            domain: Some(to("/emea/de")),
+            address: Some(to("10.0.0.1")),
+            endpoint: to("10.0.0.1:29120"),
+            key_hash,
+            issuer,
+        },
+        Change::Admit { host },
+        Change::RemoveManager { host: to("agent1"), accept_loss: true, compromised: true },
+        Change::SetMinSync { min_sync: 2, accept_loss: true },
+        Change::TakeOver { holder: host, sync },
     ]
 }
 
@@ -572,6 +602,7 @@ fn queries() -> Vec<Query> {
         Query::Status,
         Query::Route { host: Some(to("agent4")), ty: to("audit"), down, candidates: Some(3) },
         Query::Tokens,
+        Query::Managers,
         Query::History { since: Some(290), limit: Some(10), follow: true },
         Query::Watch,
         Query::Alarms,
@@ -596,6 +627,17 @@ fn requests() -> Vec<Request> {
         Request::Read,
         Request::Query(Query::Status),
         Request::Announce(announcement(HostWord::Withdraws)),
+        Request::Join(Join {
+            token: token_id(),
+            secret: [15; 32],
+            request: request_id(),
+            host: to("agent1"),
+            domain: Some(to("/emea/de")),
+            endpoint: to("10.0.0.1:29120"),
+            csr: vec![16, 17],
+            issuer_csr: vec![18],
+        }),
+        Request::Leave { request: request_id() },
     ]
 }
 
@@ -635,6 +677,13 @@ fn responses() -> Vec<Response> {
             last: true,
         }),
         Response::Documents { documents: vec!["{}".into(), "{\"a\":1}".into()], last: true },
+        Response::Joined(Joined {
+            issuer: vec![vec![1, 2], vec![3]],
+            framework: to("acme"),
+            host: host_id(),
+            enrolment: 2,
+            domain: to("/emea/de"),
+        }),
     ]
 }
 
@@ -715,6 +764,13 @@ fn examples() -> Vec<Example> {
     all.extend(rows().into_iter().map(|r| example(r.kind(), r)));
     all.extend(view_rows().into_iter().map(|r| example(r.key().kind(), r.key())));
     all.extend(view_rows().into_iter().map(|r| example(r.kind(), r)));
+    let issuer = [ViewRow::Issuer(issuer())];
+    all.extend(issuer.iter().map(|r| example(r.key().kind(), r.key())));
+    all.extend(issuer.into_iter().map(|r| example(r.kind(), r)));
+    let issuer = [Row::Issuer(self::issuer())];
+    all.extend(issuer.iter().map(|r| example(r.key().kind(), r.key())));
+    all.extend(issuer.into_iter().map(|r| example(r.kind(), r)));
+    all.extend(changes_of_managers().into_iter().map(|c| example(c.kind(), change_set(vec![c]))));
     all.extend(changes().into_iter().map(|c| example(c.kind(), change_set(vec![c]))));
     all.extend(inner());
     all.extend(added());

@@ -9,6 +9,7 @@ use crate::name::{DomainPath, HostName, ManagerType};
 use crate::package::NumberError;
 use crate::refusal::{EnrolRefusal, Refusal};
 use crate::row::{Host, Row, RowKey};
+use std::sync::Arc;
 
 impl Draft {
     pub(super) fn create_token(&mut self, token: &Token, path: &DomainPath) -> Result<(), Refusal> {
@@ -41,13 +42,21 @@ impl Draft {
     }
 
     pub(super) fn enrol(&mut self, token: TokenId, wish: &Wish<'_>) -> Result<(), Refusal> {
-        let token = self.next.token(token).cloned().ok_or(EnrolRefusal::UnknownToken)?;
-        self.check_token(&token, wish)?;
+        let token = self.usable_token(token, wish, Access::Agent)?;
         let host = match self.next.host_named(wish.host).cloned() {
             Some(host) => self.check_known_host(&token, &host, wish).map(|()| host.id)?,
             None => self.enrol_new_host(&token, wish)?,
         };
-        let subject = Subject::Host(host);
+        self.enrol_subject(Subject::Host(host), &token, wish.key_hash)
+    }
+
+    /// Gives a subject its next enrolment, denies the one before, and uses the token once.
+    pub(super) fn enrol_subject(
+        &mut self,
+        subject: Subject,
+        token: &Token,
+        key_hash: &[u8; 32],
+    ) -> Result<(), Refusal> {
         let before = self.next.identity(&subject).map_or(0, |i| i.enrolment);
         let denied = self.next.denial(&subject).map_or(0, |d| d.up_to);
         if before > 0 {
@@ -58,33 +67,50 @@ impl Draft {
             enrolment: before.max(denied) + 1,
             access: token.access,
             allow_types: token.allow_types.clone(),
-            key_hash: *wish.key_hash,
+            key_hash: *key_hash,
             enrolled: self.now,
         }))?;
-        Ok(self.set(Row::Token(Token { uses_left: token.uses_left - 1, ..Token::clone(&token) }))?)
+        Ok(self.set(Row::Token(Token { uses_left: token.uses_left - 1, ..token.clone() }))?)
     }
 
-    fn check_token(&self, token: &Token, wish: &Wish<'_>) -> Result<(), Refusal> {
+    /// The token with this id, where it is good for this wish and for identities of this access level.
+    pub(super) fn usable_token(
+        &self,
+        token: TokenId,
+        wish: &Wish<'_>,
+        access: Access,
+    ) -> Result<Arc<Token>, Refusal> {
+        let token = self.next.token(token).cloned().ok_or(EnrolRefusal::UnknownToken)?;
         let refusal = if token.expires <= self.now {
             EnrolRefusal::Expired
         } else if token.uses_left == 0 {
             EnrolRefusal::UsedUp
-        } else if token.access != Access::Agent {
+        } else if token.access != access {
             EnrolRefusal::WrongAccess
         } else if token.host.as_ref().is_some_and(|h| h != wish.host) {
             EnrolRefusal::WrongHost
         } else {
-            return Ok(());
+            return Ok(token);
         };
         Err(refusal.into())
     }
 
     fn check_known_host(&self, token: &Token, host: &Host, wish: &Wish<'_>) -> Result<(), Refusal> {
-        if !self.next.hierarchy().is_within(host.domain, token.domain) {
-            return Err(EnrolRefusal::WrongDomain.into());
-        }
         if self.next.identity(&Subject::Host(host.id)).is_some() && !token.replace {
             return Err(EnrolRefusal::AlreadyEnrolled.into());
+        }
+        self.check_known_place(token, host, wish)
+    }
+
+    /// Whether a host that is in the registry is where the token and the wish have it.
+    pub(super) fn check_known_place(
+        &self,
+        token: &Token,
+        host: &Host,
+        wish: &Wish<'_>,
+    ) -> Result<(), Refusal> {
+        if !self.next.hierarchy().is_within(host.domain, token.domain) {
+            return Err(EnrolRefusal::WrongDomain.into());
         }
         match wish.domain {
             Some(asked) if self.next.hierarchy().find(asked) != Some(host.domain) => {
@@ -94,7 +120,7 @@ impl Draft {
         }
     }
 
-    fn enrol_new_host(&mut self, token: &Token, wish: &Wish<'_>) -> Result<HostId, Refusal> {
+    pub(super) fn enrol_new_host(&mut self, token: &Token, wish: &Wish<'_>) -> Result<HostId, Refusal> {
         let domain = wish.domain.map_or(Ok(token.domain), |path| self.domain(path))?;
         if !self.next.hierarchy().is_within(domain, token.domain) {
             return Err(EnrolRefusal::WrongDomain.into());

@@ -4,7 +4,7 @@ use super::Draft;
 use crate::access::{Denial, Subject, Token};
 use crate::endpoint::Address;
 use crate::id::{DomainId, HostId};
-use crate::limits::{MAX_DRAIN, MAX_DRAINS_ENDED, MIN_DRAIN};
+use crate::limits::{MAX_DRAIN, MAX_DRAINS_ENDED, MIN_DRAIN, RENEW_GRACE};
 use crate::name::{HostName, ManagerType, Text};
 use crate::package::NumberError;
 use crate::refusal::Refusal;
@@ -12,9 +12,9 @@ use crate::row::{Drain, Host, Row, RowKey};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a denial is kept: `renew_grace` (30 days) and two lifetimes of a host's certificate (24 h
+/// How long a denial is kept: [`RENEW_GRACE`] and two lifetimes of a host's certificate (24 h
 /// each), after which no certificate of the denied enrolment can be renewed any more.
-const DENIAL_TTL: Duration = Duration::from_secs((30 + 2) * 24 * 3600);
+const DENIAL_TTL: Duration = RENEW_GRACE.saturating_add(Duration::from_secs(2 * 24 * 3600));
 
 impl Draft {
     pub(super) fn host(&self, name: &HostName) -> Result<Arc<Host>, Refusal> {

@@ -3,6 +3,7 @@
 mod domain;
 mod enrol;
 mod host;
+mod manager;
 mod package;
 mod policy;
 mod roles;
@@ -77,6 +78,9 @@ impl Registry {
             1..=MAX_CHANGES => {}
             changes => return Err(Refusal::TooManyChanges { changes }),
         }
+        if set.changes.len() > 1 && set.changes.iter().any(Change::is_of_managers) {
+            return Err(Refusal::ManagersApart);
+        }
         let mut draft = Draft::new(self, context.now, set.request);
         set.changes.iter().try_for_each(|change| draft.carry_out(change))?;
         draft.check_roles()?;
@@ -120,12 +124,14 @@ struct Draft {
     request: RequestId,
     /// The types whose primary went without a successor, and the host it was on.
     orphaned: BTreeMap<ManagerType, HostName>,
+    /// See [`Commit::alone`].
+    alone: bool,
 }
 
 impl Draft {
     fn new(registry: &Registry, now: UnixMillis, request: RequestId) -> Self {
         let (next, before, orphaned) = (registry.clone(), BTreeMap::new(), BTreeMap::new());
-        Self { next, before, now, request, orphaned }
+        Self { next, before, now, request, orphaned, alone: false }
     }
 
     fn set(&mut self, row: Row) -> Result<(), TreeError> {
@@ -153,7 +159,7 @@ impl Draft {
     }
 
     fn finish(self, request: RequestId, context: &Context, served: u64, shrinks: bool) -> Edited {
-        let mut next = self.next;
+        let (mut next, alone) = (self.next, self.alone);
         let rows = self.before.into_iter().map(|(key, before)| {
             let after = next.row(&key);
             RowChange { key, before, after }
@@ -162,22 +168,24 @@ impl Draft {
         next.position = next.position.next();
         let Context { now: at, actor, from, content } = context.clone();
         let position = next.position;
-        let commit =
-            Commit { position, at, actor, from, request, content, rows, served, shrinks, alone: false };
+        let commit = Commit { position, at, actor, from, request, content, rows, served, shrinks, alone };
         next.note(&commit);
         Edited::Done(Box::new(next), commit)
     }
 
-    /// Takes away what has lost its purpose: denials that no certificate can outlive, and dead tokens, at
-    /// once where they fill half of the room there is for tokens.
+    /// Takes away what has lost its purpose: denials that no certificate can outlive, issuers that serve for
+    /// nothing any more, and dead tokens, at once where they fill half of the room there is for tokens.
     fn clear_away(&mut self) -> Result<(), Refusal> {
         let crowded = self.next.token_count() > MAX_TOKENS / 2;
         let dead = |t: &Token| t.expires <= self.now || t.uses_left == 0;
         let old = |t: &Token| t.expires + DEAD_TOKEN_TTL <= self.now;
         let tokens = self.next.tokens().filter(|t| old(t) || (crowded && dead(t)));
         let denials = self.next.denials().filter(|d| d.until < self.now);
-        let keys =
-            tokens.map(|t| RowKey::Token(t.id)).chain(denials.map(|d| RowKey::Denial(d.subject.clone())));
+        let issuers = self.next.issuers().filter(|i| i.renew_only.is_some_and(|until| until < self.now));
+        let keys = tokens
+            .map(|t| RowKey::Token(t.id))
+            .chain(denials.map(|d| RowKey::Denial(d.subject.clone())))
+            .chain(issuers.map(|i| RowKey::Issuer(i.id)));
         let keys: Vec<_> = keys.take(MAX_CLEARED).collect();
         keys.into_iter().try_for_each(|key| self.unset(key)).map_err(Refusal::from)
     }
@@ -221,6 +229,19 @@ impl Draft {
                 let wish = Wish { host, id: *id, domain: domain.as_ref(), address, key_hash };
                 self.enrol(*token, &wish)
             }
+            Change::RecordManager { host, enrolment, key_hash, issuer } => {
+                self.record_manager(*host, *enrolment, key_hash, issuer)
+            }
+            Change::JoinManager { token, host, id, domain, address, endpoint, key_hash, issuer } => {
+                let wish = Wish { host, id: *id, domain: domain.as_ref(), address, key_hash };
+                self.join_manager(*token, &wish, endpoint, issuer)
+            }
+            Change::Admit { host } => self.admit(*host),
+            Change::RemoveManager { host, accept_loss, compromised } => {
+                self.remove_manager(host, *accept_loss, *compromised)
+            }
+            Change::SetMinSync { min_sync, accept_loss } => self.set_min_sync(*min_sync, *accept_loss),
+            Change::TakeOver { holder, sync } => self.take_over(*holder, sync),
         }
     }
 }

@@ -107,8 +107,15 @@ fn fixture() -> World {
 }
 
 /// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of the guard, of
-/// tokens, requests and announcements are provoked in drains.rs, enrolment.rs, requests.rs and announcing.rs.
-const ELSEWHERE: [&str; 16] = [
+/// tokens, requests, announcements and registry managers are provoked in drains.rs, enrolment.rs, requests.rs,
+/// announcing.rs and managers.rs.
+const ELSEWHERE: [&str; 22] = [
+    "no-registry-manager",
+    "manager-is-primary",
+    "manager-counts",
+    "loss-not-accepted",
+    "managers-apart",
+    "too-many-registry-managers",
     "last-manager",
     "too-few-managers",
     "token-exists",
@@ -194,13 +201,19 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::Number(_)
         | Refusal::HostElsewhere { .. }
         | Refusal::Enrol(_)
-        | Refusal::Fault(_) => 39,
+        | Refusal::NoRegistryManager { .. }
+        | Refusal::ManagerIsPrimary { .. }
+        | Refusal::ManagerCounts { .. }
+        | Refusal::LossNotAccepted
+        | Refusal::ManagersApart
+        | Refusal::TooManyRegistryManagers
+        | Refusal::Fault(_) => 45,
     };
-    // 38 variants have a name; `Tree` has three of its own and shares one with DomainExists.
-    assert_eq!(all(&Refusal::Empty), 39);
+    // 44 variants have a name; `Tree` has three of its own and shares one with DomainExists.
+    assert_eq!(all(&Refusal::Empty), 45);
     let mut names: BTreeSet<_> = refused().into_iter().map(|(name, _)| name).chain(ELSEWHERE).collect();
     names.insert("too-many-changes");
-    assert_eq!(names.len(), 39 - 2 + 3, "{names:?}");
+    assert_eq!(names.len(), 45 - 2 + 3, "{names:?}");
     names
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn enrol(host: &str, domain: Option<&str>) -> Change {
     enrol_with(1, host, domain)
 }
 
-fn enrol_with(token: u128, host: &str, domain: Option<&str>) -> Change {
+pub(crate) fn enrol_with(token: u128, host: &str, domain: Option<&str>) -> Change {
     let Change::AddHost { id, name, .. } = add_host(host, "/") else { unreachable!("it adds a host") };
     let address = Some(parse("10.0.0.9"));
     let token = TokenId(Uuid::from_u128(token));

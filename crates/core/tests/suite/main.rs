@@ -10,6 +10,7 @@ mod edits;
 mod enrolment;
 mod failback;
 mod hearsay;
+mod managers;
 mod moves;
 mod names;
 mod order_reference;

@@ -1,0 +1,129 @@
+//! Issuers, and what a certificate is worth.
+
+use crate::access::{Access, Subject};
+use crate::id::HostId;
+use crate::limits::RENEW_GRACE;
+use crate::registry::Registry;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+/// Names an issuer: BLAKE3 of its public key, as SubjectPublicKeyInfo in DER. A new certificate for the same key
+/// is the same issuer.
+pub type IssuerId = [u8; 32];
+
+/// What a registry manager signs certificates with. An issuer counts for as long as it is in the registry: what an
+/// unknown one has signed is refused everywhere.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Its name.
+    pub id: IssuerId,
+    /// The host of the manager that has, or had, it.
+    pub host: HostId,
+    /// When its certificate ends.
+    pub not_after: UnixMillis,
+    /// Set once its manager has left: whoever holds a certificate of it may renew that one elsewhere until
+    /// then, and do nothing else with it.
+    pub renew_only: Option<UnixMillis>,
+}
+
+/// A certificate whose chain holds, as far as it matters here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certified {
+    /// Whose it is.
+    pub subject: Subject,
+    /// Which enrolment of that subject.
+    pub enrolment: u32,
+    /// Who signed it; none where that could not be told.
+    pub issuer: Option<IssuerId>,
+    /// Its last moment.
+    pub not_after: UnixMillis,
+}
+
+/// What a certificate is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// All that its access level allows.
+    Good(Access),
+    /// It may be renewed, and serves for nothing else.
+    RenewOnly(RenewReason),
+    /// Nothing.
+    Refused(Doubt),
+}
+
+/// Why a certificate has to be renewed before anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RenewReason {
+    /// It has expired, not long ago.
+    Expired,
+    /// The manager that signed it has left.
+    IssuerLeft,
+}
+
+/// Why a certificate is refused. For the manager's log: peers get one answer for all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Doubt {
+    /// The registry has no such enrolment.
+    #[error("the registry knows no such enrolment")]
+    Unknown,
+    /// The enrolment is denied.
+    #[error("the enrolment is denied")]
+    Denied,
+    /// Whoever signed it does not count any more.
+    #[error("it is signed by an issuer that the registry does not know")]
+    Issuer,
+    /// It has expired too long ago, or is of a kind that cannot be renewed then.
+    #[error("it has expired")]
+    Expired,
+}
+
+impl Registry {
+    /// What a certificate is worth at this time.
+    pub fn standing(&self, certified: &Certified, now: UnixMillis) -> Standing {
+        let Certified { subject, enrolment, issuer, not_after } = certified;
+        if self.denial(subject).is_some_and(|d| d.up_to >= *enrolment) {
+            return Standing::Refused(Doubt::Denied);
+        }
+        let Some(identity) = self.identity(subject).filter(|i| i.enrolment == *enrolment) else {
+            return Standing::Refused(Doubt::Unknown);
+        };
+        let renewable = |why| match (why, subject) {
+            // A manager renews with its own issuer; one whose issuer has left has left itself.
+            (_, Subject::Manager(_)) | (RenewReason::Expired, Subject::Console(_)) => None,
+            _ => Some(Standing::RenewOnly(why)),
+        };
+        let left = match self.trust_in(*issuer, now) {
+            IssuerTrust::None => return Standing::Refused(Doubt::Issuer),
+            IssuerTrust::Renewals => true,
+            IssuerTrust::Whole => false,
+        };
+        let renew_until = *not_after + RENEW_GRACE;
+        match now > *not_after {
+            true if now > renew_until => Standing::Refused(Doubt::Expired),
+            true => renewable(RenewReason::Expired).unwrap_or(Standing::Refused(Doubt::Expired)),
+            false if left => renewable(RenewReason::IssuerLeft).unwrap_or(Standing::Refused(Doubt::Issuer)),
+            false => Standing::Good(identity.access),
+        }
+    }
+
+    fn trust_in(&self, issuer: Option<IssuerId>, now: UnixMillis) -> IssuerTrust {
+        // One that was made before issuers were recorded knows none until its manager has recorded its own.
+        if self.issuers().next().is_none() {
+            return IssuerTrust::Whole;
+        }
+        match issuer.and_then(|id| self.issuer(&id)) {
+            None => IssuerTrust::None,
+            Some(known) => match known.renew_only {
+                None => IssuerTrust::Whole,
+                Some(until) if now <= until => IssuerTrust::Renewals,
+                Some(_) => IssuerTrust::None,
+            },
+        }
+    }
+}
+
+/// How far what an issuer has signed is believed.
+enum IssuerTrust {
+    Whole,
+    Renewals,
+    None,
+}
