@@ -139,6 +139,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Announce(_) => "announce",
         Request::Join(_) => "join",
         Request::Leave { .. } => "leave",
+        Request::Promotion(_) => "promotion",
     }
 }
 
@@ -218,6 +219,7 @@ impl Caller<'_> {
             Request::Read | Request::Query(_) => {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
+            Request::Promotion(_) => fail(channel, failure::not_allowed("change the primary")).await,
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
             Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
             Request::Join(_) => fail(channel, failure::not_allowed("join: it is enrolled already")).await,

@@ -235,6 +235,7 @@ pub(crate) fn kind(response: &Response) -> &'static str {
         Response::Rows(_) => "rows",
         Response::Documents { .. } => "documents",
         Response::Joined(_) => "a manager's joining",
+        Response::Promotion(_) => "a promotion's answer",
     }
 }
 

@@ -8,7 +8,7 @@ use crate::grant::SyncRule;
 use crate::id::{HostId, RequestId, TokenId};
 use crate::issuer::IssuerId;
 use crate::name::{DomainName, DomainPath, HostName, ManagerType, Text};
-use crate::package::Listens;
+use crate::package::{Listens, Package};
 use crate::policy::{PolicySettings, TypeSelector};
 use crate::setting::Setting;
 use crate::time::UnixMillis;
@@ -340,6 +340,19 @@ impl Default for PackageSpec {
             weight: crate::package::DEFAULT_WEIGHT,
             version: None,
             check: Check::default(),
+        }
+    }
+}
+
+impl PackageSpec {
+    /// What is recorded of this package.
+    pub fn of(package: &Package) -> Self {
+        Self {
+            listens: package.listens.clone(),
+            priority: package.priority,
+            weight: package.weight,
+            version: package.version.clone(),
+            check: package.check.clone(),
         }
     }
 }

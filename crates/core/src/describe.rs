@@ -82,7 +82,8 @@ fn name(row: &Row, names: &Names<'_>) -> String {
     }
 }
 
-fn subject(subject: &Subject, names: &Names<'_>) -> String {
+/// Whose identity it is, for people.
+pub(crate) fn subject(subject: &Subject, names: &Names<'_>) -> String {
     match subject {
         Subject::Host(id) => names.host_name(*id),
         Subject::Console(name) => format!("console {name}"),

@@ -41,6 +41,7 @@ pub mod policy;
 pub mod position;
 pub mod probe;
 pub mod project;
+pub mod promotion;
 pub mod refusal;
 pub mod registry;
 pub mod repeat;

@@ -10,6 +10,7 @@ use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
 use crate::position::Position;
+use crate::promotion::{Promoted, Promotion};
 use crate::report::Outcome;
 use crate::row::{Row, RowChange};
 use crate::view::{Place, ViewChange, ViewRow};
@@ -248,6 +249,8 @@ pub enum Request {
     Query(Query),
     /// Announces what the peer's own host says of a package. Only agents may.
     Announce(Announcement),
+    /// A step of a change of the primary. Only admins may.
+    Promotion(Promotion),
     /// Makes a registry manager. Beside [`Self::Enrol`] the only request a peer without a certificate may make.
     Join(Join),
     /// Takes the registry manager that asks out of the registry. Only managers may.
@@ -316,6 +319,12 @@ pub enum Query {
         #[serde(rename = "type")]
         ty: ManagerType,
     },
+    /// The grants since the registry was made, oldest first, then those in conflict with them: a
+    /// [`crate::promotion::GrantReport`] each.
+    Lineage,
+    /// The edits that this manager keeps though they are no part of the registry: a
+    /// [`crate::promotion::LostEditReport`] each.
+    Lost,
 }
 
 /// A host's wish to enrol.
@@ -376,6 +385,8 @@ pub enum Response {
         /// Whether these are the last.
         last: bool,
     },
+    /// What became of a step of a promotion.
+    Promotion(Promoted),
     /// The manager may join.
     Joined(Joined),
 }

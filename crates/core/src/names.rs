@@ -119,10 +119,11 @@ impl<'a> Names<'a> {
 
     /// A domain's path; its number, where it is not known.
     pub fn path(&self, id: DomainId) -> String {
-        self.known_path(id).map_or_else(|| format!("domain number {}", id.0), |path| path.to_string())
+        self.domain_path(id).map_or_else(|| format!("domain number {}", id.0), |path| path.to_string())
     }
 
-    fn known_path(&self, mut id: DomainId) -> Option<DomainPath> {
+    /// A domain's path, where it is known.
+    pub fn domain_path(&self, mut id: DomainId) -> Option<DomainPath> {
         let mut steps = Vec::new();
         // Rows come from another machine: a cycle in them must end too.
         while id != DomainId::ROOT && steps.len() <= MAX_DEPTH {
@@ -162,7 +163,7 @@ pub fn are_complete(changes: &[RowChange]) -> bool {
 
 impl Names<'_> {
     fn knows(&self, row: &Row) -> bool {
-        let domain = |id| self.known_path(id).is_some();
+        let domain = |id| self.domain_path(id).is_some();
         match row.key() {
             RowKey::Domain(id) => domain(id),
             RowKey::Package(host, _) => self.host(host).is_some(),

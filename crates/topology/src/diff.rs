@@ -168,7 +168,7 @@ impl<'t> Diff<'t> {
         old: Option<&Package>,
     ) -> Option<(Order, Change)> {
         let (ty, spec, name) = (&package.ty, &package.spec, format!("{host} {}", package.ty));
-        let old_spec = old.map(spec_of);
+        let old_spec = old.map(PackageSpec::of);
         if old_spec.as_ref() == Some(spec) {
             return None;
         }
@@ -198,9 +198,9 @@ impl<'t> Diff<'t> {
                 "the package registry of {host} is left out: {host} becomes a registry manager with \
                  registry-manager join, run there"
             )),
-            Some(old) if spec_of(old) != package.spec => self.plan.warnings.push(format!(
+            Some(old) if PackageSpec::of(old) != package.spec => self.plan.warnings.push(format!(
                 "the package registry of {host} stays as it is ({}): only its registry manager changes it",
-                changed(&package.spec, &spec_of(old))
+                changed(&package.spec, &PackageSpec::of(old))
             )),
             Some(_) => {}
         }
@@ -263,17 +263,6 @@ impl PackageEntry {
         if !self.written.check {
             self.spec.check = announced.check.clone();
         }
-    }
-}
-
-/// What is recorded of a package.
-pub(crate) fn spec_of(package: &Package) -> PackageSpec {
-    PackageSpec {
-        listens: package.listens.clone(),
-        priority: package.priority,
-        weight: package.weight,
-        version: package.version.clone(),
-        check: package.check.clone(),
     }
 }
 

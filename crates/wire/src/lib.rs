@@ -29,6 +29,7 @@ pub mod grpc_health;
 mod member;
 mod package;
 mod policy;
+mod promotion;
 mod request;
 mod row;
 mod session;

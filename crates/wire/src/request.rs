@@ -5,6 +5,7 @@ use crate::error::DecodeError;
 use crate::field::Field;
 use crate::frame::occurrences;
 use crate::package::Announcement;
+use crate::promotion::{Promoted, Promotion};
 use crate::row::{Position, Row, RowChange};
 use crate::session::LivenessEntry;
 use echelon_core::limits::MAX_CHANGES;
@@ -14,13 +15,14 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30")
     unit { "1" Session, "5" Read }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
         #[prost(message, tag = "6")] Query(Query),
         #[prost(message, tag = "7")] Announce(Announcement),
         #[prost(message, tag = "20")] Join(Join),
+        #[prost(message, tag = "30")] Promotion(Box<Promotion>),
     }
     record {
         "3" Renew {
@@ -88,8 +90,8 @@ message! { message::Enrol => Enrol {
     #[prost(bytes = "vec", tag = "6")] csr: Vec<u8>,
 } }
 
-choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12, 13, 14, 20")
-    unit { "1" Status, "3" Tokens, "11" Watch, "12" Alarms, "20" Managers }
+choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12, 13, 14, 20, 30, 31")
+    unit { "1" Status, "3" Tokens, "11" Watch, "12" Alarms, "20" Managers, "30" Lineage, "31" Lost }
     value {}
     record {
         "10" History {
@@ -113,7 +115,7 @@ choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12,
     }
 }
 
-choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20")
+choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20, 30")
     unit {}
     value {
         #[prost(message, tag = "1")] Failed(Failure),
@@ -122,6 +124,7 @@ choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3,
         #[prost(message, tag = "4")] Edited(EditAnswer),
         #[prost(message, tag = "5")] Rows(RowsPart),
         #[prost(message, tag = "20")] Joined(Joined),
+        #[prost(message, tag = "30")] Promotion(Promoted),
     }
     record {
         "6" Documents {

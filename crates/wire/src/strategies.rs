@@ -18,6 +18,7 @@ use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, Hos
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
+use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::setting::Setting;
@@ -817,6 +818,8 @@ fn query() -> impl Strategy<Value = Query> {
         history,
         Just(Query::Watch),
         Just(Query::Alarms),
+        Just(Query::Lineage),
+        Just(Query::Lost),
         option::of(host_name()).prop_map(|host| Query::Agents { host }),
         actual,
     ]
@@ -850,6 +853,36 @@ pub fn request() -> impl Strategy<Value = Request> {
         announcement().prop_map(Request::Announce).boxed(),
         join().prop_map(Request::Join).boxed(),
         request_id().prop_map(|request| Request::Leave { request }),
+        promotion().prop_map(Request::Promotion).boxed(),
+    ]
+}
+
+fn promotion() -> impl Strategy<Value = Promotion> {
+    let said = || (request_id(), host_name(), option::of(text()), any::<bool>());
+    let choose = (request_id(), uuid().prop_map(Lineage), option::of(text()), any::<bool>());
+    let grant = chain().prop_map(|chain| chain.head().clone());
+    prop_oneof![
+        said().prop_map(|(id, to, reason, trial)| Promotion::HandOver { id, to, reason, trial }),
+        (said(), any::<bool>()).prop_map(|((id, to, reason, trial), accept_loss)| Promotion::Force {
+            id,
+            to,
+            accept_loss,
+            reason,
+            trial
+        }),
+        choose.prop_map(|(id, lineage, reason, trial)| Promotion::Choose { id, lineage, reason, trial }),
+        (request_id(), host_name(), grant).prop_map(|(id, to, grant)| Promotion::Signed { id, to, grant }),
+        (request_id(), host_name()).prop_map(|(id, to)| Promotion::Abort { id, to }),
+    ]
+}
+
+fn promoted() -> impl Strategy<Value = Promoted> {
+    prop_oneof![
+        any::<String>().prop_map(Promoted::Evidence),
+        (vec(any::<u8>(), 0..40), any::<String>())
+            .prop_map(|(grant, evidence)| Promoted::Proposed { grant, evidence }),
+        any::<String>().prop_map(Promoted::Done),
+        Just(Promoted::Aborted),
     ]
 }
 
@@ -898,5 +931,6 @@ pub fn response() -> impl Strategy<Value = Response> {
         rows.prop_map(Response::Rows),
         (vec(any::<String>(), LIST), any::<bool>())
             .prop_map(|(documents, last)| Response::Documents { documents, last }),
+        promoted().prop_map(Response::Promotion),
     ]
 }

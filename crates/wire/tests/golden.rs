@@ -18,6 +18,7 @@ use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
+use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::setting::Setting;
@@ -116,9 +117,11 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave }
-    Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual }
-    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion }
+    Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual, Lineage, Lost }
+    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion }
+    Promotion { HandOver, Force, Choose, Signed, Abort }
+    Promoted { Evidence, Proposed, Done, Aborted }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
     Retry { Safe, Unsafe, Pointless }
     Outcome { Home, Failover, LastResort, Unserved }
@@ -608,6 +611,8 @@ fn queries() -> Vec<Query> {
         Query::Alarms,
         Query::Agents { host: Some(to("agent4")) },
         Query::Actual { host: to("agent4"), ty: to("audit") },
+        Query::Lineage,
+        Query::Lost,
     ]
 }
 
@@ -638,6 +643,29 @@ fn requests() -> Vec<Request> {
             issuer_csr: vec![18],
         }),
         Request::Leave { request: request_id() },
+        Request::Promotion(promotions().swap_remove(0)),
+    ]
+}
+
+fn promotions() -> Vec<Promotion> {
+    let (id, to_host, reason) = (request_id(), || to("agent1"), || Some(to("the disk is dying")));
+    let first = Grant::first(position().lineage, host_id(), to_host(), UnixMillis(1_700_000_000_005));
+    let proof = Some(Proof { certificates: vec![vec![1], vec![2]], signature: vec![3, 4] });
+    vec![
+        Promotion::HandOver { id, to: to_host(), reason: reason(), trial: true },
+        Promotion::Force { id, to: to_host(), accept_loss: true, reason: reason(), trial: true },
+        Promotion::Choose { id, lineage: position().lineage, reason: reason(), trial: true },
+        Promotion::Signed { id, to: to_host(), grant: Grant { proof, ..first } },
+        Promotion::Abort { id, to: to_host() },
+    ]
+}
+
+fn promoted() -> Vec<Promoted> {
+    vec![
+        Promoted::Evidence("{}".into()),
+        Promoted::Proposed { grant: vec![1, 2], evidence: "{}".into() },
+        Promoted::Done("{}".into()),
+        Promoted::Aborted,
     ]
 }
 
@@ -684,6 +712,7 @@ fn responses() -> Vec<Response> {
             enrolment: 2,
             domain: to("/emea/de"),
         }),
+        Response::Promotion(Promoted::Aborted),
     ]
 }
 
@@ -730,6 +759,8 @@ fn inner() -> Vec<Example> {
     all.extend(words.map(|w| example(w.kind(), Request::Announce(announcement(w)))));
     all.extend(health.map(|h| example(h.kind(), liveness_entry(h))));
     all.extend(queries().into_iter().map(|q| example(q.kind(), Request::Query(q))));
+    all.extend(promotions().into_iter().map(|p| example(p.kind(), Request::Promotion(p))));
+    all.extend(promoted().into_iter().map(|p| example(p.kind(), Response::Promotion(p))));
     all.extend(classes.map(|c| example(c.kind(), failed(c, Retry::Safe))));
     all.extend(retries.map(|r| example(r.kind(), failed(FailureClass::Failed, r))));
     all.extend(outcomes.map(|o| example(o.kind(), heartbeat(o, Severity::Warning))));

@@ -1,0 +1,259 @@
+//! What is shown before the primary changes: worked out from what one manager knows, with nothing kept.
+
+use super::report::members;
+use super::{
+    AgentsReport, EvidenceReport, GrantReport, GrantState, LossReport, MemberReport, PrimaryReport,
+    RefusedReport, StandingReport, SyncReport, Way, refused,
+};
+use crate::board::Board;
+use crate::grant::{Grant, GrantId};
+use crate::id::{HostId, RequestId};
+use crate::member::{Member, Peer, Proposal, Refused, Standing};
+use crate::message::Using;
+use crate::name::{HostName, ManagerType};
+use crate::names::{Names, Side};
+use crate::position::Position;
+use crate::registry::Registry;
+use crate::report::millis;
+use crate::time::Monotonic;
+
+/// Most revisions that are listed one by one: more than that nobody reads.
+pub const MAX_LISTED: u64 = 100;
+
+/// Everything that the evidence is drawn from.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// The committed registry.
+    pub registry: &'a Registry,
+    /// What agents have said.
+    pub board: &'a Board,
+    /// This manager among the others.
+    pub member: &'a Member,
+    /// The time, by the clock of the board and of the member.
+    pub now: Monotonic,
+}
+
+/// What the evidence is asked for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Which way.
+    pub way: Way,
+    /// Under which name.
+    pub id: RequestId,
+    /// Who would be the primary.
+    pub to: HostId,
+    /// Why it would be refused.
+    pub refused: Option<&'a Refused>,
+}
+
+impl<'a> Sight<'a> {
+    /// Names of hosts, as they are now.
+    pub fn names(&self) -> Names<'a> {
+        Names::new(&[], Side::After, Some(self.registry))
+    }
+
+    /// What is known before a promotion: with what was proposed, or without a proposal where none is asked for, as
+    /// for a hand-over.
+    pub fn evidence(&self, asked: &Asked<'_>, proposal: Option<&Proposal>) -> EvidenceReport {
+        let (names, chain) = (self.names(), self.member.chain());
+        let holder = chain.head().holder;
+        let answers = match proposal {
+            Some(proposal) => proposal.primary_answers,
+            None => holder == self.member.me() || self.peer(holder).is_some_and(|p| !p.is_silent(self.now)),
+        };
+        let heard_ms = match holder == self.member.me() {
+            true => Some(0),
+            false => self.peer(holder).and_then(|p| p.heard).map(|heard| millis(self.now.since(heard))),
+        };
+        let sync = self.sync(proposal);
+        EvidenceReport {
+            way: asked.way,
+            framework: self.registry.meta().framework.to_string(),
+            manager: self.name_of(self.member.me()),
+            to: self.name_of(asked.to),
+            request_id: asked.id,
+            primary: PrimaryReport { host: names.host_name(holder), answers, heard_ms },
+            managers: self.managers().into_iter().map(|host| self.standing_of(host, proposal)).collect(),
+            loss: self.loss(proposal, &sync),
+            sync,
+            agents: self.agents(holder),
+            grant: proposal.map(|p| GrantReport::of(&p.grant, GrantState::Proposed, &names)),
+            rivals: match asked.way {
+                Way::Choice => self.rivals(),
+                Way::Planned | Way::Forced => Vec::new(),
+            },
+            refused: asked.refused.map(|why| {
+                let failure = refused(why, &self.name_of(asked.to), &names);
+                let (error, message, remedy) = (failure.error, failure.message, failure.remedy);
+                RefusedReport { error, message, remedy }
+            }),
+        }
+    }
+
+    /// All grants of this manager's chain, then those of the lineages in conflict with it that it has not got.
+    pub fn grants(&self) -> Vec<GrantReport> {
+        let (names, chain) = (self.names(), self.member.chain());
+        let newest = chain.head().id;
+        let state = |grant: &Grant| if grant.id == newest { GrantState::Newest } else { GrantState::Past };
+        let own = chain.grants().iter().map(|grant| GrantReport::of(grant, state(grant), &names));
+        own.chain(self.rivals()).collect()
+    }
+
+    fn rivals(&self) -> Vec<GrantReport> {
+        let (names, chain) = (self.names(), self.member.chain());
+        let grants = self.member.rivals().iter().flat_map(|rival| rival.grants());
+        let other = grants.filter(|grant| chain.get(grant.id).is_none());
+        other.map(|grant| GrantReport::of(grant, GrantState::Rival, &names)).collect()
+    }
+
+    /// How every manager of the registry stands, by name. `agents` says how many a manager serves, where that is
+    /// known.
+    pub fn members(&self, agents: impl Fn(HostId) -> Option<u64>) -> Vec<MemberReport> {
+        let (chain, me) = (self.member.chain(), self.member.me());
+        let rule = self.member.log().rule_under(chain.head());
+        let names = self.names();
+        let report = |host: HostId| {
+            let (own, peer, standing) = (host == me, self.peer(host), self.last_standing(host));
+            let lacks = standing.as_ref().map(|s| self.newest_revision().saturating_sub(s.last.revision()));
+            let since = peer.and_then(|p| p.behind_since).map(|since| millis(self.now.since(since)));
+            MemberReport {
+                host: names.host_name(host),
+                role: if chain.is_held_by(host) { "primary" } else { "standby" }.into(),
+                counts: rule.members.contains(&host),
+                connected: own || peer.is_some_and(|p| p.connected),
+                heard_ms: match own {
+                    true => Some(0),
+                    false => peer.and_then(|p| p.heard).map(|heard| millis(self.now.since(heard))),
+                },
+                position: standing.as_ref().map(|s| s.last.position.into()),
+                committed: standing.as_ref().map(|s| s.committed),
+                lag_edits: lacks,
+                lag_ms: since,
+                agents: agents(host),
+                sealed: standing.as_ref().is_some_and(|s| s.seal.is_some_and(|seal| seal.grant == s.grant)),
+                copying: own && self.member.is_copying(),
+                rolled_back: own && self.member.rolled_back().is_some(),
+            }
+        };
+        self.managers().into_iter().map(report).collect()
+    }
+
+    /// The hosts with a registry manager, by name.
+    fn managers(&self) -> Vec<HostId> {
+        let registry = ManagerType::registry();
+        let mut hosts: Vec<_> = self.registry.packages_of(&registry).map(|package| package.host).collect();
+        hosts.sort_by_cached_key(|host| self.name_of(*host));
+        hosts
+    }
+
+    fn name_of(&self, host: HostId) -> HostName {
+        let known = self.registry.host(host).map(|row| row.name.clone());
+        // Of a host that is gone nobody asks; a name there is all the same.
+        known.unwrap_or_else(|| "unknown".parse().expect("a valid name of a host"))
+    }
+
+    fn peer(&self, host: HostId) -> Option<&'a Peer> {
+        self.member.peers().find(|(id, _)| *id == host).map(|(_, peer)| peer)
+    }
+
+    /// Where a manager said last that it stands.
+    fn last_standing(&self, host: HostId) -> Option<Standing> {
+        match host == self.member.me() {
+            true => Some(self.member.standing()),
+            false => self.peer(host).and_then(|p| p.standing.clone()),
+        }
+    }
+
+    fn standing_of(&self, host: HostId, proposal: Option<&Proposal>) -> StandingReport {
+        let heard = proposal.and_then(|p| p.heard.get(&host)).cloned();
+        let linked = || host == self.member.me() || self.peer(host).is_some_and(|p| !p.is_silent(self.now));
+        let is_heard = match proposal {
+            Some(_) => heard.is_some(),
+            None => linked(),
+        };
+        let standing = heard.or_else(|| self.last_standing(host));
+        let rule = self.member.log().rule_under(self.member.chain().head());
+        StandingReport {
+            host: self.names().host_name(host),
+            counts: rule.members.contains(&host),
+            heard: is_heard,
+            position: standing.as_ref().map(|s| s.last.position.into()),
+            committed: standing.as_ref().map(|s| s.committed),
+            lag_edits: standing.as_ref().map(|s| self.newest_revision().saturating_sub(s.last.revision())),
+            sealed: standing.as_ref().is_some_and(|s| s.seal.is_some_and(|seal| seal.grant == s.grant)),
+        }
+    }
+
+    /// The newest revision under the newest grant that any manager has said it has.
+    fn newest_revision(&self) -> u64 {
+        let head = self.member.chain().head().id;
+        let of_chain = |standing: &Standing| standing.grant == head;
+        let peers = self.member.peers().filter_map(|(_, peer)| peer.standing.as_ref());
+        let said = peers.filter(|s| of_chain(s)).map(|s| s.last.revision());
+        said.fold(self.member.log().last().revision(), u64::max)
+    }
+
+    fn sync(&self, proposal: Option<&Proposal>) -> SyncReport {
+        let head = self.member.chain().head();
+        let rule = proposal.map_or_else(|| self.member.log().rule_under(head), |p| &p.rule);
+        let is_heard = |host: &&HostId| match proposal {
+            Some(proposal) => proposal.heard.contains_key(*host),
+            None => **host == self.member.me() || self.peer(**host).is_some_and(|p| !p.is_silent(self.now)),
+        };
+        let heard = rule.members.iter().filter(is_heard).count();
+        SyncReport {
+            members: members(rule, &self.names()),
+            min_sync: rule.min_sync,
+            needed: rule.quorum_to_promote(),
+            heard,
+            enough: proposal.map_or(heard >= rule.quorum_to_promote(), |p| p.enough),
+        }
+    }
+
+    /// The newest position of this chain that an agent holds.
+    fn newest_of_agents(&self) -> Option<Position> {
+        let chain = self.member.chain();
+        let held = self.board.agents().filter_map(|(_, agent)| agent.report().holds.map(|h| h.position));
+        // Under a newer grant than this manager knows it would have been fenced by it.
+        let known = held.filter(|position| chain.get(GrantId::of(position)).is_some());
+        known.max_by_key(|position| (position.epoch, position.revision))
+    }
+
+    fn agents(&self, primary: HostId) -> AgentsReport {
+        let registry = ManagerType::registry();
+        let (state, reason) = self.board.state_of(primary, &registry);
+        let away = |using: &Using| using.ty == registry;
+        let agents = || self.board.agents().map(|(_, agent)| agent).filter(|agent| agent.is_connected());
+        AgentsReport {
+            connected: agents().count(),
+            newest: self.newest_of_agents().map(Into::into),
+            primary: state,
+            primary_reason: reason,
+            not_home: agents().filter(|agent| agent.report().using.iter().any(away)).count(),
+        }
+    }
+
+    /// What somebody has seen, and whoever is to be the primary would not have: it is brought level first with the
+    /// best of those that were heard.
+    fn loss(&self, proposal: Option<&Proposal>, sync: &SyncReport) -> LossReport {
+        let head = self.member.chain().head().id;
+        let Some(proposal) = proposal else {
+            let stays = self.newest_revision();
+            let (revisions, unheard) = (Vec::new(), Vec::new());
+            return LossReport { stays, revisions, count: 0, unheard, possible: false };
+        };
+        let of_chain = proposal.heard.values().filter(|s| s.grant == head).map(|s| s.last.revision());
+        let stays = of_chain.fold(self.member.log().last().revision(), u64::max);
+        let agents = self.newest_of_agents().filter(|p| GrantId::of(p) == head).map_or(0, |p| p.revision);
+        let seen = self.newest_revision().max(agents);
+        let names = self.names();
+        let count = seen.saturating_sub(stays);
+        LossReport {
+            stays,
+            revisions: (stays.saturating_add(1)..=seen).take(MAX_LISTED as usize).collect(),
+            count,
+            unheard: proposal.silent().into_iter().map(|host| names.host_name(host)).collect(),
+            possible: count > 0 || !sync.enough,
+        }
+    }
+}

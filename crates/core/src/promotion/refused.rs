@@ -1,0 +1,102 @@
+//! Why nothing came of a promotion, as operators read it.
+
+use crate::member::Refused;
+use crate::message::{Failure, FailureClass, Retry};
+use crate::name::HostName;
+use crate::names::Names;
+
+/// The failure that tells of this refusal, of a promotion of the manager on `to`. The registry is as it was.
+pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
+    let (error, message, remedy, retry) = match why {
+        Refused::NotPrimary { holder } => (
+            "not-primary",
+            format!("{} is the primary, and the manager that was asked to is not", names.host_name(*holder)),
+            "try again: who the primary is has changed, or a manager has not heard of it yet".into(),
+            Retry::Safe,
+        ),
+        Refused::AlreadyPrimary => (
+            "already-primary",
+            format!("{to} is the primary already"),
+            "nothing is to be done: echelon manager list".into(),
+            Retry::Pointless,
+        ),
+        Refused::PrimaryAnswers => (
+            "primary-answers",
+            "the primary answers: making another one by force would lose what only it has".into(),
+            format!("echelon promote {to}, which loses nothing"),
+            Retry::Safe,
+        ),
+        Refused::NotConnected => (
+            "not-connected",
+            format!("{to} does not follow the primary, which can not hand over to it"),
+            format!(
+                "see on {to} whether registry-manager runs and reaches the primary: echelon manager list"
+            ),
+            Retry::Safe,
+        ),
+        Refused::TooSlow => (
+            "too-slow",
+            format!("{to} did not become level in time, or nobody answered"),
+            "try again once its lag is small: echelon manager list".into(),
+            Retry::Safe,
+        ),
+        Refused::Busy => (
+            "promotion-under-way",
+            "another promotion is under way".into(),
+            "wait for a moment and look at what came of it: echelon lineage show".into(),
+            Retry::Safe,
+        ),
+        Refused::Overtaken(grant) => (
+            "overtaken",
+            format!("a newer grant came to light: {grant}"),
+            "look at who is the primary now: echelon lineage show".into(),
+            Retry::Safe,
+        ),
+        Refused::NotAsProposed => (
+            "not-as-proposed",
+            "the grant is not the one that was proposed, or the journal has moved on since".into(),
+            "give the command again; it shows what has changed".into(),
+            Retry::Safe,
+        ),
+        Refused::TooFewHeard { needed, heard, silent } => (
+            "too-few-heard",
+            format!(
+                "of the standbys that count {heard} were heard, and it takes {needed} to know of every committed \
+                 edit; not heard: {}",
+                list(silent.iter().map(|host| names.host_name(*host)))
+            ),
+            format!(
+                "start one of those, or accept that edits are lost: echelon promote {to} --force --reason T --accept-loss"
+            ),
+            Retry::Safe,
+        ),
+        Refused::RolledBack => (
+            "rolled-back",
+            format!("the journal of {to}, or of the primary, has lost what others have seen"),
+            "promote a manager that has it: echelon manager list".into(),
+            Retry::Pointless,
+        ),
+        Refused::NoConflict => (
+            "no-conflict",
+            "no other lineage is in conflict with this one: there is nothing to choose".into(),
+            "echelon lineage show".into(),
+            Retry::Pointless,
+        ),
+        Refused::ChainFull => (
+            "too-many-grants",
+            "the chain of grants is full".into(),
+            "begin a new one: registry-manager restore".into(),
+            Retry::Pointless,
+        ),
+        Refused::Aborted => {
+            ("aborted", "it was given up".into(), "give the command again".into(), Retry::Safe)
+        }
+    };
+    let message = format!("{message}; nothing was changed");
+    let (error, class, place) = (error.to_owned(), FailureClass::Forbidden, String::new());
+    Failure { error, class, message, place, remedy, retry }
+}
+
+fn list(hosts: impl Iterator<Item = String>) -> String {
+    hosts.collect::<Vec<_>>().join(", ")
+}
