@@ -6,7 +6,9 @@ use crate::errors::{Attempt, CallError, ConnectError};
 use crate::race::first_of;
 use echelon_core::change::ChangeSet;
 use echelon_core::endpoint::Endpoint;
+use echelon_core::grant::Grant;
 use echelon_core::message::{EditAnswer, Query, Request, Response};
+use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::time::UnixMillis;
 use echelon_identity::directory::DirectoryError;
 use echelon_identity::{CertificateChain, CertificateRequest, Credentials, IdentityDirectory, TrustBundle};
@@ -112,6 +114,43 @@ impl ManagerClient {
             Response::Edited(answer) => Ok(answer),
             Response::Failed(failure) => Err(CallError::Failed(failure)),
             other => Err(unknown(Lost::Unexpected(kind(&other)))),
+        }
+    }
+
+    /// Asks for a step of a promotion.
+    ///
+    /// # Errors
+    /// [`CallError::OutcomeUnknown`] where a step that changes who is primary was sent and no answer came: the same
+    /// promotion, under the same id, can be asked for again. With every other error nothing was changed.
+    pub async fn promotion(&self, step: Promotion) -> Result<Promoted, CallError> {
+        let (request, changes) = (step.id(), step.changes_the_primary());
+        let lost = |source| match changes {
+            true => CallError::OutcomeUnknown { request, source },
+            false => CallError::Lost(source),
+        };
+        let mut answers = Answers::open(&self.connection, MAX_EDIT_FRAME).await.map_err(CallError::Lost)?;
+        let answer = async {
+            answers.send(&Request::Promotion(step)).await?;
+            answers.next().await
+        };
+        match answer.await.map_err(lost)? {
+            Response::Promotion(promoted) => Ok(promoted),
+            Response::Failed(failure) => Err(CallError::Failed(failure)),
+            other => Err(lost(Lost::Unexpected(kind(&other)))),
+        }
+    }
+
+    /// The grant that a manager proposes to be signed with these bytes.
+    ///
+    /// # Errors
+    /// They are none, or hold more than this build understands: what cannot be shown is not to be signed.
+    pub fn read_proposed(bytes: &[u8]) -> Result<Grant, CallError> {
+        let grant = Grant::decode(bytes).map_err(|e| CallError::Lost(Lost::Decode(e)))?;
+        match grant.proof.is_none() && grant.encode()[..] == *bytes {
+            true => Ok(grant),
+            false => Err(CallError::Lost(Lost::Document(
+                "it proposes a grant that holds more than this build can show".into(),
+            ))),
         }
     }
 

@@ -81,7 +81,8 @@ pub(crate) async fn submit(
     })
 }
 
-fn repeat(request: RequestId) -> String {
+/// What to type to do this command again, without a second effect.
+pub(crate) fn repeat(request: RequestId) -> String {
     let typed: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     format!("repeat it, which has no second effect: {}", command_again(&typed, request))
 }

@@ -91,6 +91,11 @@ impl Promotion {
             | Self::Abort { id, .. } => *id,
         }
     }
+
+    /// Whether the primary may be another one after it.
+    pub fn changes_the_primary(&self) -> bool {
+        matches!(self, Self::HandOver { trial: false, .. } | Self::Signed { .. })
+    }
 }
 
 /// What became of a step. The documents are JSON.

@@ -4,12 +4,14 @@ pub(crate) mod alarm;
 pub(crate) mod apply;
 pub(crate) mod completion;
 pub(crate) mod domain;
+pub(crate) mod edits;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod host;
 mod host_entry;
 mod host_list;
 mod host_show;
+pub(crate) mod lineage;
 pub(crate) mod man;
 pub(crate) mod package;
 pub(crate) mod policy;
@@ -42,9 +44,15 @@ pub(crate) enum Command {
     /// Add, withdraw, restore, remove and list packages
     #[command(subcommand, after_help = "Example:\n  echelon package add agent5 command-control --port 7000")]
     Package(package::Package),
-    /// Make another manager of a type the primary
+    /// Make another registry manager the primary, or another manager of a type
     #[command(after_help = promote::EXAMPLES)]
     Promote(promote::Promote),
+    /// Who was the primary registry manager since when, and which of two lineages goes on
+    #[command(subcommand, after_help = "Example:\n  echelon lineage show")]
+    Lineage(lineage::Lineage),
+    /// Edits that were given up when the primary changed by force
+    #[command(subcommand, after_help = "Example:\n  echelon edits lost")]
+    Edits(edits::Edits),
     /// Set, unset and list the settings of domains
     #[command(subcommand, after_help = "Example:\n  echelon policy set /emea boundary=true")]
     Policy(policy::Policy),
@@ -93,6 +101,8 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::Host(args) => host::run(args, console).await,
         Command::Package(args) => package::run(args, console).await,
         Command::Promote(args) => promote::run(args, console).await,
+        Command::Lineage(args) => lineage::run(args, console).await,
+        Command::Edits(args) => edits::run(args, console).await,
         Command::Policy(args) => policy::run(args, console).await,
         Command::Route(args) => route::run(args, console).await,
         Command::Apply(args) => apply::run(args, console).await,

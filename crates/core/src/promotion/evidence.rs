@@ -6,9 +6,9 @@ use super::{
     RefusedReport, StandingReport, SyncReport, Way, refused,
 };
 use crate::board::Board;
-use crate::grant::{Grant, GrantId};
+use crate::grant::{Chain, Grant, GrantId};
 use crate::id::{HostId, RequestId};
-use crate::member::{Member, Peer, Proposal, Refused, Standing};
+use crate::member::{Peer, Proposal, Refused, Standing};
 use crate::message::Using;
 use crate::name::{HostName, ManagerType};
 use crate::names::{Names, Side};
@@ -16,6 +16,7 @@ use crate::position::Position;
 use crate::registry::Registry;
 use crate::report::millis;
 use crate::time::Monotonic;
+use std::collections::BTreeMap;
 
 /// Most revisions that are listed one by one: more than that nobody reads.
 pub const MAX_LISTED: u64 = 100;
@@ -27,9 +28,21 @@ pub struct Sight<'a> {
     pub registry: &'a Registry,
     /// What agents have said.
     pub board: &'a Board,
-    /// This manager among the others.
-    pub member: &'a Member,
-    /// The time, by the clock of the board and of the member.
+    /// This manager's host.
+    pub me: HostId,
+    /// The grants it goes by.
+    pub chain: &'a Chain,
+    /// Where its journal stands.
+    pub standing: &'a Standing,
+    /// The other managers.
+    pub peers: &'a BTreeMap<HostId, Peer>,
+    /// Chains in conflict with its own.
+    pub rivals: &'a [Chain],
+    /// Whether its journal is being copied from another manager's.
+    pub copying: bool,
+    /// Whether its journal has lost what others have seen.
+    pub rolled_back: bool,
+    /// The time, by the clock of the board and of the journal.
     pub now: Monotonic,
 }
 
@@ -55,13 +68,13 @@ impl<'a> Sight<'a> {
     /// What is known before a promotion: with what was proposed, or without a proposal where none is asked for, as
     /// for a hand-over.
     pub fn evidence(&self, asked: &Asked<'_>, proposal: Option<&Proposal>) -> EvidenceReport {
-        let (names, chain) = (self.names(), self.member.chain());
+        let (names, chain) = (self.names(), self.chain);
         let holder = chain.head().holder;
         let answers = match proposal {
             Some(proposal) => proposal.primary_answers,
-            None => holder == self.member.me() || self.peer(holder).is_some_and(|p| !p.is_silent(self.now)),
+            None => holder == self.me || self.peer(holder).is_some_and(|p| !p.is_silent(self.now)),
         };
-        let heard_ms = match holder == self.member.me() {
+        let heard_ms = match holder == self.me {
             true => Some(0),
             false => self.peer(holder).and_then(|p| p.heard).map(|heard| millis(self.now.since(heard))),
         };
@@ -69,7 +82,7 @@ impl<'a> Sight<'a> {
         EvidenceReport {
             way: asked.way,
             framework: self.registry.meta().framework.to_string(),
-            manager: self.name_of(self.member.me()),
+            manager: self.name_of(self.me),
             to: self.name_of(asked.to),
             request_id: asked.id,
             primary: PrimaryReport { host: names.host_name(holder), answers, heard_ms },
@@ -92,7 +105,7 @@ impl<'a> Sight<'a> {
 
     /// All grants of this manager's chain, then those of the lineages in conflict with it that it has not got.
     pub fn grants(&self) -> Vec<GrantReport> {
-        let (names, chain) = (self.names(), self.member.chain());
+        let (names, chain) = (self.names(), self.chain);
         let newest = chain.head().id;
         let state = |grant: &Grant| if grant.id == newest { GrantState::Newest } else { GrantState::Past };
         let own = chain.grants().iter().map(|grant| GrantReport::of(grant, state(grant), &names));
@@ -100,8 +113,8 @@ impl<'a> Sight<'a> {
     }
 
     fn rivals(&self) -> Vec<GrantReport> {
-        let (names, chain) = (self.names(), self.member.chain());
-        let grants = self.member.rivals().iter().flat_map(|rival| rival.grants());
+        let (names, chain) = (self.names(), self.chain);
+        let grants = self.rivals.iter().flat_map(|rival| rival.grants());
         let other = grants.filter(|grant| chain.get(grant.id).is_none());
         other.map(|grant| GrantReport::of(grant, GrantState::Rival, &names)).collect()
     }
@@ -109,8 +122,8 @@ impl<'a> Sight<'a> {
     /// How every manager of the registry stands, by name. `agents` says how many a manager serves, where that is
     /// known.
     pub fn members(&self, agents: impl Fn(HostId) -> Option<u64>) -> Vec<MemberReport> {
-        let (chain, me) = (self.member.chain(), self.member.me());
-        let rule = self.member.log().rule_under(chain.head());
+        let (chain, me) = (self.chain, self.me);
+        let rule = &self.standing.rule;
         let names = self.names();
         let report = |host: HostId| {
             let (own, peer, standing) = (host == me, self.peer(host), self.last_standing(host));
@@ -131,8 +144,8 @@ impl<'a> Sight<'a> {
                 lag_ms: since,
                 agents: agents(host),
                 sealed: standing.as_ref().is_some_and(|s| s.seal.is_some_and(|seal| seal.grant == s.grant)),
-                copying: own && self.member.is_copying(),
-                rolled_back: own && self.member.rolled_back().is_some(),
+                copying: own && self.copying,
+                rolled_back: own && self.rolled_back,
             }
         };
         self.managers().into_iter().map(report).collect()
@@ -153,26 +166,26 @@ impl<'a> Sight<'a> {
     }
 
     fn peer(&self, host: HostId) -> Option<&'a Peer> {
-        self.member.peers().find(|(id, _)| *id == host).map(|(_, peer)| peer)
+        self.peers.get(&host)
     }
 
     /// Where a manager said last that it stands.
     fn last_standing(&self, host: HostId) -> Option<Standing> {
-        match host == self.member.me() {
-            true => Some(self.member.standing()),
+        match host == self.me {
+            true => Some(self.standing.clone()),
             false => self.peer(host).and_then(|p| p.standing.clone()),
         }
     }
 
     fn standing_of(&self, host: HostId, proposal: Option<&Proposal>) -> StandingReport {
         let heard = proposal.and_then(|p| p.heard.get(&host)).cloned();
-        let linked = || host == self.member.me() || self.peer(host).is_some_and(|p| !p.is_silent(self.now));
+        let linked = || host == self.me || self.peer(host).is_some_and(|p| !p.is_silent(self.now));
         let is_heard = match proposal {
             Some(_) => heard.is_some(),
             None => linked(),
         };
         let standing = heard.or_else(|| self.last_standing(host));
-        let rule = self.member.log().rule_under(self.member.chain().head());
+        let rule = &self.standing.rule;
         StandingReport {
             host: self.names().host_name(host),
             counts: rule.members.contains(&host),
@@ -186,19 +199,18 @@ impl<'a> Sight<'a> {
 
     /// The newest revision under the newest grant that any manager has said it has.
     fn newest_revision(&self) -> u64 {
-        let head = self.member.chain().head().id;
+        let head = self.chain.head().id;
         let of_chain = |standing: &Standing| standing.grant == head;
-        let peers = self.member.peers().filter_map(|(_, peer)| peer.standing.as_ref());
+        let peers = self.peers.values().filter_map(|peer| peer.standing.as_ref());
         let said = peers.filter(|s| of_chain(s)).map(|s| s.last.revision());
-        said.fold(self.member.log().last().revision(), u64::max)
+        said.fold(self.standing.last.revision(), u64::max)
     }
 
     fn sync(&self, proposal: Option<&Proposal>) -> SyncReport {
-        let head = self.member.chain().head();
-        let rule = proposal.map_or_else(|| self.member.log().rule_under(head), |p| &p.rule);
+        let rule = proposal.map_or_else(|| &self.standing.rule, |p| &p.rule);
         let is_heard = |host: &&HostId| match proposal {
             Some(proposal) => proposal.heard.contains_key(*host),
-            None => **host == self.member.me() || self.peer(**host).is_some_and(|p| !p.is_silent(self.now)),
+            None => **host == self.me || self.peer(**host).is_some_and(|p| !p.is_silent(self.now)),
         };
         let heard = rule.members.iter().filter(is_heard).count();
         SyncReport {
@@ -212,7 +224,7 @@ impl<'a> Sight<'a> {
 
     /// The newest position of this chain that an agent holds.
     fn newest_of_agents(&self) -> Option<Position> {
-        let chain = self.member.chain();
+        let chain = self.chain;
         let held = self.board.agents().filter_map(|(_, agent)| agent.report().holds.map(|h| h.position));
         // Under a newer grant than this manager knows it would have been fenced by it.
         let known = held.filter(|position| chain.get(GrantId::of(position)).is_some());
@@ -236,14 +248,14 @@ impl<'a> Sight<'a> {
     /// What somebody has seen, and whoever is to be the primary would not have: it is brought level first with the
     /// best of those that were heard.
     fn loss(&self, proposal: Option<&Proposal>, sync: &SyncReport) -> LossReport {
-        let head = self.member.chain().head().id;
+        let head = self.chain.head().id;
         let Some(proposal) = proposal else {
             let stays = self.newest_revision();
             let (revisions, unheard) = (Vec::new(), Vec::new());
             return LossReport { stays, revisions, count: 0, unheard, possible: false };
         };
         let of_chain = proposal.heard.values().filter(|s| s.grant == head).map(|s| s.last.revision());
-        let stays = of_chain.fold(self.member.log().last().revision(), u64::max);
+        let stays = of_chain.fold(self.standing.last.revision(), u64::max);
         let agents = self.newest_of_agents().filter(|p| GrantId::of(p) == head).map_or(0, |p| p.revision);
         let seen = self.newest_revision().max(agents);
         let names = self.names();

@@ -4,7 +4,7 @@ use echelon_core::change::Change;
 use echelon_core::name::{HostName, ManagerType};
 
 /// Which managers of a host become primary.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct OfType {
     /// The types of which its manager becomes the primary
     #[arg(long = "type", value_name = "TYPE", num_args = 1.., conflicts_with = "from")]

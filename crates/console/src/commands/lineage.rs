@@ -1,0 +1,168 @@
+//! `echelon lineage`.
+
+use crate::console::Console;
+use crate::problem::{Problem, failed};
+use crate::progress::shown;
+use crate::promotion::{Confirmation, Signing, done, position, refused, show, trial};
+use crate::table::{Table, cell, maybe};
+use echelon_core::grant::Basis;
+use echelon_core::id::{Lineage as LineageId, RequestId};
+use echelon_core::message::Query;
+use echelon_core::name::Text;
+use echelon_core::promotion::{GrantReport, GrantState, Promoted, Promotion, Way};
+
+/// What to do with lineages.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Lineage {
+    /// Show the chain of grants: who was primary since when, why and by whose word
+    #[command(after_help = "Example:\n  echelon lineage show")]
+    Show,
+    /// Of lineages in conflict choose one; the others are given up
+    #[command(after_help = "Examples:
+  echelon lineage choose 017f22e2-79b0-7cc3-98c4-dc0c0c07398f --reason 'the other site was cut off' --dry-run
+  echelon lineage choose 017f22e2-79b0-7cc3-98c4-dc0c0c07398f --reason 'the other site was cut off'")]
+    Choose(Choose),
+}
+
+/// Which one, and why.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Choose {
+    /// The lineage that goes on
+    #[arg(value_name = "LINEAGE")]
+    lineage: LineageId,
+    /// Why, for those who look at it later
+    #[arg(long, value_name = "TEXT")]
+    reason: Text,
+    /// Do not ask for the framework's name, this is it
+    #[arg(long, value_name = "FRAMEWORK")]
+    yes: Option<String>,
+    /// Only show what would be given up
+    #[arg(long)]
+    dry_run: bool,
+    /// UUIDv7 under which a repetition has no second effect [default: a new one]
+    #[arg(long, value_name = "ID")]
+    request_id: Option<RequestId>,
+}
+
+/// Does it.
+pub(crate) async fn run(args: Lineage, console: &mut Console) -> Result<(), Problem> {
+    match args {
+        Lineage::Show => list(console).await,
+        Lineage::Choose(args) => choose(args, console).await,
+    }
+}
+
+async fn list(console: &mut Console) -> Result<(), Problem> {
+    let manager = console.manager().await?;
+    let grants: Vec<GrantReport> = manager.query(Query::Lineage).await.map_err(|e| e.failure())?;
+    manager.close().await;
+    if console.out.is_json() {
+        return grants.iter().try_for_each(|grant| console.out.object(grant));
+    }
+    console.out.table(&table(&grants))
+}
+
+fn table(grants: &[GrantReport]) -> Table {
+    let mut table =
+        Table::new(["LINEAGE", "EPOCH", "PRIMARY", "WHEN", "BASIS", "ON REVISION", "BY", "STATE", "REASON"]);
+    for g in grants {
+        table.row([
+            cell(g.lineage),
+            cell(g.epoch),
+            cell(&g.holder),
+            cell(&g.at),
+            cell(basis(g.basis)),
+            maybe(g.parent.map(|at| at.revision)),
+            cell(format!("{} {}", g.grantor.kind, g.grantor.name)),
+            cell(state(g.state)),
+            maybe(g.reason.as_ref()),
+        ]);
+    }
+    table
+}
+
+fn basis(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Init => "init",
+        Basis::Handover => "handover",
+        Basis::Force => "force",
+        Basis::Restore => "restore",
+        Basis::Choice => "choice",
+        Basis::Majority => "majority",
+    }
+}
+
+fn state(state: GrantState) -> &'static str {
+    match state {
+        GrantState::Newest => "newest",
+        GrantState::Past => "past",
+        GrantState::Rival => "in conflict",
+        GrantState::Proposed => "proposed",
+    }
+}
+
+async fn choose(args: Choose, console: &mut Console) -> Result<(), Problem> {
+    let id = args.request_id.unwrap_or_else(echelon_client::new_request_id);
+    let (lineage, reason) = (args.lineage, Some(args.reason.clone()));
+    let step = |trial| Promotion::Choose { id, lineage, reason: reason.clone(), trial };
+    if args.dry_run {
+        let manager = console.manager().await?;
+        let evidence = trial(&manager, step(true)).await?;
+        manager.close().await;
+        match console.out.is_json() {
+            true => console.out.object(&evidence)?,
+            false => show(console, &evidence, false)?,
+        }
+        console.out.finish()?;
+        return refused(&evidence);
+    }
+    let confirmation = Confirmation::new(args.yes.as_deref())?;
+    let signing = Signing::new(console, Way::Choice, reason.clone())?;
+    let manager = console.manager().await?;
+    // A proposal does not stand for long: a person is asked before there is one.
+    let confirmed = match confirmation {
+        Confirmation::Given(_) => None,
+        Confirmation::Asked => {
+            let evidence = trial(&manager, step(true)).await?;
+            refused(&evidence)?;
+            confirmation.ask(console, &evidence)?;
+            Some(evidence)
+        }
+    };
+    let proposed = shown("Asking the primary of that lineage", manager.promotion(step(false))).await;
+    let (grant, evidence) = match proposed.map_err(|e| Problem::from(e.failure()))? {
+        Promoted::Proposed { grant, evidence } => (grant, evidence),
+        other => {
+            manager.close().await;
+            return done(console, other);
+        }
+    };
+    let promoted = signing
+        .sign(console, &manager, id, &grant, &evidence, |console, seen| {
+            confirmation.check(&seen.framework)?;
+            match &confirmed {
+                None => show(console, seen, true),
+                Some(confirmed) => same_rivals(&confirmed.rivals, &seen.rivals),
+            }
+        })
+        .await?;
+    manager.close().await;
+    done(console, promoted)
+}
+
+/// Whether nothing is given up that was not confirmed.
+fn same_rivals(confirmed: &[GrantReport], seen: &[GrantReport]) -> Result<(), Problem> {
+    let known =
+        |grant: &GrantReport| confirmed.iter().any(|c| (c.lineage, c.epoch) == (grant.lineage, grant.epoch));
+    match seen.iter().find(|grant| !known(grant)) {
+        None => Ok(()),
+        Some(new) => {
+            let at = new.parent.map(|at| position(&at)).unwrap_or_default();
+            Err(failed(
+                "changed-meanwhile",
+                format!("since you were asked another grant came to light, on {at}; nothing was changed"),
+            )
+            .remedy("look at it again: give the command once more"))
+        }
+    }
+}

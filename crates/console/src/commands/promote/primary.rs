@@ -1,0 +1,145 @@
+//! The promotion of a registry manager.
+
+use super::Promote;
+use crate::console::Console;
+use crate::problem::{Problem, failed};
+use crate::progress::shown;
+use crate::promotion::{Confirmation, Signing, done, outcome, refused, show, trial};
+use echelon_core::message::FailureClass;
+use echelon_core::name::Text;
+use echelon_core::promotion::{EvidenceReport, Promoted, Promotion, Way};
+
+/// How a primary is replaced that is dead.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "forced-promotion")]
+pub(super) struct Forced {
+    /// The primary is dead: begin a new lineage without it
+    #[arg(long, conflicts_with_all = ["types", "from"])]
+    force: bool,
+    /// Why, for those who look at it later; needed with --force
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["types", "from"])]
+    reason: Option<Text>,
+    /// With --force: go on though edits that were acknowledged may be lost; lists those that are known of
+    #[arg(long, requires = "force")]
+    accept_loss: bool,
+    /// With --force: do not ask for the framework's name, this is it
+    #[arg(long, value_name = "FRAMEWORK", requires = "force")]
+    yes: Option<String>,
+}
+
+/// Does it, by the way that was asked for.
+pub(super) async fn run(args: Promote, console: &mut Console) -> Result<(), Problem> {
+    if args.edit.if_revision.is_some() || args.edit.allow_shrink {
+        return Err(failed(
+            "not-an-edit",
+            "--if-revision and --allow-shrink are of edits; this changes who makes them",
+        )
+        .remedy("leave them out, or name what becomes primary: --type TYPE, --from OLDHOST")
+        .pointless()
+        .usage());
+    }
+    match args.forced.force {
+        true => force(args, console).await,
+        false => hand_over(args, console).await,
+    }
+}
+
+async fn hand_over(args: Promote, console: &mut Console) -> Result<(), Problem> {
+    let id = args.edit.request_id.unwrap_or_else(echelon_client::new_request_id);
+    let manager = console.manager().await?;
+    let step =
+        |trial| Promotion::HandOver { id, to: args.host.clone(), reason: args.forced.reason.clone(), trial };
+    if args.edit.dry_run {
+        let evidence = trial(&manager, step(true)).await?;
+        manager.close().await;
+        return show_trial(console, &evidence);
+    }
+    let what = format!("The primary hands over to {}", args.host);
+    let promoted = outcome(shown(&what, manager.promotion(step(false))).await)?;
+    manager.close().await;
+    done(console, promoted)
+}
+
+async fn force(args: Promote, console: &mut Console) -> Result<(), Problem> {
+    let Some(reason) = args.forced.reason.clone() else {
+        return Err(failed("no-reason", "--force needs a --reason: it stands in the grant for ever")
+            .remedy(format!("echelon promote {} --force --reason TEXT", args.host))
+            .pointless()
+            .usage());
+    };
+    let id = args.edit.request_id.unwrap_or_else(echelon_client::new_request_id);
+    let step = |trial| Promotion::Force {
+        id,
+        to: args.host.clone(),
+        accept_loss: args.forced.accept_loss,
+        reason: Some(reason.clone()),
+        trial,
+    };
+    if args.edit.dry_run {
+        let manager = console.manager().await?;
+        let evidence = trial(&manager, step(true)).await?;
+        manager.close().await;
+        return show_trial(console, &evidence);
+    }
+    let confirmation = Confirmation::new(args.forced.yes.as_deref())?;
+    let signing = Signing::new(console, Way::Forced, Some(reason.clone()))?;
+    let manager = console.manager().await?;
+    let confirmed = match confirmation {
+        // Whoever names the framework has seen a dry run, or is a program that has made up its mind.
+        Confirmation::Given(_) => None,
+        Confirmation::Asked => {
+            let evidence = trial(&manager, step(true)).await?;
+            refused(&evidence)?;
+            confirmation.ask(console, &evidence)?;
+            Some(evidence)
+        }
+    };
+    let what = format!("Asking the others to take no more from the old primary, for {}", args.host);
+    let proposed = shown(&what, manager.promotion(step(false))).await;
+    let (grant, evidence) = match proposed.map_err(|e| Problem::from(e.failure()))? {
+        Promoted::Proposed { grant, evidence } => (grant, evidence),
+        // Under this id it was done before.
+        other => {
+            manager.close().await;
+            return done(console, other);
+        }
+    };
+    let promoted = signing
+        .sign(console, &manager, id, &grant, &evidence, |console, seen| {
+            confirmation.check(&seen.framework)?;
+            same_as_confirmed(confirmed.as_ref(), seen)?;
+            match confirmed {
+                Some(_) => Ok(()),
+                None => show(console, seen, true),
+            }
+        })
+        .await?;
+    manager.close().await;
+    done(console, promoted)
+}
+
+/// Whether what is signed loses no more than what was confirmed.
+fn same_as_confirmed(confirmed: Option<&EvidenceReport>, seen: &EvidenceReport) -> Result<(), Problem> {
+    let Some(confirmed) = confirmed else { return Ok(()) };
+    let more = seen.loss.count > confirmed.loss.count
+        || seen.loss.unheard.iter().any(|host| !confirmed.loss.unheard.contains(host))
+        || seen.primary.host != confirmed.primary.host;
+    match more {
+        false => Ok(()),
+        true => Err(failed(
+            "changed-meanwhile",
+            "since you were asked more would be lost, or another manager is the primary; nothing was changed",
+        )
+        .remedy("look at it again: give the command once more")
+        .class(FailureClass::Forbidden)),
+    }
+}
+
+fn show_trial(console: &mut Console, evidence: &EvidenceReport) -> Result<(), Problem> {
+    match console.out.is_json() {
+        true => console.out.object(evidence)?,
+        false => show(console, evidence, false)?,
+    }
+    console.out.finish()?;
+    refused(evidence)
+}

@@ -1,0 +1,128 @@
+//! The evidence, for people.
+
+use crate::console::Console;
+use crate::problem::Problem;
+use crate::rough::rough_ms;
+use crate::style;
+use crate::table::{NOTHING, Table, cell, maybe};
+use echelon_core::promotion::{EvidenceReport, GrantReport, StandingReport};
+use echelon_core::report::At;
+use std::io::Write;
+
+/// Shows it: on standard output, or, where that is for what comes of it, on standard error.
+pub(crate) fn show(console: &mut Console, evidence: &EvidenceReport, aside: bool) -> Result<(), Problem> {
+    let lines = lines(evidence);
+    if !aside {
+        return lines.into_iter().try_for_each(|line| console.out.line(line));
+    }
+    console.out.finish()?;
+    let mut to = anstream::stderr().lock();
+    lines.into_iter().try_for_each(|line| writeln!(to, "{line}")).map_err(Problem::from)
+}
+
+/// `epoch 2, revision 17 of 017f…`.
+pub(crate) fn position(at: &At) -> String {
+    format!("epoch {}, revision {} of {}", at.epoch, at.revision, at.lineage)
+}
+
+fn lines(e: &EvidenceReport) -> Vec<String> {
+    let mut lines =
+        vec![format!("as {} sees it, for a {} promotion of {}:", e.manager, e.way, e.to), primary(e)];
+    lines.extend(agents(e));
+    lines.push(standbys(e));
+    lines.extend(managers(&e.managers).lines());
+    lines.extend(loss(e));
+    lines.extend(e.grant.as_ref().map(|grant| format!("grant      {}", self::grant(grant))));
+    lines.extend(e.rivals.iter().map(|rival| format!("given up   {}", self::grant(rival))));
+    lines
+}
+
+fn primary(e: &EvidenceReport) -> String {
+    let (good, bad) = (style::GOOD, style::BAD);
+    let heard = e.primary.heard_ms.map_or("never heard".into(), |ms| format!("heard {} ago", rough_ms(ms)));
+    match e.primary.answers {
+        true => format!("primary    {} {good}answers{good:#}", e.primary.host),
+        false => format!("primary    {} {bad}does not answer{bad:#}, {heard}", e.primary.host),
+    }
+}
+
+fn agents(e: &EvidenceReport) -> Vec<String> {
+    let a = &e.agents;
+    let mut lines = vec![format!(
+        "agents     {} connected here, {} of them away from their home; the primary is {}: {}",
+        a.connected, a.not_home, a.primary, a.primary_reason
+    )];
+    lines.extend(
+        a.newest.as_ref().map(|at| format!("           the newest any of them holds: {}", position(at))),
+    );
+    lines
+}
+
+fn standbys(e: &EvidenceReport) -> String {
+    let (s, bad) = (&e.sync, style::BAD);
+    let enough = match s.enough {
+        true => "enough to know of every committed edit".to_owned(),
+        false => format!("{bad}too few{bad:#}: it takes {} to know of every committed edit", s.needed),
+    };
+    format!(
+        "standbys   {} of {} that count are heard (min_sync {}), {enough}",
+        s.heard,
+        s.members.len(),
+        s.min_sync
+    )
+}
+
+fn managers(managers: &[StandingReport]) -> Table {
+    let mut table =
+        Table::new(["MANAGER", "COUNTS", "HEARD", "EPOCH", "REVISION", "COMMITTED", "LACKS", "PROMISED"]);
+    let yes = |is: bool| if is { "yes" } else { NOTHING };
+    for m in managers {
+        table.row([
+            cell(&m.host),
+            cell(yes(m.counts)),
+            cell(yes(m.heard)),
+            maybe(m.position.map(|at| at.epoch)),
+            maybe(m.position.map(|at| at.revision)),
+            maybe(m.committed),
+            maybe(m.lag_edits),
+            cell(yes(m.sealed)),
+        ]);
+    }
+    table
+}
+
+fn loss(e: &EvidenceReport) -> Vec<String> {
+    let (l, good, bad) = (&e.loss, style::GOOD, style::BAD);
+    if !l.possible {
+        return vec![format!("lost       {good}nothing{good:#}")];
+    }
+    let mut lines = Vec::new();
+    if l.count > 0 {
+        let listed = l.revisions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let more = if l.count > l.revisions.len() as u64 { " and more" } else { "" };
+        lines.push(format!(
+            "lost       {bad}{} edits that somebody has seen{bad:#}: revisions {listed}{more}",
+            l.count
+        ));
+    }
+    if !l.unheard.is_empty() {
+        lines.push(format!(
+            "lost       {bad}perhaps more{bad:#}, which only {} know of",
+            l.unheard.join(", ")
+        ));
+    }
+    if lines.is_empty() {
+        lines.push(format!("lost       {bad}perhaps edits{bad:#} that were on the primary alone"));
+    }
+    lines
+}
+
+/// `epoch 2 of 017f…, held by registry2, forced by console admin: the disk is gone`.
+pub(super) fn grant(g: &GrantReport) -> String {
+    let built = g.parent.map(|at| format!(", on revision {}", at.revision)).unwrap_or_default();
+    let reason = g.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!(
+        "epoch {} of {}{built}, held by {}, by {} {}{reason}",
+        g.epoch, g.lineage, g.holder, g.grantor.kind, g.grantor.name
+    )
+}
