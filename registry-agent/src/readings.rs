@@ -175,6 +175,11 @@ fn replica(r: &mut Registry, agent: &Subject) {
     gauge(r, "replica_lag_revisions", "Revisions of the view that the session's manager has more", revisions);
     let help = "For how long the session's manager has had more";
     r.register("replica_lag_seconds", help, ConstGauge::new(behind.as_secs_f64()));
+    let grants = agent.link.grants();
+    gauge(r, "grants", "Grants of registry managers that are known", grants.map_or(0, |g| g.count as u64));
+    gauge(r, "grant_epoch", "Epoch of the newest of them", grants.map_or(0, |g| g.head.epoch));
+    let refused = ConstCounter::new(agent.link.refused());
+    r.register("grants_refused", "Times a registry manager was refused because of its grants", refused);
     let repairs = ConstCounter::new(agent.link.repairs());
     r.register("replica_repairs", "Snapshots asked for because of a difference", repairs);
 }

@@ -12,7 +12,7 @@ mod uplink;
 
 pub(crate) use ask::{AskError, ask};
 pub(crate) use identity::{Identity, IdentityError};
-pub(crate) use keeper::{Keeper, KeeperError, Opened};
+pub(crate) use keeper::{GrantsError, Keeper, KeeperError, Opened};
 pub(crate) use link::{Link, SessionInfo};
 pub(crate) use probe::ManagerProbe;
 pub(crate) use renewal::source_chain;

@@ -15,7 +15,7 @@ use crate::record::EnrolledAs;
 use crate::registry::{Identity, Link};
 use crate::routes::{Routes, Snapshot};
 use arc_swap::ArcSwap;
-use echelon_core::id::HostId;
+use echelon_core::id::{HostId, Lineage};
 use echelon_core::message::Health;
 use echelon_core::name::{DomainPath, FrameworkName, HostName, ManagerType};
 use echelon_core::report::{AlarmReport, At, Basis, Outcome, RouteReport, Source};
@@ -61,6 +61,10 @@ pub struct AgentStatus {
     pub replica_age_ms: Option<u64>,
     /// How often a difference from a manager had to be repaired.
     pub repairs: u64,
+    /// The grants of registry managers that it goes by; none before a manager has told them.
+    pub grants: Option<GrantsStatus>,
+    /// How often a registry manager was refused because of its grants.
+    pub grants_refused: u64,
     /// The session with a registry manager.
     pub session: Option<SessionStatus>,
     /// When the certificate expires, in milliseconds from now; 0 once it has.
@@ -79,6 +83,17 @@ pub struct AgentStatus {
     pub evidence_dropped: u64,
     /// Its alarms that are up.
     pub alarms: Vec<AlarmReport>,
+}
+
+/// The newest grant of a registry manager that an agent is witness of.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct GrantsStatus {
+    /// The lineage whose states are written under it.
+    pub lineage: Lineage,
+    /// Which writer.
+    pub epoch: u64,
+    /// How many grants there have been, since the registry was made.
+    pub count: u64,
 }
 
 /// A session with a registry manager.
@@ -155,6 +170,12 @@ impl Subject {
             managers: replica.as_ref().map_or(0, |r| r.view.manager_count() as u64),
             replica_age_ms: self.link.age().map(millis),
             repairs: self.link.repairs(),
+            grants: self.link.grants().map(|grants| GrantsStatus {
+                lineage: grants.head.lineage,
+                epoch: grants.head.epoch,
+                count: grants.count as u64,
+            }),
+            grants_refused: self.link.refused(),
             session,
             certificate_left_ms: millis(self.identity.left()),
             packages: self.health.borrow().as_ref().clone(),

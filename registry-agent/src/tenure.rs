@@ -48,6 +48,7 @@ impl Tenure {
     pub(crate) fn begin(&self, keeper: Keeper) {
         let parts =
             UplinkParts { incarnation: self.incarnation.load(Ordering::Relaxed), ..self.parts.clone() };
+        self.parts.link.set_grants(keeper.grants());
         let latch = Latch::new(&self.tasks);
         let uplink = Uplink::new(parts, keeper).run(latch.stop(), self.tasks.shutdown());
         self.tasks.spawn("uplink", latch.holding(uplink));

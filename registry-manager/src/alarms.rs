@@ -4,9 +4,12 @@ use crate::clock::{Clock, unix_now};
 use crate::hub::Event;
 use crate::limits::{ALARM_INTERVAL, SELF_INTERVAL};
 use crate::server::{Inner, Shared};
+use crate::witnesses::Witnesses;
 use echelon_core::alarm::{Notice, OwnAlarms, Raised};
 use echelon_core::event::{EventKind, EventReport};
+use echelon_core::grant::Relation;
 use echelon_core::name::AlarmName;
+use echelon_core::position::Position;
 use echelon_core::report::AlarmReport;
 use echelon_core::survey::Survey;
 use echelon_core::time::UnixMillis;
@@ -18,6 +21,15 @@ use tracing::{info, warn};
 
 /// The alarm of a certificate of the manager's own that is not renewed.
 pub(crate) const RENEWAL: &str = "renewal-failing";
+
+/// The alarm of a journal of which agents were told another hash.
+const REWRITTEN: &str = "history-rewritten";
+
+/// The alarm of grants that agents know and this manager does not.
+const SUPERSEDED: &str = "superseded";
+
+/// The alarm of two lineages.
+const CONFLICT: &str = "conflict";
 
 /// The alarm of settings that were refused.
 pub(crate) const SETTINGS: &str = "settings-refused";
@@ -106,6 +118,40 @@ pub(crate) fn settings_pending(keys: &[&str]) -> Notice {
     Notice::warning(PENDING, &message, remedy)
 }
 
+/// An agent was told another history.
+fn rewritten(at: Position) -> Notice {
+    let message =
+        format!("agents were shown another history up to revision {at}: one of the two was rewritten");
+    let remedy =
+        "compare the history with its backups before anything else is edited; then restore the right one";
+    Notice::critical(REWRITTEN, &message, remedy)
+}
+
+/// Agents know of grants that this manager does not go by: newer ones, or another lineage.
+fn superseded(witnesses: &Witnesses) -> [(&'static str, Option<Notice>); 2] {
+    let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
+    let relation = heard.as_ref().map(|heard| own.chain.compare(heard));
+    let (mut newer, mut conflict) = (None, None);
+    match (relation, heard) {
+        (Some(Relation::Newer(_)), Some(heard)) => {
+            let message = format!(
+                "agents know of a newer primary, by {}: this manager's state counts only up to where that one began",
+                heard.head().id
+            );
+            newer =
+                Some(Notice::critical(SUPERSEDED, &message, "echelon manager list, at the other manager"));
+        }
+        (Some(Relation::Conflict { ours, theirs }), _) => {
+            let message = format!(
+                "two managers were made primary of one state: this one by {ours}, and agents keep to {theirs}"
+            );
+            conflict = Some(Notice::critical(CONFLICT, &message, "echelon lineage choose"));
+        }
+        _ => {}
+    }
+    [(SUPERSEDED, newer), (CONFLICT, conflict)]
+}
+
 /// Looks at the manager itself until it stops.
 pub(crate) async fn watch_self(shared: Shared) {
     let mut lost = 0;
@@ -117,6 +163,11 @@ pub(crate) async fn watch_self(shared: Shared) {
             () = shared.stop.cancelled() => return,
         }
         set(&shared.alarms, ISSUER, issuer(shared.issuer.not_after(), unix_now()));
+        let witnesses = &shared.hub.witnesses;
+        set(&shared.alarms, REWRITTEN, witnesses.rewritten().map(rewritten));
+        for (name, notice) in superseded(witnesses) {
+            set(&shared.alarms, name, notice);
+        }
         let drops = shared.endpoint.socket_drops().unwrap_or(0);
         lost = drops.max(lost);
         if let Some(small) = shared.endpoint.small_buffers() {

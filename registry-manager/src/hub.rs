@@ -5,10 +5,12 @@ use crate::fanout::{Pace, Push};
 use crate::limits::{EVENT_RING, LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
+use crate::witnesses::Witnesses;
 use arc_swap::ArcSwap;
 use echelon_core::access::Subject;
 use echelon_core::board::{Agent, Board, Report};
 use echelon_core::event::{EventReport, differences};
+use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::message::{Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
 use echelon_core::project::{moved_places, project, project_commit};
@@ -28,6 +30,8 @@ pub(crate) struct Hub {
     pub(crate) sessions: Sessions,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,
+    /// Who may write, and what agents say about it.
+    pub(crate) witnesses: Witnesses,
     committed: ArcSwap<Registry>,
     log: Mutex<ViewLog>,
     board: Mutex<Board>,
@@ -58,8 +62,8 @@ impl Event {
 }
 
 impl Hub {
-    /// The hub of a manager that starts with this committed state.
-    pub(crate) fn new(registry: Registry) -> Self {
+    /// The hub of a manager that starts with this committed state, under these grants.
+    pub(crate) fn new(registry: Registry, grants: Chain) -> Self {
         let clock = Clock::start();
         let mut board = Board::new(clock.now());
         let enrolled = registry.hosts().filter(|h| registry.identity(&Subject::Host(h.id)).is_some());
@@ -71,6 +75,7 @@ impl Hub {
             sessions: Sessions::default(),
             pace: Pace::new(),
             metrics: Metrics::new(),
+            witnesses: Witnesses::new(grants),
             committed: ArcSwap::from_pointee(registry),
             log: Mutex::new(log),
             board: Mutex::new(board),
@@ -149,7 +154,7 @@ impl Hub {
     /// What an agent that holds `holds` needs.
     pub(crate) fn catch_up(&self, holds: Option<&Holding>) -> (CatchUp, View, ViewMark) {
         let log = self.log();
-        (log.catch_up(None, holds), log.view().clone(), log.mark())
+        (log.catch_up(Some(&self.witnesses.current().chain), holds), log.view().clone(), log.mark())
     }
 
     /// All pushes from now on.
@@ -216,7 +221,11 @@ impl Hub {
 
     /// Takes in what the agent of a host reports of the packages there.
     pub(crate) fn report(&self, host: HostId, mut report: Report) {
-        let view = self.mark().digest;
+        let mark = self.mark();
+        if let Some(holds) = &report.holds {
+            self.witnesses.witness(&mark.position, holds);
+        }
+        let view = mark.digest;
         // All under the board's lock: a host is gone from the registry before it is forgotten, and news are
         // told in the order in which they came about.
         let mut board = self.board();

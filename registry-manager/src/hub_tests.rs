@@ -5,12 +5,13 @@ use crate::clock::unix_now;
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::edit::{Context, Edited};
-use echelon_core::grant::SyncRule;
+use echelon_core::grant::{Chain, Grant, SyncRule};
 use echelon_core::id::{DomainId, Lineage, RequestId, TokenId};
 use echelon_core::message::Health;
 use echelon_core::package::Listens;
 use echelon_core::position::Position;
 use echelon_core::row::{Actor, Meta};
+use echelon_core::time::UnixMillis;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -23,7 +24,9 @@ fn hub() -> Hub {
         sync: SyncRule::alone(),
     };
     let position = Position { lineage: Lineage(Uuid::from_u128(1)), epoch: 1, revision: 0 };
-    Hub::new(Registry::new(position, meta))
+    let first =
+        Grant::first(position.lineage, HostId(Uuid::from_u128(1)), "m".parse().unwrap(), UnixMillis(0));
+    Hub::new(Registry::new(position, meta), Chain::begin(first).unwrap())
 }
 
 fn carry_out(hub: &Hub, change: Change) {

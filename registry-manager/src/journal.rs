@@ -84,6 +84,7 @@ impl Group {
                 rows = commit.rows.len(), shrinks = commit.shrinks, "Committed");
             hub.commit(registry, &commit);
         }
+        hub.witnesses.committed(store.head());
         for Asked { answer, became, came, to } in self.asked {
             hub.metrics.edit(became, 1);
             if became == EditBecame::Committed {

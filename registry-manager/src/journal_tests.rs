@@ -63,7 +63,7 @@ fn journal(dir: &std::path::Path) -> (RegistryStore, Arc<Hub>) {
     let grants = Chain::begin(first).unwrap();
     let store = RegistryStore::create(&dir.join("registry.db"), &grants, 0, &on_disk).unwrap();
     let registry = Registry::from_rows(position(), rows()).unwrap();
-    (store, Arc::new(Hub::new(registry)))
+    (store, Arc::new(Hub::new(registry, grants)))
 }
 
 /// Protects: what is not durable is told to nobody, neither by a refusal nor by a dry run that build on it.

@@ -30,5 +30,6 @@ mod server;
 mod session;
 mod sessions;
 mod watchers;
+mod witnesses;
 
 pub use server::{Manager, Pulse, StartError};

@@ -168,7 +168,8 @@ impl Manager {
         let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(identity_error)?;
         info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
-        let hub = Arc::new(Hub::new(registry));
+        let hub = Arc::new(Hub::new(registry, store.grants().clone()));
+        hub.witnesses.committed(store.head());
         let alarms = Alarms::new(hub.clock);
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
         let endpoint =

@@ -4,8 +4,10 @@ use crate::fanout::Push;
 use crate::hub::Hub;
 use crate::limits::{PUSHES_AT_ONCE, REPAIR_INTERVAL, REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::metrics::{CaughtUp, Queue};
+use crate::witnesses::Grants;
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
+use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
@@ -16,14 +18,16 @@ use echelon_core::name::{HostName, Text};
 use echelon_core::project::place;
 use echelon_core::replication::CatchUp;
 use echelon_core::view::{Place, View};
-use echelon_identity::PeerIdentity;
+use echelon_core::witness::{Standing, standing};
+use echelon_identity::{PeerIdentity, TrustBundle};
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
+use std::cmp::Ordering;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError as RingError, error::TryRecvError};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// Why a session ended. Whatever the reason, the agent comes back and is brought level.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +52,15 @@ pub(crate) enum SessionEnd {
     Unknown,
     #[error("the host has a newer session")]
     Replaced,
+    #[error("the agent refuses this manager because of its grants")]
+    Refused,
     #[error("the manager is stopping")]
     Stopping,
 }
 
 /// Serves a session until it ends.
 pub(crate) async fn serve(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     manager: &HostName,
     host: HostId,
     peer: &PeerIdentity,
@@ -83,6 +89,8 @@ pub(crate) async fn serve(
         build: hello.build.clone(),
         level: hello.holds,
         place_held: hello.holds.map(|h| h.place),
+        grants_held: hello.grants,
+        grants: hub.witnesses.grants(),
         repaired: None,
         sender,
     };
@@ -97,7 +105,7 @@ pub(crate) async fn serve(
 }
 
 struct Session<'a> {
-    hub: &'a Hub,
+    hub: &'a Arc<Hub>,
     manager: &'a HostName,
     host: HostId,
     peer: &'a PeerIdentity,
@@ -107,6 +115,10 @@ struct Session<'a> {
     level: Option<Holding>,
     /// The place it was sent, or said that it holds.
     place_held: Option<Digest>,
+    /// The digest of the grants it was sent, or said that it holds; none for a build that knows of none.
+    grants_held: Option<Digest>,
+    /// The grants that this manager goes by.
+    grants: watch::Receiver<Arc<Grants>>,
     /// When a repair was last asked for.
     repaired: Option<Instant>,
     sender: FrameSender,
@@ -136,6 +148,8 @@ impl Session<'_> {
                 },
                 push = pushes.recv() => Box::pin(self.push(push, &mut pushes)).await,
                 () = look_again.notified() => Box::pin(self.look_again()).await,
+                // The hub, which tells, lives as long as this session.
+                _ = self.grants.changed() => Box::pin(self.regrant()).await,
                 _ = beat.tick() => Box::pin(self.heartbeat()).await,
             };
             if let Err(end) = done {
@@ -152,8 +166,10 @@ impl Session<'_> {
             heartbeat: HEARTBEAT,
         };
         self.send(&ToAgent::Welcome(welcome)).await?;
-        if hello.holds.is_none() {
-            self.hub.metrics.empty_replicas.inc();
+        self.send_grants().await?;
+        match &hello.holds {
+            None => drop(self.hub.metrics.empty_replicas.inc()),
+            Some(holds) => self.hub.witnesses.witness(&self.hub.mark().position, holds),
         }
         // A thousand agents that come back at once are brought level one after the other.
         self.hub.pace.turn().await;
@@ -164,6 +180,35 @@ impl Session<'_> {
         self.heartbeat().await?;
         self.send_liveness().await?;
         Ok(pushes)
+    }
+
+    /// Sends the grants where they are not what the agent holds.
+    async fn send_grants(&mut self) -> Result<(), SessionEnd> {
+        let grants = Arc::clone(&self.grants.borrow_and_update());
+        if self.grants_held.is_none_or(|held| held == grants.digest) {
+            return Ok(());
+        }
+        self.grants_held = Some(grants.digest);
+        self.send_all(std::slice::from_ref(&grants.frame)).await
+    }
+
+    /// Other grants are in force: the agent is told, and brought level by what they make count.
+    async fn regrant(&mut self) -> Result<(), SessionEnd> {
+        self.hub.pace.turn().await;
+        self.send_grants().await?;
+        self.catch_up().await
+    }
+
+    /// Takes in the grants for which the agent refuses this manager.
+    async fn refused(&self, chain: Chain) -> SessionEnd {
+        let (hub, host) = (Arc::clone(self.hub), self.host);
+        let work = move || match TrustBundle::new(hub.registry().meta().trust.clone()) {
+            Ok(trust) => hub.witnesses.hear_chain(&trust, host, chain),
+            Err(error) => warn!("Grants cannot be checked by this registry's roots: {error}"),
+        };
+        // Signatures take their time. Where the runtime is going away, so is all else.
+        let _ = tokio::task::spawn_blocking(work).await;
+        SessionEnd::Refused
     }
 
     async fn send_liveness(&mut self) -> Result<(), SessionEnd> {
@@ -188,7 +233,7 @@ impl Session<'_> {
                 self.hub.report(self.host, report);
                 Ok(())
             }
-            FromAgent::Grants(_) => Ok(()),
+            FromAgent::Grants(chain) => Err(self.refused(chain).await),
             FromAgent::Repair if self.repaired.is_some_and(|at| at.elapsed() < REPAIR_INTERVAL) => {
                 debug!("A repair was asked for again too soon");
                 Ok(())
@@ -243,19 +288,25 @@ impl Session<'_> {
 
     /// What is due to the agent because of a push.
     fn frame(&mut self, push: Push) -> Due {
-        let level = self.level.map(|level| level.view_revision);
+        let level = self.level.map(|level| (level.position.epoch, level.view_revision));
         match push {
             Push::Frame(frame) => Due::Frame(frame),
-            Push::Delta { from, mark, frame } if level == Some(from) => {
+            Push::Delta { from, mark, frame } if self.is_level_at(from, &mark) => {
                 self.set_level(mark);
                 self.hub.metrics.deltas.inc();
                 Due::Frame(frame)
             }
             Push::Delta { mark, .. } | Push::Behind(mark) => match level {
-                Some(level) if level >= mark.view_revision => Due::Nothing,
+                Some(level) if level >= number(&mark) => Due::Nothing,
                 _ => Due::CatchUp,
             },
         }
+    }
+
+    /// Whether what the agent has is what a delta from this revision of the view applies to.
+    fn is_level_at(&self, from: u64, mark: &ViewMark) -> bool {
+        let before = |level: &Holding| (level.position.epoch, level.view_revision) < number(mark);
+        self.level.is_some_and(|level| level.view_revision == from && before(&level))
     }
 
     /// Brings the agent level, from where it is.
@@ -321,11 +372,21 @@ impl Session<'_> {
     async fn send_place(&mut self) -> Result<(), SessionEnd> {
         let place = self.place()?;
         let digest = place.digest();
-        if self.place_held == Some(digest) {
+        if self.place_held == Some(digest) || self.is_behind() {
             return Ok(());
         }
         self.place_held = Some(digest);
         self.send(&ToAgent::Place(place)).await
+    }
+
+    /// Whether the agent has come further than this manager: then neither its view nor its place is taken back.
+    fn is_behind(&self) -> bool {
+        let Some(level) = self.level else { return false };
+        let (chain, own) = (&self.grants.borrow().chain, self.hub.mark().position);
+        matches!(
+            standing(Some(chain), &level.position, &own),
+            Standing::Outside | Standing::Compares(Ordering::Less)
+        )
     }
 
     /// Ends at once where the host may be here no more. A changed place has time: a domain that is moved
@@ -340,7 +401,8 @@ impl Session<'_> {
         // In this order: the agent takes the place to be at least as new as the mark.
         let mark = self.hub.mark();
         let place = self.place()?.digest();
-        let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: None }).encode();
+        let journal = self.hub.witnesses.mark_at(&mark.position).map(|mark| mark.hash);
+        let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal }).encode();
         self.hub.metrics.heartbeat_bytes.inc_by(frame.len() as u64);
         self.send_all(&[frame]).await
     }
@@ -356,6 +418,11 @@ impl Session<'_> {
             Err(_) => Err(SessionEnd::Slow),
         }
     }
+}
+
+/// What orders the states of a view.
+fn number(mark: &ViewMark) -> (u64, u64) {
+    (mark.position.epoch, mark.view_revision)
 }
 
 /// What a push makes due.

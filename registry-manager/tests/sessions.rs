@@ -5,7 +5,8 @@
 use echelon_client::ManagerClient;
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
-use echelon_core::grant::Chain;
+use echelon_core::digest::Digest;
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Mark, Parent};
 use echelon_core::id::{DomainId, HostId, RequestId};
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
@@ -621,4 +622,56 @@ async fn an_edit_too_large_for_one_delta_reaches_agents_as_a_whole_view() {
     back.take_revision(next).await;
     assert!(back.received.contains(&"snapshot"), "{:?}", back.received);
     assert_eq!((stays.replica.view().manager_count(), back.replica.view().manager_count()), (4502, 4502));
+}
+
+/// A session of which the test reads every message, begun by an agent that keeps grants with this digest.
+async fn begin_with(site: &Site, identity: &Identity, grants: Option<Digest>) -> Channel {
+    let connection = site.connect(identity).await;
+    let mut channel = connection.open().await.unwrap();
+    channel.send(&Request::Session.encode()).await.unwrap();
+    let hello = Hello { protocol: (1, 1), build: "t".parse().unwrap(), incarnation: 1, holds: None, grants };
+    channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
+    channel
+}
+
+async fn next(channel: &mut Channel) -> Option<ToAgent> {
+    let frame = channel.recv(echelon_wire::MAX_SESSION_FRAME);
+    let frame = tokio::time::timeout(DEADLINE, frame).await.expect("nothing in time").ok()??;
+    Some(ToAgent::decode(&frame).unwrap())
+}
+
+/// Protects: an agent knows by whose word a view was written before it is shown the view, and is told once.
+#[tokio::test]
+async fn grants_come_before_anything_of_the_view_where_they_are_not_the_agents() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let mut channel = begin_with(&site, &identity, Some(Digest::default())).await;
+    assert!(matches!(next(&mut channel).await, Some(ToAgent::Welcome(_))));
+    let Some(ToAgent::Grants(grants)) = next(&mut channel).await else { panic!("no grants") };
+    assert_eq!(grants.head().id.lineage, site.manager.registry().position().lineage);
+    for same in [Some(grants.digest()), None] {
+        let mut channel = begin_with(&site, &identity, same).await;
+        assert!(matches!(next(&mut channel).await, Some(ToAgent::Welcome(_))));
+        assert!(matches!(next(&mut channel).await, Some(ToAgent::Place(_))), "{same:?}");
+    }
+}
+
+/// Protects: grants for which an agent refuses a manager end the session, whatever they are.
+#[tokio::test]
+async fn an_agent_that_shows_other_grants_has_no_session_any_more() {
+    let site = Site::start().await;
+    let identity = site.enrol("a").await;
+    let mut channel = begin_with(&site, &identity, Some(Digest::default())).await;
+    next(&mut channel).await;
+    let Some(ToAgent::Grants(grants)) = next(&mut channel).await else { panic!("no grants") };
+    let before = grants.head();
+    let forged = Grant {
+        id: GrantId { lineage: before.id.lineage, epoch: 2 },
+        parent: Some(Parent { grant: before.id, mark: Mark { position: before.id.at(0), hash: [0; 32] } }),
+        basis: Basis::Handover,
+        ..before.clone()
+    };
+    let forged = grants.extended(forged).unwrap();
+    channel.send(&FromAgent::Grants(forged).encode()).await.unwrap();
+    while next(&mut channel).await.is_some() {}
 }

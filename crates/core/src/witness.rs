@@ -4,8 +4,19 @@
 //! chain it tells which states of the registry count, and which of two comes later.
 
 use crate::grant::{Chain, GrantId, Relation};
+use crate::id::HostId;
 use crate::position::Position;
+use crate::time::Monotonic;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Shortest and longest time for which a refused manager is passed over: it is told at once what it has missed, and
+/// one that does not act on it need not be asked more often than somebody looks at an alarm.
+const SHUNNED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
+/// Most managers that are remembered as refused: more than any registry has.
+const MAX_SHUNNED: usize = 64;
 
 /// What is done about a chain that a manager offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,5 +97,75 @@ pub fn standing(kept: Option<&Chain>, held: &Position, offered: &Position) -> St
     match comparable {
         true => Standing::Compares(number(offered).cmp(&number(held))),
         false => Standing::Replaces,
+    }
+}
+
+/// The managers that an agent has refused, and until when it passes them over. Nobody is passed over where there is
+/// nobody else: that is for whoever asks.
+#[derive(Debug, Default)]
+pub struct Shunned {
+    /// Until when, and how often in a row.
+    managers: BTreeMap<HostId, (Monotonic, u32)>,
+}
+
+impl Shunned {
+    /// A manager was refused: it is passed over, each time for twice as long.
+    pub fn refuse(&mut self, now: Monotonic, manager: HostId) {
+        let full = self.managers.len() >= MAX_SHUNNED && !self.managers.contains_key(&manager);
+        let soonest = self.managers.iter().min_by_key(|(_, (until, _))| *until).map(|(host, _)| *host);
+        if let Some(soonest) = soonest.filter(|_| full) {
+            self.managers.remove(&soonest);
+        }
+        let times = self.managers.get(&manager).map_or(0, |(_, times)| times.saturating_add(1));
+        let time = SHUNNED.0.saturating_mul(1 << times.min(16)).min(SHUNNED.1);
+        self.managers.insert(manager, (now + time, times));
+    }
+
+    /// A manager was taken up: whatever was is forgotten.
+    pub fn accept(&mut self, manager: HostId) {
+        self.managers.remove(&manager);
+    }
+
+    /// Whether a manager is passed over now.
+    pub fn has(&self, now: Monotonic, manager: HostId) -> bool {
+        self.managers.get(&manager).is_some_and(|(until, _)| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn host(n: u128) -> HostId {
+        HostId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn a_refused_manager_is_passed_over_for_twice_as_long_each_time_up_to_a_bound() {
+        let mut shunned = Shunned::default();
+        let mut now = Monotonic(0);
+        for expected in [10, 20, 40, 80, 160, 320, 600, 600] {
+            shunned.refuse(now, host(1));
+            let time = Duration::from_secs(expected);
+            assert!(
+                shunned.has(now + time - Duration::from_micros(1), host(1)) && !shunned.has(now, host(2))
+            );
+            now = now + time;
+            assert!(!shunned.has(now, host(1)), "{expected}");
+        }
+        shunned.accept(host(1));
+        shunned.refuse(now, host(1));
+        assert!(!shunned.has(now + SHUNNED.0, host(1)), "it begins anew");
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let mut shunned = Shunned::default();
+        for n in 0..200 {
+            shunned.refuse(Monotonic(n), host(u128::from(n)));
+        }
+        assert_eq!(shunned.managers.len(), MAX_SHUNNED);
+        assert!(shunned.has(Monotonic(200), host(199)) && !shunned.has(Monotonic(200), host(0)));
     }
 }

@@ -3,6 +3,7 @@
 use crate::database::{Database, Schema, Sync, from_sql, to_sql};
 use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
+use echelon_core::grant::{Chain, Mark};
 use echelon_core::message::ViewMark;
 use echelon_core::view::{Place, ViewChange, ViewRow};
 use echelon_wire::Wire;
@@ -12,7 +13,8 @@ use std::path::Path;
 /// The application id is "ECHp" in ASCII.
 const SCHEMA: Schema = Schema {
     application_id: 0x4543_4870,
-    migrations: &["
+    migrations: &[
+        "
         PRAGMA application_id = 0x45434870;
         CREATE TABLE replica (
             one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -22,15 +24,22 @@ const SCHEMA: Schema = Schema {
         ) STRICT;
         INSERT INTO replica (one, incarnation) VALUES (1, 0);
         CREATE TABLE row (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-    "],
+    ",
+        "
+        ALTER TABLE replica ADD COLUMN grants BLOB;
+        ALTER TABLE replica ADD COLUMN witnessed BLOB;
+    ",
+    ],
 };
 
 /// An agent's file. Rows and the mark they belong to always change together. After a power loss the
-/// replica may be a little older, and its mark says so; what begins a new lineage or epoch, and the
-/// incarnation, is safe at once.
+/// replica may be a little older, and its mark says so; what begins a new lineage or epoch, the grants and the
+/// incarnation are safe at once.
 pub struct ReplicaStore {
     database: Database,
     mark: Option<ViewMark>,
+    grants: Option<Chain>,
+    witnessed: Option<Mark>,
 }
 
 /// What an agent starts from.
@@ -52,15 +61,47 @@ impl ReplicaStore {
     /// written it. It is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::open_or_create(path, &SCHEMA, Sync::Normal)?;
-        let mark = database.read("check the replica", |connection| {
+        let (mark, grants, witnessed) = database.read("check the replica", |connection| {
             // A replica is small, so that all of it can be checked.
             let found: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
             if found != "ok" {
                 return Err(Problem::Inconsistent(found));
             }
-            column::<ViewMark>(connection, "the mark", "SELECT mark FROM replica")
+            let mark = column::<ViewMark>(connection, "the mark", "SELECT mark FROM replica")?;
+            let grants = column::<Chain>(connection, "the grants", "SELECT grants FROM replica")?;
+            let witnessed = column::<Mark>(connection, "a mark", "SELECT witnessed FROM replica")?;
+            Ok((mark, grants, witnessed))
         })?;
-        Ok(Self { database, mark })
+        Ok(Self { database, mark, grants, witnessed })
+    }
+
+    /// The newest grants that were kept; none before the first.
+    pub fn grants(&self) -> Option<&Chain> {
+        self.grants.as_ref()
+    }
+
+    /// The newest hash of the registry's journal that was kept, with its position.
+    pub fn witnessed(&self) -> Option<Mark> {
+        self.witnessed
+    }
+
+    /// Keeps these grants from now on. Safe from a power loss when it returns.
+    ///
+    /// # Errors
+    /// The grants are as before.
+    pub fn set_grants(&mut self, grants: &Chain) -> Result<(), StoreError> {
+        self.write_synced("keep the grants", true, |transaction| {
+            transaction.execute("UPDATE replica SET grants = ?1", params![&grants.encode()[..]])?;
+            Ok(())
+        })?;
+        self.grants = Some(grants.clone());
+        Ok(())
+    }
+
+    /// Takes a hash of the registry's journal, to be written with the next mark: it moves on as often as the mark
+    /// does, and is of no more use than that.
+    pub fn witness(&mut self, witnessed: Option<Mark>) {
+        self.witnessed = witnessed;
     }
 
     /// The view the rows are; none before the first snapshot.
@@ -156,9 +197,11 @@ impl ReplicaStore {
     ) -> Result<(), StoreError> {
         let writer = |mark: ViewMark| (mark.position.lineage, mark.position.epoch);
         let new_writer = self.mark.map(writer) != Some(writer(*mark));
+        let witnessed = self.witnessed.map(|witnessed| witnessed.encode());
         self.write_synced(doing, new_writer, |transaction| {
             work(transaction)?;
-            transaction.execute("UPDATE replica SET mark = ?1", params![&mark.encode()[..]])?;
+            let marks = params![&mark.encode()[..], witnessed.as_deref()];
+            transaction.execute("UPDATE replica SET mark = ?1, witnessed = ?2", marks)?;
             Ok(())
         })?;
         self.mark = Some(*mark);

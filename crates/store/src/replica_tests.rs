@@ -186,12 +186,12 @@ fn a_damaged_file_is_set_aside_and_a_new_one_takes_its_place() {
 #[test]
 fn a_file_of_a_later_build_is_left_untouched() {
     let (_dir, path, store) = fresh();
-    store.database.tamper("PRAGMA user_version = 2");
+    store.database.tamper("PRAGMA user_version = 3");
     drop(store);
     let before = std::fs::read(&path).unwrap();
     let error = ReplicaStore::open(&path).err().unwrap();
     assert!(
-        matches!(error.problem, Problem::NewerSchema { found: 2, known: 1 }) && !error.is_damage(),
+        matches!(error.problem, Problem::NewerSchema { found: 3, known: 2 }) && !error.is_damage(),
         "{error}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -269,4 +269,63 @@ proptest! {
             prop_assert!(states.contains(&(loaded.mark, loaded.rows)), "a state that never was: {:?}", loaded.mark);
         }
     }
+}
+
+fn grants(epochs: u64) -> Chain {
+    use echelon_core::grant::{Basis, Grant, GrantId, Grantor, Parent, Proof, SyncRule};
+    use echelon_core::id::HostId;
+    use echelon_core::time::UnixMillis;
+    let (host, name) = (HostId(Uuid::from_u128(1)), || "a".parse().unwrap());
+    let first = Grant::first(Lineage(Uuid::from_u128(1)), host, name(), UnixMillis(1));
+    let mut chain = Chain::begin(first).unwrap();
+    for epoch in 2..=epochs {
+        let before = chain.head().id;
+        let parent = Parent { grant: before, mark: Mark { position: before.at(epoch), hash: [7; 32] } };
+        let grant = Grant {
+            id: GrantId { lineage: Lineage(Uuid::from_u128(epoch.into())), epoch },
+            holder: host,
+            parent: Some(parent),
+            basis: Basis::Force,
+            sync: SyncRule::alone(),
+            at: UnixMillis(epoch),
+            grantor: Grantor::Console("anna".parse().unwrap()),
+            reason: None,
+            rejects: vec![],
+            proof: Some(Proof { certificates: vec![vec![1]], signature: vec![2] }),
+        };
+        chain = chain.extended(grant).unwrap();
+    }
+    chain
+}
+
+/// Protects: what an agent is witness of outlives its process, before and after there is a view, and a file of a
+/// build that kept none opens.
+#[test]
+fn grants_and_witnessed_marks_are_there_when_the_file_is_opened_again() {
+    let (_dir, path, mut store) = fresh();
+    assert_eq!((store.grants(), store.witnessed()), (None, None));
+    store.set_grants(&grants(2)).unwrap();
+    let reopen = || ReplicaStore::open(&path).unwrap();
+    assert_eq!(reopen().grants(), Some(&grants(2)));
+    assert_eq!(reopen().grants().unwrap().head().proof, grants(2).head().proof);
+    let witnessed = Mark { position: mark(5, []).position, hash: [9; 32] };
+    store.witness(Some(witnessed));
+    assert_eq!(reopen().witnessed(), None, "it waits for the next mark");
+    store.replace(&mark(5, []), &[]).unwrap();
+    store.set_grants(&grants(3)).unwrap();
+    let again = reopen();
+    assert_eq!(
+        (again.grants(), again.witnessed(), again.mark()),
+        (Some(&grants(3)), Some(witnessed), Some(mark(5, [])))
+    );
+}
+
+/// Protects: whoever goes by a grant has it on disk.
+#[test]
+fn grants_that_cannot_be_written_are_not_kept() {
+    let (_dir, _path, mut store) = fresh();
+    store.database.leave_pages(0);
+    let error = store.set_grants(&grants(1_000)).unwrap_err();
+    assert!(error.to_string().contains("keep the grants"), "{error}");
+    assert_eq!(store.grants(), None, "what is not on disk is not kept");
 }

@@ -50,7 +50,7 @@ pub use frame::{
 pub use request::decode_anonymous;
 
 use echelon_core::change::ChangeSet;
-use echelon_core::grant::{Chain, Grant};
+use echelon_core::grant::{Chain, Grant, Mark};
 use echelon_core::member::{MemberMessage, Seal};
 use echelon_core::message::{FromAgent, LivenessEntry, Request, Response, ToAgent, ViewMark};
 use echelon_core::position::Position;
@@ -118,6 +118,7 @@ wire! {
     LivenessEntry => session::LivenessEntry;
     Chain => grant::Chain;
     Grant => grant::Grant;
+    Mark => grant::Mark;
     MemberMessage => member::MemberMessage;
     Seal => member::Promise;
 }

@@ -40,12 +40,13 @@ impl Contacts {
         Self { routes, identity, first }
     }
 
-    /// A connection to the first registry manager that answers.
+    /// A connection to the first registry manager that answers; those that are `shunned` are tried last.
     ///
     /// # Errors
     /// Says for each place why there is none.
-    pub(crate) async fn connect(&self) -> Result<Connection, String> {
-        let contacts = self.list();
+    pub(crate) async fn connect(&self, shunned: impl Fn(HostId) -> bool) -> Result<Connection, String> {
+        let mut contacts = self.list();
+        contacts.sort_by_key(|contact| contact.host.is_some_and(&shunned));
         let attempt = |i: usize| -> Attempt<Connection> {
             let (contact, identity) = (contacts.get(i).cloned(), Arc::clone(&self.identity));
             Box::pin(async move {

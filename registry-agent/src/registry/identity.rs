@@ -98,6 +98,11 @@ impl Identity {
         self.peer.load_full()
     }
 
+    /// The roots in use.
+    pub(crate) fn roots(&self) -> Arc<TrustBundle> {
+        self.trust.load_full()
+    }
+
     /// Whether the certificate has run out.
     pub(crate) fn is_expired(&self) -> bool {
         self.peer().not_after <= unix_now()

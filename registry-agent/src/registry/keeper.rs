@@ -5,11 +5,16 @@ use crate::clock::{Clock, unix_now};
 use crate::metrics::{Metrics, Update};
 use crate::routes::{RouterInput, Routes, Snapshot};
 use echelon_core::alarm::Notice;
+use echelon_core::digest::Digest;
+use echelon_core::grant::Chain;
 use echelon_core::message::{Holding, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::replication::{Replica, ReplicaError, Step};
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_core::view::{Place, ViewRow};
+use echelon_core::witness::{Objection, Verdict, judge};
+use echelon_identity::proof::UnprovedError;
+use echelon_identity::{TrustBundle, check_chain};
 use echelon_store::{ReplicaStore, StoreError, set_aside};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +27,9 @@ const FILE: &str = "replica.db";
 
 /// The alarm of a replica that cannot be written.
 const NOT_SAVED: &str = "replica-not-saved";
+
+/// The alarm of a journal of which managers have told two hashes.
+const REWRITTEN: &str = "history-rewritten";
 
 /// Time between two tries to write a replica after a write has failed, as on a full disk.
 const REPAIR_PAUSE: Duration = Duration::from_secs(30);
@@ -36,6 +44,23 @@ pub(crate) enum KeeperError {
     /// The file.
     #[error("the replica cannot be opened")]
     Store(#[from] StoreError),
+}
+
+/// Why a manager is refused whose grants are not this agent's. What this agent goes by is as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GrantsError {
+    /// They do not beat what this agent knows.
+    #[error(transparent)]
+    Objection(#[from] Objection),
+    /// They are newer, and not proved.
+    #[error("the manager's grants are not proved")]
+    Unproved(#[from] UnprovedError),
+    /// They cannot be written down.
+    #[error("the manager's grants cannot be written down, without which they are not gone by")]
+    Store(#[from] StoreError),
+    /// The write did not run to its end.
+    #[error("the agent is stopping")]
+    Stopping,
 }
 
 /// The replica and its file. Owned by one task; what waits for the disk runs on a thread of its own.
@@ -108,6 +133,59 @@ impl Keeper {
         self.held
     }
 
+    /// The grants that this agent is witness of.
+    pub(crate) fn grants(&self) -> Option<&Chain> {
+        self.replica.grants()
+    }
+
+    /// What tells a manager whether its grants are the same.
+    pub(crate) fn grants_digest(&self) -> Digest {
+        self.grants().map_or_else(Digest::default, Chain::digest)
+    }
+
+    /// Takes in the grants of a manager: decides, proves, persists, and goes by them. Says whether they are news.
+    ///
+    /// # Errors
+    /// The manager is to be refused.
+    pub(crate) async fn offered(
+        &mut self,
+        offered: Chain,
+        roots: Arc<TrustBundle>,
+    ) -> Result<bool, GrantsError> {
+        match judge(self.grants(), &offered) {
+            Verdict::Same => return Ok(false),
+            Verdict::Refuse(objection) => return Err(objection.into()),
+            Verdict::Adopt => {}
+        }
+        let (known, store) = (self.grants().cloned(), Arc::clone(&self.store));
+        let work = move || -> Result<Chain, GrantsError> {
+            check_chain(&roots, known.as_ref(), &offered)?;
+            store.lock().unwrap_or_else(PoisonError::into_inner).set_grants(&offered)?;
+            Ok(offered)
+        };
+        let adopted = tokio::task::spawn_blocking(work).await.map_err(|_| GrantsError::Stopping)?;
+        if let Err(GrantsError::Store(fault)) = &adopted {
+            self.not_saved(fault);
+        }
+        let grants = adopted?;
+        let head = grants.head();
+        info!(grant = %head.id, basis = ?head.basis, grants = grants.grants().len(), "Took a registry manager's grants");
+        self.replica.adopt(grants);
+        self.tell_rewritten();
+        Ok(true)
+    }
+
+    /// Raises the alarm of a rewritten history, or takes it back.
+    fn tell_rewritten(&self) {
+        let Some(rewritten) = self.replica.rewritten() else { return self.alarms.clear(REWRITTEN) };
+        let at = rewritten.was.position;
+        self.alarms.raise(Notice::critical(
+            REWRITTEN,
+            &format!("registry managers have shown two histories up to revision {at}: one was rewritten"),
+            "compare the history and its backups before anything else is edited; then restore the right one",
+        ));
+    }
+
     /// How often a difference from a manager had to be repaired.
     pub(crate) fn repairs(&self) -> u64 {
         self.replica.repairs()
@@ -138,8 +216,11 @@ impl Keeper {
     /// # Errors
     /// The message is one that no manager sends; the replica is as it was.
     pub(crate) async fn receive(&mut self, message: ToAgent) -> Result<bool, ReplicaError> {
-        let before = self.replica.mark();
+        let (before, rewritten) = (self.replica.mark(), self.replica.rewritten());
         let step = self.replica.receive(self.clock.now(), message)?;
+        if self.replica.rewritten() != rewritten {
+            self.tell_rewritten();
+        }
         let moved = self.replica.mark().filter(|mark| Some(*mark) != before);
         match step {
             Step::AskRepair => return Ok(true),
@@ -164,7 +245,11 @@ impl Keeper {
                     self.write(Write::Advance(mark)).await;
                 }
                 (_, Some(_)) => {}
-                (_, None) => return Ok(false),
+                (_, None) => {
+                    // What is shown is the same; the journal's hash may have been told by now.
+                    self.held = self.replica.holding();
+                    return Ok(false);
+                }
             },
         }
         self.publish().await;
@@ -207,9 +292,24 @@ impl Keeper {
         self.run(Write::All(mark, rows, self.replica.place().cloned())).await;
     }
 
+    fn not_saved(&mut self, fault: &StoreError) {
+        self.behind = Some(self.clock.now());
+        self.metrics.write_failures.inc();
+        self.alarms.raise(Notice::warning(
+            NOT_SAVED,
+            &format!("the replica cannot be written, routing goes on in memory: {fault}"),
+            "make room on the disk of the agent's state directory",
+        ));
+        error!("The replica on disk is behind; routing goes on, and writing is tried again: {fault}");
+    }
+
     async fn run(&mut self, write: Write) {
-        let store = Arc::clone(&self.store);
-        let work = move || write.run(&mut store.lock().unwrap_or_else(PoisonError::into_inner));
+        let (store, witnessed) = (Arc::clone(&self.store), self.replica.witnessed());
+        let work = move || {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.witness(witnessed);
+            write.run(&mut store)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(())) => {
                 if self.behind.take().is_some() {
@@ -217,16 +317,7 @@ impl Keeper {
                     self.alarms.clear(NOT_SAVED);
                 }
             }
-            Ok(Err(fault)) => {
-                self.behind = Some(self.clock.now());
-                self.metrics.write_failures.inc();
-                self.alarms.raise(Notice::warning(
-                    NOT_SAVED,
-                    &format!("the replica cannot be written, routing goes on in memory: {fault}"),
-                    "make room on the disk of the agent's state directory",
-                ));
-                error!("The replica on disk is behind; routing goes on, and writing is tried again: {fault}");
-            }
+            Ok(Err(fault)) => self.not_saved(&fault),
             // The runtime is going away, and the process with it.
             Err(_) => self.behind = Some(self.clock.now()),
         }
@@ -259,10 +350,12 @@ enum Fault {
 
 fn open(path: &Path) -> Result<(ReplicaStore, Replica), Fault> {
     let store = ReplicaStore::open(path)?;
-    let replica = match store.load()? {
+    let mut replica = match store.load()? {
         Some(loaded) => Replica::load(loaded.mark, loaded.rows, loaded.place)?,
         None => Replica::default(),
     };
+    store.witnessed().into_iter().for_each(|witnessed| replica.recall(witnessed));
+    store.grants().cloned().into_iter().for_each(|grants| replica.adopt(grants));
     Ok((store, replica))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, unix_now};
 use arc_swap::ArcSwapOption;
+use echelon_core::grant::{Chain, GrantId};
 use echelon_core::name::HostName;
 use echelon_core::time::{Monotonic, UnixMillis};
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub(crate) struct Link {
     /// When the replica that the agent started from was written last.
     written: Option<UnixMillis>,
     repairs: AtomicU64,
+    grants: ArcSwapOption<GrantsInfo>,
+    refused: AtomicU64,
     lag: Mutex<Option<Lag>>,
 }
 
@@ -27,6 +30,15 @@ pub(crate) struct Link {
 struct Lag {
     revisions: u64,
     since: Monotonic,
+}
+
+/// The grants that this agent is witness of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GrantsInfo {
+    /// The newest.
+    pub(crate) head: GrantId,
+    /// How many there are.
+    pub(crate) count: usize,
 }
 
 /// A session that is up.
@@ -45,8 +57,8 @@ pub(crate) struct SessionInfo {
 impl Link {
     /// No session yet, and a replica that was written last at `written`.
     pub(crate) fn new(clock: Clock, written: Option<UnixMillis>) -> Self {
-        let (session, heard, repairs, lag) = Default::default();
-        Self { clock, session, heard, written, repairs, lag }
+        let (session, heard, repairs, grants, refused, lag) = Default::default();
+        Self { clock, session, heard, written, repairs, grants, refused, lag }
     }
 
     /// A manager was heard.
@@ -90,6 +102,27 @@ impl Link {
     pub(crate) fn lag(&self) -> (u64, Duration) {
         let lag = *self.lag.lock().unwrap_or_else(PoisonError::into_inner);
         lag.map_or_else(Default::default, |lag| (lag.revisions, self.clock.now().since(lag.since)))
+    }
+
+    /// Shows the grants that the agent goes by.
+    pub(crate) fn set_grants(&self, grants: Option<&Chain>) {
+        let info = |chain: &Chain| GrantsInfo { head: chain.head().id, count: chain.grants().len() };
+        self.grants.store(grants.map(info).map(Arc::new));
+    }
+
+    /// The grants that the agent goes by.
+    pub(crate) fn grants(&self) -> Option<GrantsInfo> {
+        self.grants.load().as_deref().copied()
+    }
+
+    /// A manager was refused for its grants.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a manager was refused for its grants.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Sets how often the replica had to be repaired.

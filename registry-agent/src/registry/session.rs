@@ -2,29 +2,42 @@
 
 use crate::registry::renewal::keep_renewed;
 use crate::registry::uplink::UplinkParts;
-use crate::registry::{Keeper, SessionInfo};
+use crate::registry::{GrantsError, Keeper, SessionInfo};
+use echelon_core::alarm::Notice;
 use echelon_core::limits::SILENT_AFTER;
 use echelon_core::message::{
     AgentHeartbeat, FromAgent, Hello, Holding, PROTOCOL, PROTOCOL_LOWEST, Request, Response, ToAgent, Welcome,
 };
-use echelon_core::name::Text;
+use echelon_core::name::{HostName, ManagerType, Text};
 use echelon_core::replication::ReplicaError;
 use echelon_core::router::Input;
+use echelon_core::witness::{Objection, Shunned};
+use echelon_identity::Spiffe;
 use echelon_transport::{CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
-use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
+use echelon_wire::{DecodeError, MAX_AGENT_FRAME, MAX_SESSION_FRAME, Wire};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long a manager may take to welcome an agent: it may be loading, or serving a thousand others.
 const WELCOME: Duration = Duration::from_secs(10);
 
 /// How long one frame may wait to be sent. A manager that takes nothing for so long is as good as dead.
 const SEND: Duration = Duration::from_secs(10);
+
+/// How long a refused manager has to hear why. It ends the session once it has; one that does not is of no interest.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// The alarm of two lineages.
+const CONFLICT: &str = "conflict";
+
+/// How often it is looked whether a nearer manager is to be used, beside every change of the route: one that was
+/// refused may have its time again.
+const NEARER: Duration = Duration::from_secs(5);
 
 /// Range within which a manager may ask for heartbeats.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -64,6 +77,10 @@ pub(crate) enum SessionEnd {
     Greeting,
     #[error("the manager's message does not fit the replica")]
     Replica(#[from] ReplicaError),
+    #[error("this agent refuses the manager")]
+    Grants(#[from] GrantsError),
+    #[error("the manager on {0} is to be used instead")]
+    Nearer(HostName),
 }
 
 /// A session under way.
@@ -74,6 +91,8 @@ pub(crate) struct Session<'a> {
     pub(crate) sequence: &'a AtomicU64,
     /// From 0 to 1, different for each host.
     pub(crate) share: f64,
+    /// Managers that are passed over.
+    pub(crate) shunned: &'a Shunned,
 }
 
 /// How the parts of a session end together: the first to end says why, the others notice.
@@ -119,7 +138,7 @@ impl Session<'_> {
             build: Text::lossy(env!("CARGO_PKG_VERSION")),
             incarnation: self.parts.incarnation,
             holds: keeper.held(),
-            grants: None,
+            grants: Some(keeper.grants_digest()),
         });
         let begin = async {
             let (mut sender, mut receiver) = self.connection.open().await?.split();
@@ -163,6 +182,7 @@ impl Session<'_> {
                 why = self.report(&mut sender, holds, &repair, every) => why,
                 why = self.connection.closed() => SessionEnd::Closed(why),
                 () = self.outlive_no_certificate() => SessionEnd::Planned,
+                nearer = self.nearer() => nearer,
                 never = self.keep_renewed() => match never {},
                 never = self.parts.announcer.offer(self.connection, self.share) => match never {},
                 () = stop.cancelled() => SessionEnd::Stopping,
@@ -171,7 +191,67 @@ impl Session<'_> {
             end.because(why);
         };
         tokio::join!(listen, beside);
-        end.why.into_inner().unwrap_or(SessionEnd::Finished)
+        let why = end.why.into_inner().unwrap_or(SessionEnd::Finished);
+        if let SessionEnd::Grants(refused) = &why {
+            self.object(refused, keeper, welcome, &mut sender, &mut receiver).await;
+        }
+        why
+    }
+
+    /// Tells a refused manager why, and everybody else where somebody has to choose.
+    async fn object(
+        &self,
+        refused: &GrantsError,
+        keeper: &Keeper,
+        welcome: &Welcome,
+        sender: &mut FrameSender,
+        receiver: &mut FrameReceiver,
+    ) {
+        self.parts.link.count_refused();
+        if let GrantsError::Objection(Objection::Conflict { ours, theirs }) = refused {
+            let message = format!(
+                "two registry managers were made primary of one state: this agent keeps to {ours}, the manager on \
+                 {} goes by {theirs}",
+                welcome.manager
+            );
+            self.parts.alarms.raise(Notice::critical(CONFLICT, &message, "echelon lineage choose"));
+        }
+        let (GrantsError::Objection(_), Some(grants)) = (refused, keeper.grants()) else { return };
+        let frame = FromAgent::Grants(grants.clone()).encode();
+        if frame.len() > MAX_AGENT_FRAME {
+            return warn!(bytes = frame.len(), "The grants are too large to be told to the manager");
+        }
+        let tell = async {
+            sender.send(&frame).await?;
+            // What else the manager has to say is of no interest; its end of the session shows that it has heard.
+            while let Ok(Some(_)) = receiver.recv(MAX_SESSION_FRAME).await {}
+            Ok::<_, SendError>(())
+        };
+        if !matches!(timeout(LAST_WORD, tell).await, Ok(Ok(()))) {
+            debug!("The refused manager was not told why");
+        }
+    }
+
+    /// Comes once another manager is to be used: nearer than this session's and live again for long enough, or in the
+    /// place of one that is to serve nobody.
+    async fn nearer(&self) -> SessionEnd {
+        let Some(Spiffe::Manager(here)) = self.connection.peer().map(|peer| &peer.subject) else {
+            return std::future::pending().await;
+        };
+        let mut route = self.parts.routes.watch(ManagerType::registry());
+        let mut latest = None;
+        loop {
+            tokio::select! {
+                next = route.next() => latest = Some(next),
+                () = sleep(NEARER) => {}
+            }
+            let chosen =
+                latest.as_ref().and_then(|route| route.chosen()).filter(|entry| entry.state.is_usable());
+            let Some(chosen) = chosen.map(|entry| &entry.candidate.manager) else { continue };
+            if chosen.host != *here && !self.shunned.has(self.parts.clock.now(), chosen.host) {
+                return SessionEnd::Nearer(chosen.name.clone());
+            }
+        }
     }
 
     async fn keep_renewed(&self) -> std::convert::Infallible {
@@ -216,6 +296,13 @@ impl Session<'_> {
         let place = matches!(message, ToAgent::Place(_) | ToAgent::Heartbeat(_));
         match message {
             ToAgent::Welcome(_) => return Err(SessionEnd::Greeting),
+            ToAgent::Grants(grants) => {
+                if keeper.offered(grants, self.parts.identity.roots()).await? {
+                    self.parts.alarms.clear(CONFLICT);
+                }
+                self.parts.link.set_grants(keeper.grants());
+                return Ok(false);
+            }
             ToAgent::Liveness(liveness) => {
                 let (complete, entries) = (liveness.complete, liveness.entries);
                 self.parts.routes.tell(Input::Liveness { complete, entries }).await;

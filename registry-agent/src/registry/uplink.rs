@@ -15,6 +15,7 @@ use echelon_core::endpoint::Endpoint;
 use echelon_core::evidence::Seen;
 use echelon_core::name::{HostName, ManagerType, Text};
 use echelon_core::router::Input;
+use echelon_core::witness::Shunned;
 use echelon_identity::Spiffe;
 use echelon_transport::Connection;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) struct Uplink {
     keeper: Keeper,
     sequence: AtomicU64,
     share: f64,
+    /// Managers that were refused because of their grants.
+    shunned: Shunned,
     /// Failures in a row.
     failures: u32,
     /// Whether the router believes that there is a session.
@@ -72,14 +75,16 @@ impl Uplink {
         let contacts = Contacts::new(routes, identity, parts.first.clone());
         let share = jitter_share(&parts.name);
         // From 1: a report with a sequence of 0 could not be told from none.
-        Self { parts, contacts, keeper, sequence: AtomicU64::new(1), share, failures: 0, up: false }
+        let sequence = AtomicU64::new(1);
+        Self { parts, contacts, keeper, sequence, share, shunned: Shunned::default(), failures: 0, up: false }
     }
 
     /// Runs until `stop`, then writes down how far the replica has come. Where the agent ends it says goodbye.
     pub(crate) async fn run(mut self, stop: CancellationToken, agent_ends: CancellationToken) {
         while !stop.is_cancelled() {
+            let now = self.parts.clock.now();
             let connected = tokio::select! {
-                connected = self.contacts.connect() => connected,
+                connected = self.contacts.connect(|host| self.shunned.has(now, host)) => connected,
                 () = stop.cancelled() => break,
             };
             let wait = match connected {
@@ -106,8 +111,8 @@ impl Uplink {
         if self.parts.identity.is_expired() {
             return self.revive(connection).await;
         }
-        let Self { parts, keeper, sequence, share, up, .. } = self;
-        let session = Session { parts, connection, sequence, share: *share };
+        let Self { parts, keeper, sequence, share, shunned, up, .. } = self;
+        let session = Session { parts, connection, sequence, share: *share, shunned };
         let began = parts.clock.now();
         let end = session.run(keeper, stop, || *up = true).await;
         self.parts.link.set_session(None);
@@ -115,18 +120,22 @@ impl Uplink {
             // Sessions that end as soon as they begin count as failures, so that two agents with one
             // identity, say, do not take turns several times a second.
             self.failures = 0;
+            if let Some(Spiffe::Manager(host)) = connection.peer().map(|p| &p.subject) {
+                self.shunned.accept(*host);
+            }
         }
         self.ended(connection, end).await
     }
 
     async fn ended(&mut self, connection: &Connection, end: SessionEnd) -> Duration {
         let text = source_chain(&end);
+        let was_refused = matches!(end, SessionEnd::Grants(_));
         match end {
             SessionEnd::Stopping => {
                 connection.close(GOODBYE, &text);
                 return Duration::ZERO;
             }
-            SessionEnd::Planned => {
+            SessionEnd::Planned | SessionEnd::Nearer(_) => {
                 info!("A session ends: {text}");
                 connection.close(GOODBYE, &text);
                 return Duration::ZERO;
@@ -138,6 +147,9 @@ impl Uplink {
         }
         warn!("There is no session any more: {text}");
         if let Some(Spiffe::Manager(host)) = connection.peer().map(|p| &p.subject) {
+            if was_refused {
+                self.shunned.refuse(self.parts.clock.now(), *host);
+            }
             let seen = Seen::Failed(Text::lossy(&text));
             self.parts.routes.saw(&ManagerType::registry(), *host, None, seen, Duration::ZERO);
         }

@@ -7,6 +7,7 @@ use echelon_core::announce::Announcement;
 use echelon_core::check::{Check, CheckKind};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::Address;
+use echelon_core::grant::GrantId;
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::message::{
     AgentHeartbeat, Delta, Enrol, Enrolled, FromAgent, Hello, Liveness, ManagerHeartbeat, Request, Response,
@@ -14,7 +15,6 @@ use echelon_core::message::{
 };
 use echelon_core::name::ManagerType;
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
-use echelon_core::position::Position;
 use echelon_core::view::{Manager as ViewManager, Place, View, ViewChange, ViewRow};
 use echelon_identity::trust::root_hash;
 use echelon_identity::{
@@ -45,7 +45,7 @@ pub(crate) fn ty() -> ManagerType {
     "command-control".parse().unwrap()
 }
 
-fn now() -> echelon_core::time::UnixMillis {
+pub(crate) fn now() -> echelon_core::time::UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     echelon_core::time::UnixMillis(since.as_millis() as u64)
 }
@@ -69,7 +69,7 @@ struct Shared {
     announced: Mutex<Vec<Announcement>>,
     /// Whether the next enrolment is answered with silence.
     swallow: AtomicBool,
-    root: Vec<u8>,
+    authority: Authority,
 }
 
 impl Drop for Manager {
@@ -86,8 +86,16 @@ impl Manager {
 
     /// A manager whose hosts' certificates live that long.
     pub(crate) async fn with_lifetime(lifetime: Duration) -> Self {
-        let host = HostId(Uuid::from_u128(77));
         let authority = Authority::create(&"acme".parse().unwrap(), now()).unwrap();
+        Self::of(authority, HostId(Uuid::from_u128(77)), lifetime, "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// Another manager of the same framework, on host number `n`.
+    pub(crate) async fn beside(&self, n: u128, addr: SocketAddr) -> Self {
+        Self::of(self.shared.authority.clone(), HostId(Uuid::from_u128(n)), lifetime::HOST, addr)
+    }
+
+    fn of(authority: Authority, host: HostId, lifetime: Duration, addr: SocketAddr) -> Self {
         let issuer = authority.issue_intermediate(host, now()).unwrap();
         let key = KeyPair::generate().unwrap();
         let subject = Spiffe::Manager(host);
@@ -95,21 +103,20 @@ impl Manager {
         let chain = issuer.issue(&leaf, &key.public_key(), now()).unwrap();
         let credentials = Credentials::new(key, chain).unwrap();
         let role = EndpointRole::Server(Arc::new(AdmitAll));
-        let any = "127.0.0.1:0".parse().unwrap();
         let trust = authority.trust();
         let endpoint =
-            Endpoint::bind(any, role, Some(&credentials), Some(&trust), Settings::server()).unwrap();
+            Endpoint::bind(addr, role, Some(&credentials), Some(&trust), Settings::server()).unwrap();
         let shared = Arc::new(Shared {
             issuer,
             lifetime,
             enrolments: Mutex::default(),
             announced: Mutex::default(),
             swallow: AtomicBool::new(false),
-            root: authority.certificate().to_vec(),
+            authority,
         });
         let (taken, seats) = mpsc::unbounded_channel();
         let accepting = tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared), taken)).abort_handle();
-        let token = JoinToken::generate(root_hash(authority.certificate())).unwrap();
+        let token = JoinToken::generate(root_hash(shared.authority.certificate())).unwrap();
         Self { endpoint, shared, seats, accepting, token, host }
     }
 
@@ -119,7 +126,7 @@ impl Manager {
 
     /// The root certificate, as a row of the view.
     pub(crate) fn trust(&self) -> ViewRow {
-        ViewRow::Trust(vec![self.shared.root.clone()])
+        ViewRow::Trust(vec![self.shared.authority.certificate().to_vec()])
     }
 
     /// Answers the next enrolment with silence, having taken it in.
@@ -151,6 +158,20 @@ impl Manager {
             Enrolment::New(enrolled) => enrolled.host_id,
             Enrolment::Already(_) => panic!("enrolled before"),
         }
+    }
+
+    /// Somebody's credentials in this framework.
+    pub(crate) fn credentials(&self, subject: &Spiffe) -> Credentials {
+        let key = KeyPair::generate().unwrap();
+        let leaf = Leaf { subject, name: "x", enrolment: 1, lifetime: lifetime::MANAGER };
+        let chain = self.shared.issuer.issue(&leaf, &key.public_key(), now()).unwrap();
+        Credentials::new(key, chain).unwrap()
+    }
+
+    /// This manager as agents see it, nearer than those of higher numbers.
+    pub(crate) fn row(&self, n: u8) -> ViewRow {
+        let (ty, name) = (ManagerType::registry(), format!("fm{n}").parse().unwrap());
+        ViewRow::Manager(ViewManager { ty, name, host: self.host, ..view_manager(n, self.addr()) })
     }
 
     /// The next session that an agent opens.
@@ -312,6 +333,8 @@ pub(crate) struct World {
     pub(crate) rows: Vec<ViewRow>,
     pub(crate) place: Place,
     pub(crate) revision: u64,
+    /// Under which grant the registry is written.
+    pub(crate) grant: GrantId,
 }
 
 impl World {
@@ -340,11 +363,12 @@ impl World {
             allow_types: Default::default(),
             drained: None,
         };
-        Self { rows: [manager.trust()].into_iter().chain(rows).collect(), place, revision: 1 }
+        let grant = GrantId { lineage: Lineage(Uuid::from_u128(9)), epoch: 1 };
+        Self { rows: [manager.trust()].into_iter().chain(rows).collect(), place, revision: 1, grant }
     }
 
     pub(crate) fn mark(&self) -> ViewMark {
-        let position = Position { lineage: Lineage(Uuid::from_u128(9)), epoch: 1, revision: self.revision };
+        let position = self.grant.at(self.revision);
         let digest: Digest = View::from_rows(self.rows.clone()).unwrap().digest();
         ViewMark { position, view_revision: self.revision, digest }
     }
