@@ -3,7 +3,8 @@
 use crate::id::{DomainId, HostId};
 use crate::name::{HostName, ManagerType};
 use crate::policy::Effective;
-use crate::tiers::{Ranking, Scorer, Tiers};
+use crate::spread::{Equals, Scorer};
+use crate::tiers::{Ranking, Seat, Tiers};
 use crate::view::{Manager, View};
 use std::sync::Arc;
 
@@ -75,7 +76,10 @@ pub fn order(view: &View, asker: Asker<'_>, ty: &ManagerType) -> Order {
     let tiers = Tiers::new(view, asker.domains, ty, &managers);
     let mut scorer = Scorer::new(asker.name, ty);
     let mut ranking = Ranking::default();
-    tiers.rank(asker.host, &managers, usize::MAX, |at| scorer.score(managers[at]), &mut ranking);
+    let weigh = |tier: &[Seat], equals: &mut Equals| {
+        equals.have_scores(tier.iter().map(|seat| scorer.score(managers[seat.at as usize])));
+    };
+    tiers.rank(asker.host, &managers, usize::MAX, weigh, &mut ranking);
     tiers.order(asker.host, &managers, ranking.seats())
 }
 

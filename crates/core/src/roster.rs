@@ -3,7 +3,7 @@
 use crate::evidence::Evidence;
 use crate::id::HostId;
 use crate::name::{HostName, ManagerType};
-use crate::tiers::Scorer;
+use crate::spread::Scorer;
 use crate::view::{Manager, Managers, View};
 use std::sync::Arc;
 

@@ -21,7 +21,8 @@ use crate::report::CandidateState;
 use crate::roster::Roster;
 use crate::route::{Entry, Route, Since, Target};
 use crate::settled::standing;
-use crate::tiers::{Ranking, Tiers};
+use crate::spread::Equals;
+use crate::tiers::{Ranking, Seat, Tiers};
 use crate::time::Monotonic;
 use crate::view::{Place, View};
 use std::collections::BTreeMap;
@@ -368,7 +369,10 @@ impl TypeState {
             true => self.tiers = Tiers::new(view, &place.domains, ty, managers),
             false => self.tiers.reseat(view, &place.domains, managers, &update.changed),
         }
-        self.tiers.rank(place.host, managers, usize::MAX, |at| roster.score(at), &mut ranking);
+        let weigh = |tier: &[Seat], equals: &mut Equals| {
+            equals.have_scores(tier.iter().map(|seat| roster.score(seat.at as usize)));
+        };
+        self.tiers.rank(place.host, managers, usize::MAX, weigh, &mut ranking);
         self.tiers.keep(&ranking);
         let former = self.order.policy.probe.clone();
         self.stale |= self.tiers.reorder(place.host, managers, ranking.seats(), &mut self.order);

@@ -12,7 +12,8 @@ use crate::registry::Registry;
 use crate::report::{Basis, CandidateState, Down, Outcome, RouteReport};
 use crate::route::{Entry, Route};
 use crate::row::Host;
-use crate::tiers::{Ranking, Scorer, Seat, Tiers};
+use crate::spread::{Equals, Scorer};
+use crate::tiers::{Ranking, Seat, Tiers};
 use crate::time::Monotonic;
 use crate::view::{Manager, View};
 use std::sync::Arc;
@@ -150,8 +151,10 @@ impl DomainRoutes<'_> {
     fn rank(&self, tiers: &Tiers, host: &Host, most: usize, room: &mut Room) {
         let managers = &self.of_type.managers;
         let mut scorer = Scorer::new(&host.name, &self.of_type.ty);
-        let score = |at: usize| scorer.score(&managers[at]);
-        tiers.rank(host.id, managers, most, score, &mut room.0);
+        let weigh = |tier: &[Seat], equals: &mut Equals| {
+            scorer.weigh(tier.iter().map(|seat| &*managers[seat.at as usize]), equals);
+        };
+        tiers.rank(host.id, managers, most, weigh, &mut room.0);
     }
 
     fn choose(&self, host: &Host, seats: &[Seat]) -> (Order, Choice) {

@@ -2,12 +2,12 @@
 //! own.
 
 use crate::id::{DomainId, HostId};
-use crate::name::{HostName, ManagerType};
+use crate::name::ManagerType;
 use crate::order::{Candidate, Exclusion, Order};
 use crate::policy::{Effective, Walk};
+use crate::spread::Equals;
 use crate::view::{Manager, View};
 use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Candidates that are put in or taken out one by one where an order changes; where more are, the rest is made anew:
@@ -128,14 +128,14 @@ impl Tiers {
         self.ranked = self.seats.partition_point(|seat| !seat.key.excluded);
     }
 
-    /// The order of one host, as far as its first `most` candidates. `score` says how much the host prefers a
-    /// manager of the list among equals.
+    /// The order of one host, as far as its first `most` candidates. `weigh` says how much the host prefers the managers
+    /// of these seats, which are equal otherwise.
     pub(crate) fn rank(
         &self,
         host: HostId,
         managers: &[impl Borrow<Arc<Manager>>],
         most: usize,
-        mut score: impl FnMut(usize) -> f64,
+        mut weigh: impl FnMut(&[Seat], &mut Equals),
         ranking: &mut Ranking,
     ) {
         let own = managers.binary_search_by_key(&host, |m| m.borrow().host).ok();
@@ -151,16 +151,16 @@ impl Tiers {
                 if ranked.len() >= most {
                     return ranked.truncate(most);
                 }
-                equals.clear();
-                let others = tier.iter().filter(|seat| !is_own(seat));
                 match tier {
-                    [_] => ranked.extend(others),
+                    [_] => ranked.extend(tier.iter().filter(|seat| !is_own(seat))),
                     _ => {
-                        let scored = (0..).zip(tier).filter(|(_, seat)| !is_own(seat));
-                        equals.extend(scored.map(|(place, seat)| (score(seat.at as usize), place)));
-                        let name = |place: u32| &managers[tier[place as usize].at as usize].borrow().name;
-                        spread(equals, most - ranked.len(), name);
-                        ranked.extend(equals.iter().map(|(_, place)| tier[*place as usize]));
+                        weigh(tier, equals);
+                        if own.is_some() {
+                            equals.retain(|place| !is_own(&tier[place]));
+                        }
+                        let name = |place: usize| &managers[tier[place].at as usize].borrow().name;
+                        equals.spread(most - ranked.len(), name);
+                        ranked.extend(equals.places().map(|place| tier[place]));
                     }
                 }
             }
@@ -269,8 +269,7 @@ impl Key {
 #[derive(Debug, Default)]
 pub(crate) struct Ranking {
     seats: Vec<Seat>,
-    /// The score of each, and its place among its equals: little to move about while they are sorted.
-    equals: Vec<(f64, u32)>,
+    equals: Equals,
 }
 
 impl Ranking {
@@ -278,20 +277,6 @@ impl Ranking {
     pub(crate) fn seats(&self) -> &[Seat] {
         &self.seats
     }
-}
-
-/// Brings the first `most` of these into the order of their scores, the highest first; ties by name. Those of
-/// weight 0 score lowest, and so come last. What comes after those may be lost.
-fn spread<'n>(equals: &mut Vec<(f64, u32)>, most: usize, name: impl Fn(u32) -> &'n HostName) {
-    let before = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
-        b.0.total_cmp(&a.0).then_with(|| name(a.1).cmp(name(b.1)))
-    };
-    if most < equals.len() {
-        equals.select_nth_unstable_by(most, before);
-        equals.truncate(most);
-    }
-    // The stable sort is the one that is fast where little is out of order.
-    equals.sort_by(before);
 }
 
 /// The walk's key; candidates with an equal key form a tier.
@@ -313,57 +298,5 @@ impl Step {
         let fenced = fence.is_some_and(|fence| !to.contains(&fence));
         // Depths are at most 32; see `limits::MAX_DEPTH`.
         Self { up: up as u32, down: down as u32, fenced }
-    }
-}
-
-/// How much one host prefers managers of one type among equals; see [`crate::order::rendezvous_score`].
-pub(crate) struct Scorer {
-    /// What is hashed; all but the manager's name stays.
-    text: Vec<u8>,
-    fixed: usize,
-}
-
-impl Scorer {
-    pub(crate) fn new(host: &HostName, ty: &ManagerType) -> Self {
-        let parts = [host.as_str().as_bytes(), &[0], ty.as_str().as_bytes(), &[0]];
-        let text = parts.concat();
-        Self { fixed: text.len(), text }
-    }
-
-    pub(crate) fn score(&mut self, manager: &Manager) -> f64 {
-        self.score_of(&manager.name, manager.weight)
-    }
-
-    pub(crate) fn score_of(&mut self, manager: &HostName, weight: u32) -> f64 {
-        if weight == 0 {
-            return 0.0;
-        }
-        self.text.truncate(self.fixed);
-        self.text.extend_from_slice(manager.as_str().as_bytes());
-        let hash = blake3::hash(&self.text);
-        let first: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a BLAKE3 hash has 32 bytes");
-        score(u64::from_be_bytes(first) >> 11, weight)
-    }
-}
-
-/// The score for the first 53 bits of a hash.
-fn score(bits: u64, weight: u32) -> f64 {
-    let u = (bits as f64 + 0.5) / (1u64 << 53) as f64;
-    // Of all 2^53 values the highest alone is rounded up to 1, whose logarithm is no divisor.
-    let u = u.min(1.0 - f64::EPSILON / 2.0);
-    -f64::from(weight) / libm::log(u)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_score_rises_with_the_hash_up_to_its_highest_value_and_is_never_infinite() {
-        let top = (1 << 53) - 1;
-        let scores = [0, 1, 1 << 30, 1 << 52, top - 4, top].map(|bits| score(bits, 1));
-        assert!(scores.is_sorted() && scores[0] > 0.0 && scores[5].is_finite(), "{scores:?}");
-        assert!(scores[5] > scores[4]);
-        assert_eq!(score(top, 3), 3.0 * score(top, 1));
     }
 }
