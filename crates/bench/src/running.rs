@@ -1,5 +1,6 @@
 //! A process that ends with whoever started it.
 
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,6 +8,25 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for anything a benchmark needs before it can begin.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The first and the last core that this process may use; the same one where there is one.
+pub fn outer_cores() -> [usize; 2] {
+    let allowed = sched_getaffinity(None).unwrap();
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let first = cores.next().unwrap();
+    [first, cores.next_back().unwrap_or(first)]
+}
+
+/// Keeps the calling thread on one core.
+pub fn pin_here(core: usize) {
+    pin(None, core);
+}
+
+fn pin(thread: Option<Pid>, core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(thread, &set).unwrap();
+}
 
 /// A running process.
 #[derive(Debug)]
@@ -53,6 +73,14 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Keeps all threads that it has on one core.
+    pub fn pin(&self, core: usize) {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap() {
+            let id = thread.unwrap().file_name().into_string().unwrap().parse().unwrap();
+            pin(Pid::from_raw(id), core);
+        }
     }
 
     fn end(&mut self) {
