@@ -19,7 +19,8 @@ use uuid::Uuid;
 pub(crate) async fn end(shared: Shared) {
     loop {
         let now = unix_now();
-        let due = shared.hub.registry().next_drain_end();
+        // The primary does it; a standby has nothing to look for.
+        let due = shared.hub.registry().next_drain_end().filter(|_| shared.edits.situation().leading);
         let pause = match due {
             Some(until) if until <= now => end_now(&shared, now).await,
             due => until(due, now),

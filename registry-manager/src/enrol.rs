@@ -3,6 +3,7 @@
 use crate::clock::unix_now;
 use crate::failure;
 use crate::limits::REFUSED_ENROLMENT;
+use crate::relay;
 use crate::requests::subject;
 use crate::server::Shared;
 use echelon_core::access::Subject;
@@ -86,7 +87,7 @@ async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enr
     }
     let context =
         Context { now: unix_now(), actor: Actor::Token(wish.token), from: Some(from.into()), content };
-    shared.edits.edit(set, context, false).await?;
+    relay::edit(shared, set, context, false).await?;
     Ok(certify(shared, &wish, csr.public_key())?)
 }
 

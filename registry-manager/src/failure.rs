@@ -1,6 +1,10 @@
 //! Failures that are the manager's own to tell; edits have theirs from the core.
 
+use echelon_core::id::HostId;
+use echelon_core::member::CannotWrite;
 use echelon_core::message::{Failure, FailureClass, Retry};
+use echelon_core::registry::Registry;
+use echelon_core::time::Monotonic;
 
 fn failure(error: &str, class: FailureClass, message: String, remedy: &str, retry: Retry) -> Failure {
     let (error, remedy, place) = (error.to_owned(), remedy.to_owned(), String::new());
@@ -103,6 +107,108 @@ pub(crate) fn outcome_unknown() -> Failure {
     let message = "the manager stopped before it could tell whether the edit is durable".to_owned();
     let remedy = "repeat the command with the same request id: it has one effect at most";
     failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
+}
+
+/// The edit is durable here, and not yet where it has to be.
+pub(crate) fn not_committed() -> Failure {
+    let message =
+        "the edit is on this manager, and the standbys that have to hold it have not said in time that \
+                   they do; it may be committed later"
+            .to_owned();
+    let remedy = "repeat the command with the same request id: it has one effect at most";
+    failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
+}
+
+/// What was asked rests on edits of which nobody knows yet whether they count.
+pub(crate) fn undecided() -> Failure {
+    let message = "nothing was changed: edits before this one are not committed yet".to_owned();
+    failure(
+        "undecided",
+        FailureClass::Unreachable,
+        message,
+        "try again in a moment: echelon status",
+        Retry::Safe,
+    )
+}
+
+/// The primary was lost with the edit in its hands.
+pub(crate) fn lost_primary(primary: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("the primary {primary} was lost before it told what became of the edit: {why}");
+    let remedy = "repeat the command with the same request id: it has one effect at most";
+    failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
+}
+
+/// The link to the primary was lost before anything was sent over it.
+pub(crate) fn cannot_relay(why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("no edit was taken: the primary could not be told of it: {why}");
+    failure(
+        "no-primary",
+        FailureClass::Unreachable,
+        message,
+        "try again in a moment: echelon status",
+        Retry::Safe,
+    )
+}
+
+/// Builds of managers that do not work together.
+pub(crate) fn versions_apart(why: &str) -> Failure {
+    failure("versions-apart", FailureClass::Failed, why.to_owned(), "upgrade the older one", Retry::Pointless)
+}
+
+/// No edit can be taken at the moment, and none was.
+pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, now: Monotonic) -> Failure {
+    let name = |host: &HostId| registry.host(*host).map_or_else(|| host.to_string(), |h| h.name.to_string());
+    let unreachable = |error: &str, message: String, remedy: &str| {
+        failure(error, FailureClass::Unreachable, message, remedy, Retry::Safe)
+    };
+    let shortly = "try again in a moment; see echelon status";
+    match why {
+        CannotWrite::NotPrimary { holder, heard } => {
+            let silent = match heard {
+                Some(heard) => format!("has been silent for {} s", now.since(*heard).as_secs()),
+                None => "was not heard since this manager's start".to_owned(),
+            };
+            let message = format!("no edit was taken: the primary {} {silent}", name(holder));
+            let remedy = format!(
+                "bring it back; or, where it is gone for good, let this manager take its place: \
+                 echelon promote {} --force --reason TEXT",
+                name(&me)
+            );
+            unreachable("no-primary", message, &remedy)
+        }
+        CannotWrite::NotLevel => {
+            let message =
+                "no edit was taken: this manager is to be the primary and lacks edits that others have";
+            unreachable("no-primary", message.to_owned(), shortly)
+        }
+        CannotWrite::RolledBack => {
+            let message =
+                "no edit was taken: this manager's registry is older than others have seen it".to_owned();
+            let remedy = "promote a standby: echelon promote HOST --force --reason TEXT";
+            unreachable("rolled-back", message, remedy)
+        }
+        CannotWrite::Handing => {
+            let message = "no edit was taken: another manager is about to become the primary".to_owned();
+            unreachable("handing-over", message, shortly)
+        }
+        CannotWrite::TooFew { needed, connected, silent } => {
+            let names = silent.iter().map(name).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "no edit was taken: it takes {needed} of the standbys that count, and {connected} are connected; \
+                 silent: {names}"
+            );
+            let first = silent.first().map_or_else(|| "HOST".to_owned(), name);
+            let remedy = format!(
+                "bring one back; or do without, and without what only it holds: echelon manager remove {first} \
+                 --accept-loss, or echelon manager min-sync 0 --accept-loss"
+            );
+            unreachable("too-few-standbys", message, &remedy)
+        }
+        CannotWrite::Full => {
+            let message = "no edit was taken: too many wait to be committed".to_owned();
+            unreachable("too-many-waiting", message, shortly)
+        }
+    }
 }
 
 /// The host announces more often than anything on it can change.

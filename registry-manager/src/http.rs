@@ -1,5 +1,6 @@
 //! Metrics and health, for programs that watch the manager.
 
+use crate::failure;
 use crate::limits::{HTTP_ACCEPT_PAUSE, HTTP_CONNECTIONS, HTTP_HEAD, HTTP_HEAD_DEADLINE};
 use crate::readings::readings;
 use crate::server::Shared;
@@ -70,15 +71,29 @@ fn router(shared: Shared) -> Router {
         // The process answers, so it is alive.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/primary", get(ready))
+        .route("/primary", get(primary))
         .with_state(shared)
 }
 
-/// This build has one manager, which serves agents and accepts edits as long as it is not stopping.
+/// Agents are served by every manager that is not stopping.
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     match shared.stop.is_cancelled() {
         false => (StatusCode::OK, "ok\n"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+/// For what leads edits to the one manager that takes them.
+async fn primary(State(shared): State<Shared>) -> impl IntoResponse {
+    let situation = shared.edits.situation();
+    match &situation.writes {
+        _ if shared.stop.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => {
+            let (registry, now) = (shared.hub.registry(), shared.hub.clock.now());
+            let failure = failure::cannot_write(why, &registry, shared.host, now);
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", failure.message))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use echelon_core::event::{EventReport, differences};
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::message::{Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
+use echelon_core::name::HostName;
 use echelon_core::project::{moved_places, project, project_commit};
 use echelon_core::registry::Registry;
 use echelon_core::replication::{CatchUp, ViewLog};
@@ -66,8 +67,7 @@ impl Hub {
     pub(crate) fn new(registry: Registry, grants: Chain) -> Self {
         let clock = Clock::start();
         let mut board = Board::new(clock.now());
-        let enrolled = registry.hosts().filter(|h| registry.identity(&Subject::Host(h.id)).is_some());
-        enrolled.for_each(|h| board.expect(h.id));
+        enrolled(&registry).for_each(|host| board.expect(host));
         let log = ViewLog::new(registry.position(), project(&registry));
         let revision = registry.position().revision;
         Self {
@@ -134,6 +134,29 @@ impl Hub {
         }
         self.head.send_replace(commit.position.revision);
         self.happened([Event::Committed(commit.position.revision)]);
+    }
+
+    /// Shows this committed state in place of all that was shown: commits between the two are not told, and some of
+    /// those that were may be void.
+    pub(crate) fn begin_anew(&self, registry: Arc<Registry>) {
+        {
+            let (mut log, mut board) = (self.log(), self.board());
+            let gone: Vec<_> = board.agents().map(|(host, _)| host).collect();
+            gone.into_iter().filter(|h| registry.host(*h).is_none()).for_each(|h| board.forget(h));
+            enrolled(&registry).for_each(|host| board.expect(host));
+            *log = ViewLog::new(registry.position(), project(&registry));
+            self.committed.store(Arc::clone(&registry));
+            self.push(Push::Behind(log.mark()));
+        }
+        registry.hosts().for_each(|host| self.sessions.look_again(host.id));
+        self.denials.send_modify(|denials| *denials += 1);
+        self.head.send_replace(registry.position().revision);
+    }
+
+    /// What a host is called; its id, where the registry does not know it.
+    pub(crate) fn name_of(&self, host: HostId) -> HostName {
+        let name = self.registry().host(host).map(|host| host.name.clone());
+        name.unwrap_or_else(|| host.to_string().parse().expect("an id is a valid name"))
     }
 
     /// Keeps the board to the hosts there are: one that is removed is forgotten, one that is enrolled ought
@@ -307,6 +330,12 @@ impl Hub {
     fn log(&self) -> MutexGuard<'_, ViewLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The hosts whose agents ought to be heard.
+fn enrolled(registry: &Registry) -> impl Iterator<Item = HostId> {
+    let hosts = registry.hosts().map(|host| host.id);
+    hosts.filter(|host| registry.identity(&Subject::Host(*host)).is_some())
 }
 
 /// Whether agents may route to this host.

@@ -1,183 +1,243 @@
-//! The one writer: decides on edits, makes them durable, then shows them. In this order.
+//! The ordered, durable journal: one writer for each grant, and only committed entries are seen by anybody.
+//!
+//! A thread of its own owns the store, the state machine of this manager among the others ([`Member`]), and the
+//! states that are not committed yet. It takes edits and words ([`Queue`]), asks the state machine what is to be
+//! done, and does that, in the order of its list: persist, then send, then publish. Another way to agree on
+//! entries, such as a replica set, would take the place of the state machine; what is around it stays.
 
-use crate::edit_queue::{Edit, Queue};
+mod appended;
+mod effects;
+mod group;
+mod load;
+mod queue;
+mod situation;
+mod waiting;
+
 use crate::failure;
 use crate::hub::Hub;
 use crate::limits::MAX_GROUP;
+use crate::links::Links;
 use crate::metrics::EditBecame;
-use echelon_core::change::ChangeSet;
-use echelon_core::edit::{Context, Edited};
-use echelon_core::message::{EditAnswer, Failure};
+use appended::Appended;
+use arc_swap::ArcSwap;
+use echelon_core::grant::GrantId;
+use echelon_core::id::{HostId, RequestId};
+use echelon_core::member::{self, Input, Member, Told};
+use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
-use echelon_core::row::Commit;
 use echelon_store::{Entry, Problem, RegistryStore, StoreError};
-use echelon_wire::{MAX_EDIT_FRAME, Wire};
+use echelon_wire::DecodeError;
+use group::{Group, own_context};
+use queue::{Edit, Turn, Word};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::oneshot;
-use tracing::{error, info};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tracing::error;
+use waiting::Waiting;
 
-/// Bytes around a row in a list.
-const ROW_OVERHEAD: usize = 8;
+pub use load::LoadError;
+pub(crate) use load::load;
+pub(crate) use queue::{Edits, Queue, Word as Said};
+pub(crate) use situation::Situation;
 
-/// Bytes of an edit's answer besides its rows, generously.
-const ANSWER_OVERHEAD: usize = 1024;
-
-/// Carries out edits until their queue ends. Runs on a thread of its own: it waits for the disk.
-///
-/// # Errors
-/// The store failed in a way that leaves open what is durable. The process must end, and finds out when it
-/// starts again; whoever waited for an answer is told that the outcome is unknown.
-pub(crate) fn run(mut store: RegistryStore, mut edits: Queue, hub: &Hub) -> Result<(), StoreError> {
-    while let Some(group) = edits.next_group(MAX_GROUP) {
-        Group::new(hub).carry_out(group, &mut store, hub)?;
-    }
-    Ok(())
+/// Why the journal ends, other than because it was told to. The process must end, and finds out what is durable
+/// when it starts again; whoever waited for an answer is told that the outcome is unknown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("an entry that came from another manager cannot be read")]
+    Entry(#[from] DecodeError),
 }
 
-/// Edits that become durable together. Each builds on the ones before it, so that none is answered, not even
-/// one that is refused, before those are durable.
-struct Group {
-    registry: Arc<Registry>,
-    states: Vec<(Arc<Registry>, Commit)>,
-    asked: Vec<Asked>,
+/// See the module.
+pub(crate) struct Journal {
+    store: RegistryStore,
+    member: Member,
+    appended: Appended,
+    waiting: Waiting,
+    /// What this manager wants by itself, and is tried once.
+    own: VecDeque<Edit>,
+    /// Entries that were made durable before the state machine was told of them.
+    staged: u64,
+    wishes: BTreeMap<RequestId, mpsc::UnboundedSender<Told>>,
+    hub: Arc<Hub>,
+    links: Arc<Links>,
+    situation: Arc<ArcSwap<Situation>>,
 }
 
-/// An edit that was decided on, and who waits for its answer.
-struct Asked {
-    answer: Answer,
-    became: EditBecame,
-    came: Instant,
-    to: oneshot::Sender<Result<EditAnswer, Failure>>,
-}
-
-/// What is said once the group is durable.
-enum Answer {
-    This(Result<EditAnswer, Failure>),
-    /// What the commit at this revision was answered with.
-    AsAt(u64),
-}
-
-impl Group {
-    fn new(hub: &Hub) -> Self {
-        Self { registry: hub.registry(), states: Vec::new(), asked: Vec::new() }
-    }
-
-    fn carry_out(mut self, group: Vec<Edit>, store: &mut RegistryStore, hub: &Hub) -> Result<(), StoreError> {
-        for Edit { set, context, dry_run, came, answer: to } in group {
-            let answer = self.decide(&set, &context, dry_run);
-            let became = answer.became(dry_run);
-            self.asked.push(Asked { answer, became, came, to });
+impl Journal {
+    /// The journal of the manager on this host: `committed` and `tail` are what [`load`] gave.
+    pub(crate) fn new(
+        host: HostId,
+        store: RegistryStore,
+        tail: &[Entry],
+        hub: Arc<Hub>,
+        links: Arc<Links>,
+    ) -> Result<Self, LoadError> {
+        let committed = hub.registry();
+        let stored = load::stored(&store, &committed, tail)?;
+        let appended = load::appended(committed, tail)?;
+        if let Some(mark) = store.mark_at(store.committed())? {
+            hub.witnesses.committed(mark);
         }
-        if let Err(e) = self.persist(store, hub) {
-            hub.metrics.edit(EditBecame::Failed, self.asked.len());
-            error!(error = %e, edits = self.states.len(), "Edits could not be made durable");
+        let member = Member::new(host, hub.clock.now(), stored);
+        let situation = Arc::new(ArcSwap::from_pointee(Situation::of(&member, None)));
+        let (waiting, own, wishes) = Default::default();
+        Ok(Self { store, member, appended, waiting, own, staged: 0, wishes, hub, links, situation })
+    }
+
+    /// Where it says how things are.
+    pub(crate) fn situation(&self) -> Arc<ArcSwap<Situation>> {
+        Arc::clone(&self.situation)
+    }
+
+    /// Takes this manager's place, as far as it can without anybody else.
+    pub(crate) fn begun(mut self) -> Result<Self, JournalError> {
+        self.turn(Turn::default())?;
+        Ok(self)
+    }
+
+    /// Runs until the queue ends. For a thread of its own: it waits for the disk.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub(crate) fn run(mut self, mut queue: Queue, runtime: &Handle) -> Result<(), JournalError> {
+        while let Some(turn) = queue.next(runtime, self.longest_wait(), MAX_GROUP) {
+            self.turn(turn)?;
+        }
+        self.store.set_committed(self.member.log().committed())?;
+        Ok(())
+    }
+
+    fn longest_wait(&self) -> Duration {
+        self.member.next_deadline().since(self.hub.clock.now())
+    }
+
+    /// Does what there is to do. What the disk did not take, with nothing half done, is no end: a manager that is
+    /// told of it once more, as after a start, finds its place again.
+    fn turn(&mut self, turn: Turn) -> Result<(), JournalError> {
+        match self.work_through(turn) {
+            Err(JournalError::Store(e)) if !matches!(e.problem, Problem::Disk(_)) => {
+                error!(error = %e, "The journal could not be written; this manager takes its place anew");
+                self.begin_anew()?;
+            }
+            worked => worked?,
+        }
+        self.waiting.expire(Instant::now(), &self.hub);
+        let situation = Situation::of(&self.member, Some(&self.situation.load()));
+        self.situation.store(Arc::new(situation));
+        Ok(())
+    }
+
+    fn work_through(&mut self, turn: Turn) -> Result<(), JournalError> {
+        for word in turn.words {
+            self.take(word)?;
+        }
+        self.input(Input::Tick)?;
+        let edits = self.own.drain(..).chain(turn.edits).collect();
+        self.carry_out_edits(edits)
+    }
+
+    fn take(&mut self, word: Word) -> Result<(), JournalError> {
+        match word {
+            Word::Input(input) => self.input(input),
+            Word::Wish(id, input, told) => {
+                self.wishes.retain(|_, told| !told.is_closed());
+                self.wishes.insert(id, told);
+                self.input(input)
+            }
+            Word::Copied(from, path) => self.copied(from, path),
+        }
+    }
+
+    /// Tells the state machine what happened, and does what it says.
+    fn input(&mut self, input: Input) -> Result<(), JournalError> {
+        let mut effects = Vec::new();
+        self.member.handle(self.hub.clock.now(), input, &mut effects);
+        effects.into_iter().try_for_each(|effect| self.carry_out(effect))
+    }
+
+    /// Whether the registry has to take note of this manager's grant before anything else is written under it.
+    fn has_to_take_over(&self) -> bool {
+        let grant = self.member.chain().head().id;
+        self.member.is_leading() && GrantId::of(&self.member.log().last().position) != grant
+    }
+
+    fn carry_out_edits(&mut self, edits: Vec<Edit>) -> Result<(), JournalError> {
+        let takes_over = self.has_to_take_over();
+        if edits.is_empty() && !(takes_over && self.member.may_write().is_ok()) {
+            return Ok(());
+        }
+        if self.member.is_leading() {
+            self.appended.go_under(self.member.chain().head().id);
+        }
+        let mut group = Group::new(&self.member, self.appended.head(), self.store.head());
+        if takes_over {
+            group.take_over(self.member.chain().head(), own_context(self.name()));
+        }
+        let (registry, now) = (self.hub.registry(), self.hub.clock.now());
+        let me = self.member.me();
+        edits
+            .into_iter()
+            .for_each(|edit| group.decide(edit, |why| failure::cannot_write(why, &registry, me, now)));
+        let Group { entries, asked, .. } = group;
+        if let Err(e) = self.persist(&entries) {
+            self.hub.metrics.edit(EditBecame::Failed, asked.len());
+            error!(error = %e, edits = entries.len(), "Edits could not be made durable");
             if matches!(e.problem, Problem::Disk(_)) {
-                return Err(e);
+                return Err(e.into());
             }
             let failure = failure::not_stored(&e);
-            self.asked.into_iter().for_each(|asked| send(asked.to, Err(failure.clone())));
+            asked.into_iter().for_each(|(_, asked)| waiting::send(asked.to, Err(failure.clone())));
             return Ok(());
         }
-        for (registry, commit) in self.states {
-            info!(revision = commit.position.revision, actor = %commit.actor, request = %commit.request,
-                rows = commit.rows.len(), shrinks = commit.shrinks, "Committed");
-            hub.commit(registry, &commit);
-        }
-        hub.witnesses.committed(store.head());
-        for Asked { answer, became, came, to } in self.asked {
-            hub.metrics.edit(became, 1);
-            if became == EditBecame::Committed {
-                hub.metrics.edit_duration.observe(came.elapsed());
-            }
-            send(to, answer.or_read(store));
-        }
+        asked.into_iter().for_each(|(revision, asked)| self.waiting.push(revision, asked));
+        self.write(entries)?;
+        self.waiting.committed(self.member.log().committed(), &self.store, &self.hub);
         Ok(())
     }
 
-    fn decide(&mut self, set: &ChangeSet, context: &Context, dry_run: bool) -> Answer {
-        match self.registry.edit(set, context) {
-            Err(refusal) => {
-                let actor = &context.actor;
-                info!(error = refusal.name(), %actor, "Refused an edit: {}", failure::in_full(&refusal));
-                Answer::This(Err((&refusal).into()))
-            }
-            Ok(Edited::Repeated(revision)) => Answer::AsAt(revision),
-            Ok(Edited::Done(_, commit)) if !answer_fits(&commit) => {
-                Answer::This(Err(failure::too_large(commit.rows.len())))
-            }
-            Ok(Edited::Done(registry, commit)) => {
-                let (request, rows) = (commit.request, commit.rows.clone());
-                if !dry_run {
-                    self.registry = Arc::from(registry);
-                    self.states.push((Arc::clone(&self.registry), commit));
-                }
-                // A dry run has no position of its own: it says what would be at the state there is.
-                let position = self.registry.position();
-                Answer::This(Ok(EditAnswer { position, request, rows, repeated: false }))
-            }
-        }
-    }
-
-    fn persist(&self, store: &mut RegistryStore, hub: &Hub) -> Result<(), StoreError> {
-        if self.states.is_empty() {
+    fn persist(&mut self, entries: &[(Entry, Arc<Registry>)]) -> Result<(), StoreError> {
+        if entries.is_empty() {
             return Ok(());
         }
-        let mut before = store.head();
-        let entries = self.states.iter().map(|(_, commit)| {
-            let entry = Entry::new(&before, commit.clone());
-            before = entry.mark;
-            entry
-        });
-        let entries: Vec<_> = entries.collect();
+        let entries: Vec<_> = entries.iter().map(|(entry, _)| entry.clone()).collect();
         let began = Instant::now();
-        store.append(&entries, entries.last().map_or(0, Entry::revision))?;
-        hub.metrics.journal_duration.observe(began.elapsed());
+        self.store.append(&entries, self.member.log().committed())?;
+        self.hub.metrics.journal_duration.observe(began.elapsed());
         Ok(())
     }
-}
 
-impl Answer {
-    /// What becomes of the edit, once the group is durable.
-    fn became(&self, dry_run: bool) -> EditBecame {
-        match self {
-            Self::AsAt(_) => EditBecame::Repeated,
-            Self::This(Err(_)) => EditBecame::Refused,
-            Self::This(Ok(_)) if dry_run => EditBecame::DryRun,
-            Self::This(Ok(_)) => EditBecame::Committed,
+    /// Tells the state machine of entries that were made here and are durable.
+    fn write(&mut self, entries: Vec<(Entry, Arc<Registry>)>) -> Result<(), JournalError> {
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        self.staged = last.revision();
+        let written: Vec<_> = entries.iter().map(|(entry, _)| member::Entry::from(entry)).collect();
+        for (entry, registry) in entries {
+            self.appended.push(registry, entry);
         }
+        self.input(Input::Write(written))
     }
 
-    fn or_read(self, store: &RegistryStore) -> Result<EditAnswer, Failure> {
-        match self {
-            Self::This(answer) => answer,
-            Self::AsAt(revision) => repeat(store, revision),
-        }
+    /// Reads back what is durable, and tells a new state machine who is there.
+    fn begin_anew(&mut self) -> Result<(), JournalError> {
+        self.waiting.give_up(&self.hub);
+        let stored = self.reload()?;
+        self.member = Member::new(self.member.me(), self.hub.clock.now(), stored);
+        let there = self.links.connected();
+        there.into_iter().try_for_each(|peer| self.input(Input::Met(peer)))
     }
-}
 
-/// Whether the answer to an edit fits into one frame: an edit that could not be answered is not carried out.
-fn answer_fits(commit: &Commit) -> bool {
-    commit.rows.iter().map(|row| row.encoded_len() + ROW_OVERHEAD).sum::<usize>()
-        < MAX_EDIT_FRAME - ANSWER_OVERHEAD
-}
-
-/// The answer that an edit committed earlier was given.
-fn repeat(store: &RegistryStore, revision: u64) -> Result<EditAnswer, Failure> {
-    match store.commit_at(revision) {
-        Ok(Some(Commit { position, request, rows, .. })) => {
-            Ok(EditAnswer { position, request, rows, repeated: true })
-        }
-        Ok(None) => Err(failure::internal(&format_args!("revision {revision} is missing in the journal"))),
-        Err(e) => Err(failure::internal(&e)),
+    /// What this manager's host is called.
+    fn name(&self) -> HostName {
+        self.hub.name_of(self.member.me())
     }
-}
-
-fn send(to: oneshot::Sender<Result<EditAnswer, Failure>>, answer: Result<EditAnswer, Failure>) {
-    // Whoever asked may be gone; the edit stands all the same.
-    let _ = to.send(answer);
 }
 
 #[cfg(test)]
-#[path = "journal_tests.rs"]
-mod tests;
+pub(crate) mod tests;

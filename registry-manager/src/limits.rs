@@ -5,6 +5,45 @@ use std::time::Duration;
 /// Edits waiting for the journal. More senders wait on their own connections: nothing is lost.
 pub(crate) const EDIT_QUEUE: usize = 256;
 
+/// Words of other managers, and of agents, that wait for the journal. More senders wait, and with them their links.
+pub(crate) const WORD_QUEUE: usize = 256;
+
+/// How long an edit may wait to be committed before whoever asked is told that its outcome is unknown: longer than
+/// a standby that lives needs to say that it has it, and shorter than a person waits.
+pub(crate) const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Messages to one other manager that wait to be sent. With more it is too slow: its link is closed, and made anew.
+pub(crate) const LINK_QUEUE: usize = 1_024;
+
+/// How often a manager looks to which others it has no link.
+pub(crate) const LINK_LOOK: Duration = Duration::from_millis(250);
+
+/// Pause after another manager could not be linked to; doubles with each failure in a row up to [`LINK_PAUSE_MOST`].
+pub(crate) const LINK_PAUSE: Duration = Duration::from_millis(250);
+
+/// See [`LINK_PAUSE`]: a manager that is back is linked to within so much.
+pub(crate) const LINK_PAUSE_MOST: Duration = Duration::from_secs(5);
+
+/// How long another manager may take to answer a connection, and then to say who it is.
+pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the primary may take to answer what was relayed to it, after which the outcome counts as unknown: longer
+/// than [`COMMIT_DEADLINE`], so that the primary says first what it knows.
+pub(crate) const RELAY_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a standby waits, before it gives an answer of the primary, to have come as far itself: it is a round trip
+/// behind, as long as it is not catching up.
+pub(crate) const RELAY_LEVEL: Duration = Duration::from_secs(5);
+
+/// Copies of the registry that are given out at once: each is a file as large as the registry's.
+pub(crate) const COPIES: usize = 2;
+
+/// Bytes of one part of a copy.
+pub(crate) const COPY_PART: usize = 256 * 1024;
+
+/// How long a manager may say nothing while a copy is fetched from it: it makes the whole copy first.
+pub(crate) const COPY_SILENCE: Duration = Duration::from_secs(60);
+
 /// Most edits made durable by one fsync. At 1 ms for an fsync this allows for 100,000 edits a second,
 /// more than validation does.
 pub(crate) const MAX_GROUP: usize = 128;

@@ -6,6 +6,7 @@ use crate::hub::Hub;
 use crate::metrics::PREFIX;
 use crate::server::Inner;
 use echelon_core::board::Agent;
+use echelon_core::member::Peer;
 use echelon_core::name::ManagerType;
 use echelon_core::report::CandidateState;
 use echelon_core::time::Monotonic;
@@ -51,6 +52,7 @@ pub(crate) fn readings(manager: &Inner) -> Metered {
     not_home(&mut m, &manager.hub);
     network(&mut m, manager);
     certificates(&mut m, manager);
+    others(&mut m, manager);
     gauge(&mut m, "edits_waiting", "Edits waiting for the journal", manager.edits.waiting());
     m
 }
@@ -60,6 +62,35 @@ fn registry(m: &mut Metered, hub: &Hub) {
     gauge(m, "revision", "Revision of the committed registry", mark.position.revision);
     gauge(m, "view_revision", "Revision of the last change that agents see", mark.view_revision);
     gauge(m, "hosts", "Hosts in the registry", registry.host_count() as u64);
+}
+
+/// This manager among the others.
+fn others(m: &mut Metered, manager: &Inner) {
+    let situation = manager.edits.situation();
+    let waiting = situation.last.revision().saturating_sub(situation.committed);
+    let linked = || situation.peers.values().filter(|peer| peer.connected);
+    let lag = |peer: &Peer| {
+        let acked = peer.acked.map_or(0, |mark| mark.revision());
+        situation.last.revision().saturating_sub(acked)
+    };
+    let lag = linked().filter(|_| situation.leading).map(lag).max().unwrap_or(0);
+    gauge(m, "primary", "1 while this manager is the primary", situation.leading.into());
+    gauge(m, "epoch", "Epoch of the newest grant", situation.chain.head().id.epoch);
+    gauge(m, "entries_uncommitted", "Entries that are not known to be committed", waiting);
+    gauge(
+        m,
+        "managers_linked",
+        "Other registry managers that are linked to this one",
+        linked().count() as u64,
+    );
+    gauge(m, "standbys_lag_revisions_max", "Revisions that the farthest linked standby lacks", lag);
+    gauge(
+        m,
+        "rolled_back",
+        "1 while this registry is older than others have seen",
+        situation.rolled_back.is_some().into(),
+    );
+    gauge(m, "conflicts", "Lineages in conflict with the one of this manager", situation.rivals as u64);
 }
 
 fn agents(m: &mut Metered, hub: &Hub) {

@@ -4,22 +4,23 @@ use crate::clock::unix_now;
 use crate::enrol;
 use crate::failure;
 use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
-use crate::reports;
 use crate::server::Shared;
 use crate::session;
 use crate::watchers::{self, WatchEnd};
+use crate::{copies, relay, reports};
 use echelon_core::access::{Access, Subject};
 use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::id::HostId;
-use echelon_core::message::{Anonymous, EditAnswer, Failure, Query, Request, Response, RowsPart};
+use echelon_core::message::{Anonymous, EditAnswer, Failure, Greeting, Query, Request, Response, RowsPart};
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_identity::{PeerIdentity, Spiffe};
 use echelon_transport::{Channel, Connection, SendError};
 use echelon_wire::{
-    Bytes, MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_PART, Wire, content_hash,
+    Bytes, MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_MEMBER_FRAME, MAX_PART, Wire,
+    content_hash,
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub(crate) enum Served {
     Request,
     /// A session of this host's agent, which is to begin: it outlasts what a request takes.
     Session(HostId, Channel),
+    /// A link to the manager on this host, likewise.
+    Link(HostId, Greeting, Channel),
 }
 
 /// Why a request got no answer. The peer is gone, or does not listen.
@@ -56,8 +59,7 @@ pub(crate) fn subject(peer: &PeerIdentity) -> Option<Subject> {
     match &peer.subject {
         Spiffe::Host(id) => Some(Subject::Host(*id)),
         Spiffe::Console(name) => Some(Subject::Console(name.clone())),
-        // Managers are not told apart yet from what they sign; none connects to another.
-        Spiffe::Manager(_) => None,
+        Spiffe::Manager(id) => Some(Subject::Manager(*id)),
     }
 }
 
@@ -123,6 +125,9 @@ pub(crate) async fn serve(
     if let (Request::Session, Spiffe::Host(host)) = (&request, &peer.subject) {
         return Ok(Served::Session(*host, channel));
     }
+    if let (Request::Link(greeting), Spiffe::Manager(host)) = (&request, &peer.subject) {
+        return Ok(Served::Link(*host, greeting.clone(), channel));
+    }
     let caller = Caller { shared, registry: &registry, peer, from: connection.remote_addr(), access, place };
     caller.answer(request, &mut channel).await.map(|()| Served::Request)
 }
@@ -137,6 +142,9 @@ fn kind(request: &Request) -> &'static str {
         Request::Read => "read",
         Request::Query(_) => "query",
         Request::Announce(_) => "announce",
+        Request::Link(_) => "link",
+        Request::Copy => "copy",
+        Request::Relayed(_) => "relayed",
         Request::Join(_) => "join",
         Request::Leave { .. } => "leave",
         Request::Promotion(_) => "promotion",
@@ -152,6 +160,7 @@ async fn receive(
     let most = match peer.map(|p| access(&shared.hub.registry(), p)) {
         None => MAX_ANONYMOUS_FRAME,
         Some(Some(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
+        Some(Some(Access::Manager)) => MAX_MEMBER_FRAME,
         Some(_) => MAX_AGENT_FRAME,
     };
     tokio::select! {
@@ -220,6 +229,20 @@ impl Caller<'_> {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
             Request::Promotion(_) => fail(channel, failure::not_allowed("change the primary")).await,
+            Request::Copy if self.access == Access::Manager => {
+                let given = self.unless_stopping(async { Ok(copies::give(self.shared, channel).await) });
+                match given.await? {
+                    Ok(()) => Ok(()),
+                    Err(failure) => fail(channel, failure).await,
+                }
+            }
+            Request::Relayed(relayed) if self.access == Access::Manager => {
+                let answer = relay::carry_out(self.shared, relayed).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
+            }
+            Request::Link(_) | Request::Copy | Request::Relayed(_) => {
+                fail(channel, failure::not_allowed("do what registry managers do among themselves")).await
+            }
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
             Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
             Request::Join(_) => fail(channel, failure::not_allowed("join: it is enrolled already")).await,
@@ -227,10 +250,10 @@ impl Caller<'_> {
         }
     }
 
-    async fn unless_stopping(
+    async fn unless_stopping<T>(
         &self,
-        answer: impl Future<Output = Result<(), RequestEnd>>,
-    ) -> Result<(), RequestEnd> {
+        answer: impl Future<Output = Result<T, RequestEnd>>,
+    ) -> Result<T, RequestEnd> {
         tokio::select! {
             answered = answer => answered,
             () = self.shared.stop.cancelled() => Err(RequestEnd::Stopping),
@@ -256,7 +279,7 @@ impl Caller<'_> {
         let content = content_hash(&set);
         let (actor, from) = (Actor::Console(name.clone()), Some(self.from.into()));
         let context = Context { now: unix_now(), actor, from, content };
-        self.shared.edits.edit(set, context, dry_run).await
+        relay::edit(self.shared, set, context, dry_run).await
     }
 
     /// Takes in what a host's agent says of that host's packages. Of which host, its certificate tells.
@@ -277,10 +300,8 @@ impl Caller<'_> {
         let set =
             ChangeSet { request: number, if_revision: None, allow_shrink: false, changes: vec![change] };
         let (actor, content) = (Actor::Agent(host.name.clone()), content_hash(&set));
-        self.shared
-            .edits
-            .edit(set, Context { now: unix_now(), actor, from: Some(self.from.into()), content }, false)
-            .await
+        let context = Context { now: unix_now(), actor, from: Some(self.from.into()), content };
+        relay::edit(self.shared, set, context, false).await
     }
 
     async fn read(&self, channel: &mut Channel) -> Result<(), RequestEnd> {

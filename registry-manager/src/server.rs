@@ -3,29 +3,30 @@
 use crate::alarms::Alarms;
 use crate::clock::unix_now;
 use crate::config::{Config, HOST_CERTIFICATES};
-use crate::edit_queue::{Edits, Queue};
 use crate::failure;
 use crate::hub::Hub;
 use crate::init::load_issuer;
+use crate::journal::{self, Edits, Journal, LoadError, Queue};
 use crate::limits::{
-    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL, MAX_WATCHERS,
+    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, COPIES, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL, MAX_WATCHERS,
     PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
+use crate::links::{self, Links};
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{alarms, drains, http, journal, metrics, requests};
-use echelon_core::id::HostId;
-use echelon_core::limits::{REQUEST_CLOCK_SKEW, REQUEST_TTL, SHRINK_WINDOW};
+use crate::{alarms, copies, drains, http, metrics, requests, witnesses};
+use echelon_core::id::{HostId, RequestId};
+use echelon_core::member::{Input, Told};
 use echelon_core::name::HostName;
-use echelon_core::registry::{Answered, Registry, RowsError};
+use echelon_core::registry::Registry;
 use echelon_core::time::UnixMillis;
 use echelon_daemon::{DrainError, Exit, Tasks, shell_word};
 use echelon_identity::{
     Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, lifetime,
 };
-use echelon_store::{RegistryStore, Remembered, StoreError};
+use echelon_store::RegistryStore;
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
@@ -35,7 +36,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, info, info_span, warn};
 
@@ -50,6 +53,9 @@ mod code {
     /// The manager is stopping.
     pub(super) const STOPPING: u32 = 4;
 }
+
+/// Close code of a connection whose link ended.
+pub(crate) const LINK_ENDED: u32 = 5;
 
 /// Why a manager does not start. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +73,12 @@ pub enum StartError {
         /// What it is.
         given: Duration,
     },
-    /// The store cannot be used.
-    #[error("the registry cannot be opened")]
-    Store(#[from] StoreError),
-    /// The store's content is no registry.
-    #[error("the registry in the store contradicts itself; restore a backup")]
-    Rows(#[from] RowsError),
+    /// The store cannot be used, or its content is no registry.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The journal cannot be taken up.
+    #[error("the journal cannot be taken up")]
+    Begin(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Keys or certificates cannot be used.
     #[error("the manager's identity cannot be used")]
     Identity(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -97,7 +103,9 @@ fn identity_error(e: impl std::error::Error + Send + Sync + 'static) -> StartErr
 /// What every part of a running manager has at hand.
 pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
-    host: HostId,
+    pub(crate) host: HostId,
+    pub(crate) links: Arc<Links>,
+    pub(crate) copies: Semaphore,
     /// What its host was called when it got its certificate.
     enrolled_as: HostName,
     pub(crate) edits: Edits,
@@ -161,15 +169,15 @@ impl Manager {
         if !paths.registry().exists() {
             return Err(StartError::NoRegistry(config.state.display().to_string()));
         }
-        let store = RegistryStore::open(&paths.registry())?;
-        let registry = load(&store)?;
+        copies::clear_away(&paths.registry());
+        let store = RegistryStore::open(&paths.registry()).map_err(LoadError::from)?;
+        let (registry, tail) = journal::load(&store)?;
         let issuer = load_issuer(&paths).map_err(StartError::Identity)?;
         let (credentials, host) = load_identity(&paths, &issuer)?;
         let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(identity_error)?;
         info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
         let hub = Arc::new(Hub::new(registry, store.grants().clone()));
-        hub.witnesses.committed(store.head());
         let alarms = Alarms::new(hub.clock);
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
         let endpoint =
@@ -180,11 +188,16 @@ impl Manager {
             }
             None => None,
         };
-        let (edits, queue) = Edits::queue();
-        let journal = start_journal(store, queue, Arc::clone(&hub), tasks.clone());
+        let (links, copies_wanted) = Links::new(credentials.clone());
+        let journal = Journal::new(host, store, &tail, Arc::clone(&hub), Arc::clone(&links))?;
+        let journal = journal.begun().map_err(|e| StartError::Begin(Box::new(e)))?;
+        let (edits, queue) = Edits::queue(journal.situation());
+        let journal = start_journal(journal, queue, tasks.clone());
         let shared = Arc::new(Inner {
             hub,
             host,
+            links,
+            copies: Semaphore::new(COPIES),
             enrolled_as: fallback_name(&credentials),
             edits,
             issuer,
@@ -204,6 +217,8 @@ impl Manager {
         let http_addr = http.as_ref().and_then(|l| l.local_addr().ok());
         let manager = Self { shared, tasks, journal, http: http_addr };
         manager.spawn_all(http, credentials, paths, host);
+        manager.tasks.spawn("copies", copies::fetch_wanted(Arc::clone(&manager.shared), copies_wanted));
+        manager.tasks.spawn("links", links::keep(Arc::clone(&manager.shared), manager.tasks.clone()));
         let http = http_addr.map(tracing::field::display);
         info!(listen = %manager.local_addr(), http, "The manager serves");
         Ok(manager)
@@ -254,6 +269,12 @@ impl Manager {
         }
     }
 
+    /// Tells this manager of a wish that concerns who writes: to hand over, to be promoted, to choose a lineage, to go
+    /// on with one of these or to give it up. Gives all that is told of the wish with this id.
+    pub async fn wish(&self, id: RequestId, wish: Input) -> UnboundedReceiver<Told> {
+        self.shared.edits.wish(id, wish).await
+    }
+
     /// How many agents hold the view that this manager has.
     pub fn agents_in_sync(&self) -> usize {
         let digest = self.shared.hub.mark().digest;
@@ -284,6 +305,7 @@ impl Manager {
         let (shared, tasks) = (&self.shared, &self.tasks);
         tasks.spawn("accept", accept(Arc::clone(shared), tasks.clone()));
         tasks.spawn("liveness", liveness(Arc::clone(shared)));
+        tasks.spawn("witnesses", witnesses::tell_journal(Arc::clone(shared)));
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
         tasks.spawn("self-watch", alarms::watch_self(Arc::clone(shared)));
@@ -323,20 +345,6 @@ async fn released(addr: SocketAddr) {
     while UdpSocket::bind(addr).is_err() && tokio::time::Instant::now() < end {
         tokio::time::sleep(RELEASE / 200).await;
     }
-}
-
-fn load(store: &RegistryStore) -> Result<Registry, StartError> {
-    // An id may have been made later than it was committed, by its maker's clock, and is accepted for as much
-    // longer.
-    let loaded = store.load(unix_now() - REQUEST_TTL - REQUEST_CLOCK_SKEW)?;
-    let mut registry = Registry::from_rows(loaded.position, loaded.rows)?;
-    for Remembered { request, content, position } in loaded.requests {
-        registry.remember(request, Answered { content, position });
-    }
-    for (at, served) in store.served(unix_now() - SHRINK_WINDOW)? {
-        registry.recall(at, served);
-    }
-    Ok(registry)
 }
 
 /// The manager's own credentials, renewed where they are past half of their life.
@@ -385,9 +393,10 @@ fn admission(
     }
 }
 
-fn start_journal(store: RegistryStore, queue: Queue, hub: Arc<Hub>, tasks: Tasks) -> JoinHandle<()> {
+fn start_journal(journal: Journal, queue: Queue, tasks: Tasks) -> JoinHandle<()> {
+    let runtime = Handle::current();
     let run = move || {
-        let run = AssertUnwindSafe(|| journal::run(store, queue, &hub));
+        let run = AssertUnwindSafe(|| journal.run(queue, &runtime));
         let why = match std::panic::catch_unwind(run) {
             Ok(Ok(())) => return,
             Ok(Err(e)) => failure::in_full(&e),
@@ -429,6 +438,11 @@ async fn accept(shared: Shared, tasks: Tasks) {
     }
 }
 
+/// Takes the channels that another manager opens over a connection that was made to it.
+pub(crate) async fn serve_manager(shared: &Shared, connection: &Connection, tasks: &Tasks) {
+    serve(shared, connection, &(tasks.clone(), tasks.span("request"))).await;
+}
+
 /// Takes the channels that a peer opens, each with one request, which is served in a task of its own.
 async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks, Span)) {
     let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
@@ -460,6 +474,11 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
                 (Ok(requests::Served::Session(host, channel)), Some(peer)) => {
                     let end = Box::pin(requests::session(&shared, peer, host, channel)).await;
                     connection.close(code::SESSION_ENDED, &end.to_string());
+                }
+                (Ok(requests::Served::Link(host, greeting, channel)), _) => {
+                    let end = Box::pin(links::accept(&shared, host, &connection, &greeting, channel)).await;
+                    info!(peer = %shared.hub.name_of(host), "A link to a registry manager ended: {}", failure::in_full(&end));
+                    connection.close(LINK_ENDED, &end.to_string());
                 }
                 (Ok(_), _) => {}
                 (Err(end), _) => debug!("A request got no answer: {end}"),
@@ -527,6 +546,7 @@ fn renew_now(
     let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
     directory.save_credentials(&renewed).map_err(identity_error)?;
     shared.endpoint.set_identity(&renewed).map_err(identity_error)?;
+    shared.links.set_credentials(renewed.clone());
     let ends = renewed.peer().map_err(identity_error)?.not_after;
     shared.certificate_ends.store(ends.0, Ordering::Relaxed);
     Ok(renewed)

@@ -1,8 +1,11 @@
 //! Who may write by this manager's grants, and what its agents, as witnesses, have to say about that.
 
+use crate::journal::Said;
+use crate::server::Shared;
 use echelon_core::digest::Digest;
 use echelon_core::grant::{Chain, Mark, Relation};
 use echelon_core::id::HostId;
+use echelon_core::member::Input;
 use echelon_core::message::{Holding, ToAgent};
 use echelon_core::position::Position;
 use echelon_core::witness::{Standing, standing};
@@ -65,7 +68,6 @@ impl Witnesses {
     }
 
     /// Goes by this chain from now on, and tells it to every session.
-    #[cfg_attr(not(test), expect(dead_code, reason = "one manager alone has one grant for ever"))]
     pub(crate) fn set_chain(&self, chain: Chain) {
         self.grants.send_if_modified(|grants| {
             let changed = grants.chain != chain;
@@ -83,7 +85,6 @@ impl Witnesses {
 
     /// The furthest position that an agent holds beyond what this manager has committed, under the same grants. Where
     /// nobody else can have committed it, this manager's state directory was rolled back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a manager alone has nobody to tell"))]
     pub(crate) fn position(&self) -> watch::Receiver<Option<Position>> {
         self.position.subscribe()
     }
@@ -148,6 +149,23 @@ impl Witnesses {
     pub(crate) fn mark_at(&self, position: &Position) -> Option<Mark> {
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.iter().rev().find(|mark| mark.position == *position).copied()
+    }
+}
+
+/// Tells the journal what agents say against this manager, as long as it runs.
+pub(crate) async fn tell_journal(shared: Shared) {
+    let witnesses = &shared.hub.witnesses;
+    let (mut heard, mut position) = (witnesses.heard(), witnesses.position());
+    loop {
+        // The hub, which tells, lives as long as this manager.
+        let input = tokio::select! {
+            _ = heard.changed() => heard.borrow_and_update().as_deref().cloned().map(Input::Heard),
+            _ = position.changed() => position.borrow_and_update().map(Input::Witnessed),
+            () = shared.stop.cancelled() => return,
+        };
+        if let Some(input) = input {
+            shared.edits.say(Said::Input(input)).await;
+        }
     }
 }
 

@@ -275,6 +275,8 @@ pub(crate) fn kind(response: &Response) -> &'static str {
         Response::Documents { .. } => "documents",
         Response::Joined(_) => "a manager's joining",
         Response::Promotion(_) => "a promotion's answer",
+        Response::Linked(_) => "a link",
+        Response::Copied { .. } => "a copy",
     }
 }
 

@@ -8,11 +8,12 @@ use crate::digest::Digest;
 use crate::endpoint::Endpoint;
 use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
+use crate::member::MemberMessage;
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
 use crate::position::Position;
 use crate::promotion::{Promoted, Promotion};
 use crate::report::Outcome;
-use crate::row::{Row, RowChange};
+use crate::row::{Actor, Row, RowChange};
 use crate::view::{Place, ViewChange, ViewRow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -251,6 +252,12 @@ pub enum Request {
     Announce(Announcement),
     /// A step of a change of the primary. Only admins may.
     Promotion(Promotion),
+    /// Becomes a link: the channel is the two managers' from now on. Only managers may.
+    Link(Greeting),
+    /// Asks for a copy of the whole registry with its journal. Only managers may.
+    Copy,
+    /// Edits the registry for somebody else. Only managers may.
+    Relayed(Relayed),
     /// Makes a registry manager. Beside [`Self::Enrol`] the only request a peer without a certificate may make.
     Join(Join),
     /// Takes the registry manager that asks out of the registry. Only managers may.
@@ -267,6 +274,37 @@ pub enum Anonymous {
     Enrol(Enrol),
     /// See [`Request::Join`].
     Join(Join),
+}
+
+/// A manager's introduction to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Greeting {
+    /// Lowest and highest protocol it speaks.
+    pub protocol: (u32, u32),
+    /// Its build, such as `0.1.0`.
+    pub build: Text,
+}
+
+/// What a manager tells another on the link between them.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ManagerMessage {
+    /// About the journal, and who may write it.
+    Member(MemberMessage),
+}
+
+/// An edit that a standby hands on to the primary, which judges once more whether whoever asked may make it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Relayed {
+    /// Who asked the standby.
+    pub actor: Actor,
+    /// From where, as the standby saw it.
+    pub from: Option<Endpoint>,
+    /// The digest of what was asked; see [`crate::edit::Context::content`].
+    pub content: [u8; 32],
+    /// The edit.
+    pub set: ChangeSet,
+    /// Only says what it would change.
+    pub dry_run: bool,
 }
 
 /// Questions answered with documents of [`crate::report`].
@@ -378,6 +416,15 @@ pub enum Response {
     Edited(EditAnswer),
     /// Part of what was read.
     Rows(RowsPart),
+    /// The channel is a link.
+    Linked(Greeting),
+    /// Part of a copy of the registry's file.
+    Copied {
+        /// The bytes.
+        part: Vec<u8>,
+        /// Whether these are the last.
+        last: bool,
+    },
     /// Part of a report: JSON documents, one each.
     Documents {
         /// The documents.

@@ -4,6 +4,7 @@
 //! works on a copy, readers keep the state they began with, and what fails leaves no trace.
 
 use crate::access::{Access, Denial, Identity, Subject, Token};
+use crate::grant::GrantId;
 use crate::hierarchy::{Hierarchy, TreeError};
 use crate::id::{DomainId, HostId, RequestId, TokenId};
 use crate::issuer::{Issuer, IssuerId};
@@ -159,6 +160,11 @@ impl Registry {
     /// Where this state stands.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The same state, whose next change set is made under this grant.
+    pub fn under(&self, grant: GrantId) -> Self {
+        Self { position: grant.at(self.position.revision), ..self.clone() }
     }
 
     /// What the registry as a whole is.

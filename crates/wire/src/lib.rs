@@ -52,7 +52,7 @@ pub use request::decode_anonymous;
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant, Mark};
 use echelon_core::member::{MemberMessage, Seal};
-use echelon_core::message::{FromAgent, LivenessEntry, Request, Response, ToAgent, ViewMark};
+use echelon_core::message::{FromAgent, LivenessEntry, ManagerMessage, Request, Response, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
 use echelon_core::view::{Place, ViewChange, ViewKey, ViewRow};
@@ -120,5 +120,6 @@ wire! {
     Grant => grant::Grant;
     Mark => grant::Mark;
     MemberMessage => member::MemberMessage;
+    ManagerMessage => request::ManagerMessage;
     Seal => member::Promise;
 }

@@ -4,10 +4,11 @@ use crate::change::{CHANGES, ChangeSet};
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::frame::occurrences;
+use crate::member::MemberMessage;
 use crate::package::Announcement;
 use crate::promotion::{Promoted, Promotion};
-use crate::row::{Position, Row, RowChange};
-use crate::session::LivenessEntry;
+use crate::row::{Actor, Position, Row, RowChange};
+use crate::session::{LivenessEntry, Protocols};
 use echelon_core::limits::MAX_CHANGES;
 use echelon_core::message;
 use prost::Message;
@@ -15,14 +16,16 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30")
-    unit { "1" Session, "5" Read }
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 40, 41, 42")
+    unit { "1" Session, "5" Read, "41" Copy }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
         #[prost(message, tag = "6")] Query(Query),
         #[prost(message, tag = "7")] Announce(Announcement),
         #[prost(message, tag = "20")] Join(Join),
         #[prost(message, tag = "30")] Promotion(Box<Promotion>),
+        #[prost(message, tag = "40")] Link(Greeting),
+        #[prost(message, tag = "42")] Relayed(Relayed),
     }
     record {
         "3" Renew {
@@ -41,9 +44,34 @@ choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 
 /// The numbers of [`Edit`] in [`Request`], of its set, and of that set's changes.
 const EDIT_SET_CHANGES: [usize; 3] = [4, 1, CHANGES];
 
+/// The same in [`Relayed`].
+const RELAYED_SET_CHANGES: [usize; 3] = [42, 4, CHANGES];
+
 /// As [`crate::change::check_change_count`], for the change set in an edit.
 pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
-    DecodeError::check_count("ChangeSet.changes", occurrences(bytes, &EDIT_SET_CHANGES), MAX_CHANGES)
+    let count = occurrences(bytes, &EDIT_SET_CHANGES).max(occurrences(bytes, &RELAYED_SET_CHANGES));
+    DecodeError::check_count("ChangeSet.changes", count, MAX_CHANGES)
+}
+
+message! { message::Greeting => Greeting {
+    #[prost(message, optional, tag = "1")] protocol: Option<Protocols>,
+    #[prost(string, tag = "2")] build: String,
+} }
+
+message! { message::Relayed => Relayed {
+    #[prost(message, optional, tag = "1")] actor: Option<Actor>,
+    #[prost(string, optional, tag = "2")] from: Option<String>,
+    #[prost(bytes = "vec", tag = "3")] content: Vec<u8>,
+    #[prost(message, optional, tag = "4")] set: Option<ChangeSet>,
+    #[prost(bool, tag = "5")] dry_run: bool,
+} }
+
+choice! { message::ManagerMessage => ManagerMessage, ManagerMessageKind ("ManagerMessageKind", "1")
+    unit {}
+    value {
+        #[prost(message, tag = "1")] Member(Box<MemberMessage>),
+    }
+    record {}
 }
 
 /// [`Request`] as it is read from a peer without a certificate. Any other kind is an unknown field to it.
@@ -115,7 +143,7 @@ choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12,
     }
 }
 
-choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20, 30")
+choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20, 30, 40, 41")
     unit {}
     value {
         #[prost(message, tag = "1")] Failed(Failure),
@@ -125,8 +153,13 @@ choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3,
         #[prost(message, tag = "5")] Rows(RowsPart),
         #[prost(message, tag = "20")] Joined(Joined),
         #[prost(message, tag = "30")] Promotion(Promoted),
+        #[prost(message, tag = "40")] Linked(Greeting),
     }
     record {
+        "41" Copied {
+            #[prost(bytes = "vec", tag = "1")] part: Vec<u8>,
+            #[prost(bool, tag = "2")] last: bool,
+        },
         "6" Documents {
             #[prost(string, repeated, tag = "1")] documents: Vec<String>,
             #[prost(bool, tag = "2")] last: bool,

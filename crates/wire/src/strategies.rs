@@ -841,6 +841,20 @@ fn join() -> impl Strategy<Value = Join> {
     })
 }
 
+fn greeting() -> impl Strategy<Value = Greeting> {
+    ((any::<u32>(), any::<u32>()), text()).prop_map(|(protocol, build)| Greeting { protocol, build })
+}
+
+fn relayed() -> impl Strategy<Value = Relayed> {
+    (actor(), option::of(endpoint()), any::<[u8; 32]>(), change_set(), any::<bool>())
+        .prop_map(|(actor, from, content, set, dry_run)| Relayed { actor, from, content, set, dry_run })
+}
+
+/// A message between managers.
+pub fn manager_message() -> impl Strategy<Value = ManagerMessage> {
+    member_message().prop_map(ManagerMessage::Member)
+}
+
 /// A request of any kind.
 pub fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
@@ -854,6 +868,9 @@ pub fn request() -> impl Strategy<Value = Request> {
         join().prop_map(Request::Join).boxed(),
         request_id().prop_map(|request| Request::Leave { request }),
         promotion().prop_map(Request::Promotion).boxed(),
+        Just(Request::Copy),
+        greeting().prop_map(Request::Link),
+        relayed().prop_map(Request::Relayed).boxed(),
     ]
 }
 
@@ -926,6 +943,8 @@ pub fn response() -> impl Strategy<Value = Response> {
         failure().prop_map(Response::Failed),
         enrolled.prop_map(Response::Enrolled),
         joined.prop_map(Response::Joined),
+        greeting().prop_map(Response::Linked),
+        (vec(any::<u8>(), 0..40), any::<bool>()).prop_map(|(part, last)| Response::Copied { part, last }),
         certificates().prop_map(Response::Renewed),
         edited.prop_map(Response::Edited),
         rows.prop_map(Response::Rows),

@@ -14,6 +14,7 @@ use echelon_core::fencing::Fencing;
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::issuer::Issuer;
+use echelon_core::member::MemberMessage;
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
@@ -117,9 +118,9 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed }
     Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual, Lineage, Lost }
-    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion }
+    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion, Linked, Copied }
     Promotion { HandOver, Force, Choose, Signed, Abort }
     Promoted { Evidence, Proposed, Done, Aborted }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
@@ -616,6 +617,10 @@ fn queries() -> Vec<Query> {
     ]
 }
 
+fn greeting() -> Greeting {
+    Greeting { protocol: (1, 2), build: to("0.2.0") }
+}
+
 fn requests() -> Vec<Request> {
     vec![
         Request::Session,
@@ -644,6 +649,15 @@ fn requests() -> Vec<Request> {
         }),
         Request::Leave { request: request_id() },
         Request::Promotion(promotions().swap_remove(0)),
+        Request::Link(greeting()),
+        Request::Copy,
+        Request::Relayed(Relayed {
+            actor: Actor::Console("alice".parse().unwrap()),
+            from: Some("10.0.0.9:50123".parse().unwrap()),
+            content: [5; 32],
+            set: change_set(changes()),
+            dry_run: true,
+        }),
     ]
 }
 
@@ -705,6 +719,8 @@ fn responses() -> Vec<Response> {
             last: true,
         }),
         Response::Documents { documents: vec!["{}".into(), "{\"a\":1}".into()], last: true },
+        Response::Linked(greeting()),
+        Response::Copied { part: vec![1, 2], last: true },
         Response::Joined(Joined {
             issuer: vec![vec![1, 2], vec![3]],
             framework: to("acme"),
@@ -782,6 +798,7 @@ fn inner() -> Vec<Example> {
 fn examples() -> Vec<Example> {
     let mut all = vec![
         example("Position", position()),
+        example("ManagerMessage::Member", ManagerMessage::Member(MemberMessage::Ask)),
         example("ViewMark", mark()),
         example("Place", place()),
         example("RowChange", row_change()),

@@ -1,14 +1,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::edit_queue::Edits;
-use echelon_core::change::Change;
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::edit::Context;
 use echelon_core::grant::{Chain, Grant, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
+use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::ConsoleName;
 use echelon_core::position::Position;
 use echelon_core::row::{Actor, Domain, Host, Meta, Row};
 use echelon_core::time::UnixMillis;
+use echelon_identity::{Authority, Credentials, KeyPair, Leaf, Spiffe};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 const HOST: HostId = HostId(Uuid::from_u128(7));
@@ -58,46 +61,63 @@ fn journal(dir: &std::path::Path) -> (RegistryStore, Arc<Hub>) {
     };
     let mut on_disk = rows();
     on_disk.push(Row::Host(stray));
-    let name = "manager".parse().unwrap();
-    let first = Grant::first(position().lineage, HostId(Uuid::from_u128(1)), name, UnixMillis(0));
-    let grants = Chain::begin(first).unwrap();
-    let store = RegistryStore::create(&dir.join("registry.db"), &grants, 0, &on_disk).unwrap();
+    let store = RegistryStore::create(&dir.join("registry.db"), &grants(), 0, &on_disk).unwrap();
     let registry = Registry::from_rows(position(), rows()).unwrap();
-    (store, Arc::new(Hub::new(registry, grants)))
+    (store, Arc::new(Hub::new(registry, grants())))
+}
+
+/// The manager of the tests is on this host.
+const ME: HostId = HostId(Uuid::from_u128(1));
+
+fn grants() -> Chain {
+    let first = Grant::first(position().lineage, ME, "manager".parse().unwrap(), UnixMillis(0));
+    Chain::begin(first).unwrap()
+}
+
+/// How things are with a manager that is alone and has just begun.
+pub(crate) fn situation() -> Arc<ArcSwap<Situation>> {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, hub) = journal(dir.path());
+    let links = Links::new(credentials()).0;
+    Journal::new(ME, store, &[], hub, links).unwrap().situation()
+}
+
+fn credentials() -> Credentials {
+    let authority = Authority::create(&"test".parse().unwrap(), crate::clock::unix_now()).unwrap();
+    let issuer = authority.issue_intermediate(ME, crate::clock::unix_now()).unwrap();
+    let (key, subject) = (KeyPair::generate().unwrap(), Spiffe::Manager(ME));
+    let leaf = Leaf { subject: &subject, name: "manager", enrolment: 1, lifetime: Duration::from_secs(3600) };
+    let chain = issuer.issue(&leaf, &key.public_key(), crate::clock::unix_now()).unwrap();
+    Credentials::new(key, chain).unwrap()
+}
+
+fn begun(store: RegistryStore, hub: &Arc<Hub>) -> Journal {
+    let links = Links::new(credentials()).0;
+    Journal::new(ME, store, &[], Arc::clone(hub), links).unwrap().begun().unwrap()
+}
+
+fn asks(id: HostId, name: &str, dry_run: bool) -> (Edit, oneshot::Receiver<Result<EditAnswer, Failure>>) {
+    let (answer, answered) = oneshot::channel();
+    let set = set(add_host(id, name));
+    (Edit { set, context: context(), dry_run, came: Instant::now(), answer }, answered)
 }
 
 /// Protects: what is not durable is told to nobody, neither by a refusal nor by a dry run that build on it.
 #[tokio::test]
 async fn edits_that_build_on_one_that_fails_to_become_durable_fail_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, hub) = journal(dir.path());
-    let mut group = Vec::new();
-    let mut answers = Vec::new();
-    for (id, name, dry_run) in [(HOST, "a", false), (HostId(Uuid::now_v7()), "a", false), (HOST, "b", true)] {
-        let (answer, answered) = oneshot::channel();
-        group.push(Edit {
-            set: set(add_host(id, name)),
-            context: context(),
-            dry_run,
-            came: Instant::now(),
-            answer,
-        });
-        answers.push(answered);
-    }
-    Group::new(&hub).carry_out(group, &mut store, &hub).unwrap();
+    let (store, hub) = journal(dir.path());
+    let mut journal = begun(store, &hub);
+    let wishes = [(HOST, "a", false), (HostId(Uuid::now_v7()), "a", false), (HOST, "b", true)];
+    let (edits, answers): (Vec<_>, Vec<_>) =
+        wishes.map(|(id, name, dry)| asks(id, name, dry)).into_iter().unzip();
+    journal.turn(Turn { edits, ..Turn::default() }).unwrap();
     for answered in answers {
         assert_eq!(answered.await.unwrap().unwrap_err().error, "not-stored");
     }
     assert_eq!((hub.registry().host_count(), hub.registry().position().revision), (0, 0));
-    let (answer, answered) = oneshot::channel();
-    let next = Edit {
-        set: set(add_host(HostId(Uuid::now_v7()), "a")),
-        context: context(),
-        dry_run: false,
-        came: Instant::now(),
-        answer,
-    };
-    Group::new(&hub).carry_out(vec![next], &mut store, &hub).unwrap();
+    let (edit, answered) = asks(HostId(Uuid::now_v7()), "a", false);
+    journal.turn(Turn { edits: vec![edit], ..Turn::default() }).unwrap();
     assert_eq!(answered.await.unwrap().unwrap().position.revision, 1);
 }
 
@@ -107,18 +127,22 @@ async fn edits_that_build_on_one_that_fails_to_become_durable_fail_with_it() {
 async fn the_end_of_the_queue_is_after_the_edits_in_it_and_waits_for_no_sender() {
     let dir = tempfile::tempdir().unwrap();
     let (store, hub) = journal(dir.path());
-    let (edits, queue) = Edits::queue();
+    let journal = begun(store, &hub);
+    let (edits, queue) = Edits::queue(journal.situation());
     let first = edits.edit(set(add_host(HostId(Uuid::now_v7()), "a")), context(), false);
     let last = edits.edit(set(add_host(HostId(Uuid::now_v7()), "b")), context(), false);
     let (mut first, mut last) = (Box::pin(first), Box::pin(last));
     assert!(futures_poll(&mut first).await.is_none());
     edits.end().await;
     assert!(futures_poll(&mut last).await.is_none());
-    let journal = std::thread::spawn(move || run(store, queue, &hub));
+    let runtime = Handle::current();
+    let thread = std::thread::spawn(move || journal.run(queue, &runtime));
     assert_eq!(first.await.unwrap().position.revision, 1);
     assert_eq!(last.await.unwrap_err().error, "stopping");
-    journal.join().unwrap().unwrap();
+    tokio::task::spawn_blocking(|| thread.join().unwrap().unwrap()).await.unwrap();
     assert_eq!(edits.edit(set(add_host(HOST, "c")), context(), false).await.unwrap_err().error, "stopping");
+    let store = RegistryStore::open(&dir.path().join("registry.db")).unwrap();
+    assert_eq!((store.head().revision(), store.committed()), (1, 1));
 }
 
 /// What a future gives when it is polled once.

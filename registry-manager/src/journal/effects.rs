@@ -1,0 +1,177 @@
+//! What the state machine wants done.
+
+use super::group::{own_context, own_edit};
+use super::queue::Edit;
+use super::{Journal, JournalError, load};
+use echelon_core::change::Change;
+use echelon_core::grant::{Chain, Grant, Mark, Parent};
+use echelon_core::id::{HostId, RequestId};
+use echelon_core::member::{self, Append, Effect, Input, MemberMessage, Stored, Told};
+use echelon_store::{Entry, Problem};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+impl Journal {
+    pub(super) fn carry_out(&mut self, effect: Effect) -> Result<(), JournalError> {
+        match effect {
+            Effect::Adopt { chain, cut } => self.adopt(&chain, cut),
+            Effect::Append(entries) => self.append(&entries),
+            Effect::Seal(seal) => Ok(self.store.set_seal(seal.as_ref())?),
+            Effect::RolledBack(position) => {
+                error!(seen = %position, "This registry is older than others have seen it: it takes no edits");
+                Ok(self.store.set_rolled_back(position)?)
+            }
+            Effect::Commit(revision) => {
+                self.commit(revision);
+                Ok(())
+            }
+            Effect::Send(to, message) => {
+                self.links.send(to, &message);
+                Ok(())
+            }
+            Effect::Feed { to, after } => self.feed(to, after),
+            Effect::Copy(from) => {
+                self.links.copy(from);
+                Ok(())
+            }
+            Effect::Lead => {
+                info!(grant = %self.member.chain().head().id, "This manager is the primary");
+                Ok(())
+            }
+            Effect::Fenced => {
+                let head = self.member.chain().head();
+                warn!(grant = %head.id, primary = %self.hub.name_of(head.holder), "This manager is fenced: it is not the primary any more");
+                self.waiting.give_up(&self.hub);
+                Ok(())
+            }
+            Effect::Admit(host) => {
+                self.admit(host);
+                Ok(())
+            }
+            Effect::Prove(grant) => self.prove(&grant),
+            Effect::Told(id, told) => {
+                self.tell(id, told);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes by another chain. Where the journal is not even up to the cut the one that the chain speaks of, it is
+    /// left whole: the primary will not know its end, and it is replaced by a copy.
+    fn adopt(&mut self, chain: &Chain, cut: Option<Parent>) -> Result<(), JournalError> {
+        info!(grant = %chain.head().id, primary = %self.hub.name_of(chain.head().holder), "Adopted a grant");
+        self.store.set_committed(self.member.log().committed())?;
+        match self.store.adopt(chain, cut) {
+            Err(e) if matches!(e.problem, Problem::Apart { .. }) => {
+                warn!(error = %e, "This journal is another one than the primary's");
+                self.store.adopt(chain, None)?;
+            }
+            adopted => adopted?,
+        }
+        if cut.is_none() {
+            self.hub.witnesses.set_chain(chain.clone());
+            return Ok(());
+        }
+        self.waiting.give_up(&self.hub);
+        let stored = self.reload()?;
+        self.input(Input::Loaded(stored))
+    }
+
+    fn append(&mut self, entries: &[member::Entry]) -> Result<(), JournalError> {
+        let new = entries.iter().filter(|entry| entry.mark.revision() > self.staged);
+        let new = new.map(Entry::try_from).collect::<Result<Vec<_>, _>>()?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.store.append(&new, self.member.log().committed())?;
+        self.hub.metrics.journal_duration.observe(began.elapsed());
+        for entry in new {
+            let revision = entry.revision();
+            let follow = self.appended.follow(entry);
+            follow.map_err(|source| load::LoadError::Tail { revision, source })?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, revision: u64) {
+        while let Some(state) = self.appended.pop(revision) {
+            let commit = &state.commit;
+            info!(revision = commit.position.revision, actor = %commit.actor, request = %commit.request,
+                rows = commit.rows.len(), shrinks = commit.shrinks, "Committed");
+            self.hub.commit(state.registry, commit);
+            self.hub.witnesses.committed(state.mark);
+        }
+        self.waiting.committed(revision, &self.store, &self.hub);
+    }
+
+    fn feed(&mut self, to: HostId, after: Mark) -> Result<(), JournalError> {
+        let Some(entries) = self.store.entries_after(&after)? else {
+            return self.input(Input::NoSuchMark(to));
+        };
+        let (grant, committed) = (self.member.chain().head().id, self.member.log().committed());
+        let append = Append { grant, after, entries, committed };
+        self.links.send(to, &MemberMessage::Append(append));
+        Ok(())
+    }
+
+    fn admit(&mut self, host: HostId) {
+        let (set, context) = own_edit(Change::Admit { host }, own_context(self.name()));
+        // Nobody waits for the answer; the state machine asks again.
+        let (answer, _) = oneshot::channel();
+        self.own.push_back(Edit { set, context, dry_run: false, came: Instant::now(), answer });
+    }
+
+    fn prove(&mut self, grant: &Grant) -> Result<(), JournalError> {
+        match self.links.prove(grant) {
+            Ok(proved) => self.input(Input::Promote(proved)),
+            Err(e) => {
+                error!(error = %e, "A grant could not be signed");
+                // It ends by itself once its time is over.
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&mut self, id: RequestId, told: Told) {
+        if let Some(sender) = self.wishes.get(&id) {
+            // Whoever wished may be gone.
+            let _ = sender.send(told);
+        }
+    }
+
+    /// A copy of another manager's registry has come.
+    pub(super) fn copied(&mut self, from: HostId, path: Option<PathBuf>) -> Result<(), JournalError> {
+        let Some(path) = path else { return self.input(Input::NotCopied) };
+        let replaced = self.store.replace_by(&path);
+        // What is left of it is of no use.
+        let _ = std::fs::remove_file(&path);
+        if let Err(e) = replaced {
+            error!(error = %e, from = %self.hub.name_of(from), "A copy of the registry could not be used");
+            return self.input(Input::NotCopied);
+        }
+        self.waiting.give_up(&self.hub);
+        let stored = self.reload()?;
+        self.input(Input::Loaded(stored))
+    }
+
+    /// Reads back what is durable. Where other commits are shown than that has, all that is shown begins anew.
+    pub(super) fn reload(&mut self) -> Result<Stored, JournalError> {
+        let (committed, tail) = load::load(&self.store)?;
+        let stored = load::stored(&self.store, &committed, &tail)?;
+        let committed = Arc::new(committed);
+        self.staged = 0;
+        if committed.position() != self.hub.registry().position() {
+            self.hub.begin_anew(Arc::clone(&committed));
+        }
+        if let Some(mark) = self.store.mark_at(self.store.committed())? {
+            self.hub.witnesses.committed(mark);
+        }
+        self.hub.witnesses.set_chain(self.store.grants().clone());
+        self.appended = load::appended(committed, &tail)?;
+        Ok(stored)
+    }
+}

@@ -1,0 +1,155 @@
+//! Edits that become durable together.
+
+use super::waiting::{Answer, Asked};
+use crate::failure;
+use crate::journal::queue::Edit;
+use crate::metrics::EditBecame;
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::edit::{Context, Edited};
+use echelon_core::grant::{Grant, Mark};
+use echelon_core::id::RequestId;
+use echelon_core::member::{CannotWrite, Member, sync_change};
+use echelon_core::message::{EditAnswer, Failure};
+use echelon_core::name::HostName;
+use echelon_core::registry::Registry;
+use echelon_core::row::{Actor, Commit};
+use echelon_store::Entry;
+use echelon_wire::{MAX_EDIT_FRAME, Wire, content_hash};
+use std::sync::Arc;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// Bytes around a row in a list.
+const ROW_OVERHEAD: usize = 8;
+
+/// Bytes of an edit's answer besides its rows, generously.
+const ANSWER_OVERHEAD: usize = 1024;
+
+/// Each edit builds on the ones before it, so that none is answered, not even one that is refused, before those are
+/// committed.
+pub(super) struct Group<'a> {
+    member: &'a Member,
+    registry: Arc<Registry>,
+    last: Mark,
+    /// What is to be appended, with the state that each makes.
+    pub(super) entries: Vec<(Entry, Arc<Registry>)>,
+    /// Those that wait for an answer, and for which revision.
+    pub(super) asked: Vec<(u64, Asked)>,
+}
+
+impl<'a> Group<'a> {
+    /// An empty one, after this state.
+    pub(super) fn new(member: &'a Member, registry: &Arc<Registry>, last: Mark) -> Self {
+        Self { member, registry: Arc::clone(registry), last, entries: Vec::new(), asked: Vec::new() }
+    }
+
+    /// Begins with the first commit of a grant.
+    pub(super) fn take_over(&mut self, grant: &Grant, context: Context) {
+        let change = Change::TakeOver { holder: grant.holder, sync: grant.sync.clone() };
+        let (set, context) = own_edit(change, context);
+        match self.registry.edit(&set, &context) {
+            Ok(Edited::Done(registry, commit)) => self.append(*registry, commit),
+            Ok(Edited::Repeated(_)) => {}
+            Err(refusal) => warn!("The registry cannot take note of the grant: {refusal}"),
+        }
+    }
+
+    /// Decides on an edit.
+    pub(super) fn decide(&mut self, edit: Edit, cannot: impl Fn(&CannotWrite) -> Failure) {
+        let Edit { set, context, dry_run, came, answer: to } = edit;
+        let answer = self.answer(&set, &context, dry_run, cannot);
+        let revision = match &answer {
+            Answer::AsAt(revision) => *revision,
+            Answer::This(_) => self.last.revision(),
+        };
+        let became = answer.became(dry_run);
+        self.asked.push((revision, Asked { answer, became, came, to }));
+    }
+
+    fn answer(
+        &mut self,
+        set: &ChangeSet,
+        context: &Context,
+        dry_run: bool,
+        cannot: impl Fn(&CannotWrite) -> Failure,
+    ) -> Answer {
+        match self.registry.edit(set, context) {
+            // What was committed before can be told by everybody.
+            Ok(Edited::Repeated(revision)) => Answer::AsAt(revision),
+            decided if !self.member.is_leading() => {
+                drop(decided);
+                Answer::This(Err(self
+                    .member
+                    .may_write()
+                    .err()
+                    .as_ref()
+                    .map_or_else(failure::undecided, cannot)))
+            }
+            Err(refusal) => {
+                let actor = &context.actor;
+                info!(error = refusal.name(), %actor, "Refused an edit: {}", failure::in_full(&refusal));
+                Answer::This(Err((&refusal).into()))
+            }
+            Ok(Edited::Done(_, commit)) if !answer_fits(&commit) => {
+                Answer::This(Err(failure::too_large(commit.rows.len())))
+            }
+            Ok(Edited::Done(registry, commit)) => {
+                if !dry_run && let Err(why) = self.may_append(&commit) {
+                    return Answer::This(Err(cannot(&why)));
+                }
+                let (request, rows) = (commit.request, commit.rows.clone());
+                if !dry_run {
+                    self.append(*registry, commit);
+                }
+                // A dry run has no position of its own: it says what would be at the state there is.
+                let position = self.registry.position();
+                Answer::This(Ok(EditAnswer { position, request, rows, repeated: false }))
+            }
+        }
+    }
+
+    fn may_append(&self, commit: &Commit) -> Result<(), CannotWrite> {
+        match sync_change(commit).filter(|change| change.alone) {
+            Some(change) => self.member.may_write_under(&change.rule),
+            None => self.member.may_write(),
+        }
+    }
+
+    fn append(&mut self, registry: Registry, commit: Commit) {
+        self.registry = Arc::new(registry);
+        let entry = Entry::new(&self.last, commit);
+        self.last = entry.mark;
+        self.entries.push((entry, Arc::clone(&self.registry)));
+    }
+}
+
+impl Answer {
+    /// What becomes of the edit, in the end.
+    fn became(&self, dry_run: bool) -> EditBecame {
+        match self {
+            Self::AsAt(_) => EditBecame::Repeated,
+            Self::This(Err(_)) => EditBecame::Refused,
+            Self::This(Ok(_)) if dry_run => EditBecame::DryRun,
+            Self::This(Ok(_)) => EditBecame::Committed,
+        }
+    }
+}
+
+/// A change that this manager makes by itself.
+pub(super) fn own_edit(change: Change, context: Context) -> (ChangeSet, Context) {
+    let request = RequestId(Uuid::now_v7());
+    let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] };
+    let content = content_hash(&set);
+    (set, Context { content, ..context })
+}
+
+/// Under which circumstances this manager edits by itself.
+pub(super) fn own_context(name: HostName) -> Context {
+    Context { now: crate::clock::unix_now(), actor: Actor::Manager(name), from: None, content: [0; 32] }
+}
+
+/// Whether the answer to an edit fits into one frame: an edit that could not be answered is not carried out.
+fn answer_fits(commit: &Commit) -> bool {
+    commit.rows.iter().map(|row| row.encoded_len() + ROW_OVERHEAD).sum::<usize>()
+        < MAX_EDIT_FRAME - ANSWER_OVERHEAD
+}

@@ -1,0 +1,115 @@
+//! The links between registry managers: who is there, what is told to them, and what they say.
+//!
+//! Each manager dials every other one to which it has no link. A link is one long channel of messages; the
+//! connection under it is used both ways, whoever made it, also for what is relayed.
+
+mod dial;
+mod speak;
+
+pub(crate) use dial::keep;
+pub(crate) use speak::accept;
+
+use crate::limits::LINK_QUEUE;
+use arc_swap::ArcSwap;
+use echelon_core::grant::Grant;
+use echelon_core::id::HostId;
+use echelon_core::member::MemberMessage;
+use echelon_core::message::ManagerMessage;
+use echelon_identity::Credentials;
+use echelon_identity::proof::{ProveError, prove_grant};
+use echelon_transport::Connection;
+use echelon_wire::{Bytes, Wire};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+/// Close code of a connection whose manager is too slow for what it is told.
+const TOO_SLOW: u32 = 10;
+
+/// All links of one manager, by the host of the other.
+pub(crate) struct Links {
+    open: Mutex<BTreeMap<HostId, Vec<Link>>>,
+    /// From whom a copy of the registry is wanted.
+    copies: mpsc::UnboundedSender<HostId>,
+    /// With which this manager proves that it hands over.
+    credentials: ArcSwap<Credentials>,
+}
+
+/// The sending end of a link.
+struct Link {
+    connection: Connection,
+    queue: mpsc::Sender<Bytes>,
+}
+
+impl Links {
+    /// None yet. Gives the end at which wishes for copies come out as well.
+    pub(crate) fn new(credentials: Credentials) -> (Arc<Self>, mpsc::UnboundedReceiver<HostId>) {
+        let (copies, wanted) = mpsc::unbounded_channel();
+        let links = Self { open: Mutex::default(), copies, credentials: ArcSwap::from_pointee(credentials) };
+        (Arc::new(links), wanted)
+    }
+
+    /// Queues a message, where there is a link. It may get lost.
+    pub(crate) fn send(&self, to: HostId, message: &MemberMessage) {
+        let open = self.open();
+        let Some(link) = open.get(&to).and_then(|links| links.first()) else { return };
+        let frame = ManagerMessage::Member(message.clone()).encode();
+        if link.queue.try_send(frame).is_err() && link.connection.close_reason().is_none() {
+            warn!(peer = %to, "A link is closed: its manager does not take what it is told");
+            link.connection.close(TOO_SLOW, "this link is too slow");
+        }
+    }
+
+    /// Has a copy of a manager's registry fetched; the journal is told when it has come.
+    pub(crate) fn copy(&self, from: HostId) {
+        // Fails only where the manager is stopping.
+        let _ = self.copies.send(from);
+    }
+
+    /// Signs a grant with this manager's key.
+    pub(crate) fn prove(&self, grant: &Grant) -> Result<Grant, ProveError> {
+        prove_grant(&self.credentials.load(), grant)
+    }
+
+    /// From now on grants are signed with these.
+    pub(crate) fn set_credentials(&self, credentials: Credentials) {
+        self.credentials.store(Arc::new(credentials));
+    }
+
+    /// The managers to which there is a link.
+    pub(crate) fn connected(&self) -> Vec<HostId> {
+        self.open().keys().copied().collect()
+    }
+
+    /// The connection of a link to a manager.
+    pub(crate) fn connection(&self, to: HostId) -> Option<Connection> {
+        self.open().get(&to).and_then(|links| links.first()).map(|link| link.connection.clone())
+    }
+
+    /// Notes a link. Gives the end from which is taken what is to be sent, and whether it is the first to this
+    /// manager.
+    fn add(&self, peer: HostId, connection: Connection) -> (mpsc::Receiver<Bytes>, bool) {
+        let (queue, to_send) = mpsc::channel(LINK_QUEUE);
+        let mut open = self.open();
+        let links = open.entry(peer).or_default();
+        links.push(Link { connection, queue });
+        (to_send, links.len() == 1)
+    }
+
+    /// Forgets a link. Whether it was the last one to this manager.
+    fn remove(&self, peer: HostId, connection: &Connection) -> bool {
+        let mut open = self.open();
+        let Some(links) = open.get_mut(&peer) else { return false };
+        links.retain(|link| link.connection.stable_id() != connection.stable_id());
+        let last = links.is_empty();
+        if last {
+            open.remove(&peer);
+        }
+        last
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<HostId, Vec<Link>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,141 @@
+//! Edits that reach a standby: they are handed on to the primary, and answered once this manager has come as far.
+
+use crate::clock::unix_now;
+use crate::failure;
+use crate::limits::{RELAY_DEADLINE, RELAY_LEVEL};
+use crate::server::Shared;
+use echelon_core::access::{Access, Subject};
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::edit::Context;
+use echelon_core::id::HostId;
+use echelon_core::message::{EditAnswer, Failure, Relayed, Request, Response};
+use echelon_core::registry::Registry;
+use echelon_core::row::Actor;
+use echelon_transport::Connection;
+use echelon_wire::{MAX_EDIT_FRAME, Wire};
+use tokio::time::timeout;
+
+/// Carries out an edit where it can be: here, or at the primary.
+pub(crate) async fn edit(
+    shared: &Shared,
+    set: ChangeSet,
+    context: Context,
+    dry_run: bool,
+) -> Result<EditAnswer, Failure> {
+    let situation = shared.edits.situation();
+    let primary = situation.primary();
+    // What was committed before is known here as well, also without a primary.
+    let here = situation.leading || primary == shared.host || is_known(shared, &set);
+    match shared.links.connection(primary).filter(|_| !here) {
+        // Without a link to the primary the journal says why not.
+        None => shared.edits.edit(set, context, dry_run).await,
+        Some(connection) => {
+            let Context { actor, from, content, .. } = context;
+            let relayed = Relayed { actor, from, content, set, dry_run };
+            let answer = ask(shared, primary, &connection, relayed).await?;
+            if !dry_run {
+                come_level(shared, answer.position.revision).await;
+            }
+            Ok(answer)
+        }
+    }
+}
+
+fn is_known(shared: &Shared, set: &ChangeSet) -> bool {
+    shared.hub.registry().answered(set.request).is_some()
+}
+
+async fn ask(
+    shared: &Shared,
+    primary: HostId,
+    connection: &Connection,
+    relayed: Relayed,
+) -> Result<EditAnswer, Failure> {
+    let lost = |why: &dyn std::fmt::Display| failure::lost_primary(&shared.hub.name_of(primary), why);
+    let exchange = async {
+        // Nothing is sent before there is a channel.
+        let mut channel = connection.open().await.map_err(|e| failure::cannot_relay(&e))?;
+        channel.send(&Request::Relayed(relayed).encode()).await.map_err(|e| lost(&e))?;
+        channel.recv(MAX_EDIT_FRAME).await.map_err(|e| lost(&e))?.ok_or_else(|| lost(&"it ended the channel"))
+    };
+    let answered = tokio::select! {
+        answered = timeout(RELAY_DEADLINE, exchange) => answered,
+        () = shared.stop.cancelled() => return Err(failure::outcome_unknown()),
+    };
+    let answer = answered.map_err(|_| lost(&"it does not answer"))??;
+    match Response::decode(&answer) {
+        Ok(Response::Edited(answer)) => Ok(answer),
+        Ok(Response::Failed(failure)) => Err(failure),
+        Ok(_) => Err(lost(&"it answered something else")),
+        Err(e) => Err(lost(&e)),
+    }
+}
+
+/// Waits until this manager shows what the primary has committed, so that whoever edits reads what it wrote. The
+/// edit stands, whether or not that comes about in time.
+async fn come_level(shared: &Shared, revision: u64) {
+    let mut head = shared.hub.head();
+    // The hub, which tells, lives as long as this manager.
+    let _ = timeout(RELAY_LEVEL, head.wait_for(|shown| *shown >= revision)).await;
+}
+
+/// Carries out what a standby hands on. Whether whoever asked may make the edit is judged by this registry.
+pub(crate) async fn carry_out(shared: &Shared, relayed: Relayed) -> Result<EditAnswer, Failure> {
+    let Relayed { actor, from, content, set, dry_run } = relayed;
+    check(&shared.hub.registry(), &actor, &set)?;
+    shared.edits.edit(set, Context { now: unix_now(), actor, from, content }, dry_run).await
+}
+
+fn check(registry: &Registry, actor: &Actor, set: &ChangeSet) -> Result<(), Failure> {
+    let access = match actor {
+        Actor::Console(name) => access_of(registry, &Subject::Console(name.clone())),
+        Actor::Agent(host) => {
+            registry.host_named(host).and_then(|host| access_of(registry, &Subject::Host(host.id)))
+        }
+        // The token is judged by the edit; the manager has seen its secret.
+        Actor::Token(_) => {
+            let uses = |c: &Change| matches!(c, Change::Enrol { .. } | Change::JoinManager { .. });
+            return match set.changes.iter().all(uses) {
+                true => Ok(()),
+                false => Err(failure::not_allowed("do anything but enrol with a token")),
+            };
+        }
+        Actor::Manager(_) => {
+            return match set.changes.iter().all(is_a_managers_own) {
+                true => Ok(()),
+                false => Err(failure::not_allowed("make this change by itself")),
+            };
+        }
+    };
+    let access = access.ok_or_else(failure::unknown_identity)?;
+    let may = |change: &Change| {
+        change.needs().is_some_and(|needed| access.allows(needed)) && is_own(registry, actor, change)
+    };
+    match set.changes.iter().all(may) {
+        true => Ok(()),
+        false => Err(failure::not_allowed("make this edit")),
+    }
+}
+
+/// What a manager may ask for of itself, and through another one.
+fn is_a_managers_own(change: &Change) -> bool {
+    matches!(change, Change::RecordManager { .. } | Change::EndDrains)
+}
+
+/// A host announces of itself only.
+fn is_own(registry: &Registry, actor: &Actor, change: &Change) -> bool {
+    match (actor, change) {
+        (Actor::Agent(name), Change::Announce { host, .. }) => {
+            registry.host(*host).is_some_and(|host| host.name == *name)
+        }
+        (Actor::Agent(_), _) => false,
+        _ => true,
+    }
+}
+
+fn access_of(registry: &Registry, subject: &Subject) -> Option<Access> {
+    match registry.denial_in_force(subject) {
+        Some(_) => None,
+        None => registry.identity(subject).map(|identity| identity.access),
+    }
+}
