@@ -188,9 +188,21 @@ pub enum Refused {
         /// Those that were not.
         silent: Vec<HostId>,
     },
+    /// What the newest grant builds on is held by nobody that was heard.
+    #[error("what the newest grant builds on, revision {wanted}, is held by nobody that was heard")]
+    NotLevel {
+        /// Its revision.
+        wanted: u64,
+    },
     /// A state directory that was rolled back cannot lead.
     #[error("the journal has lost what others have seen")]
     RolledBack,
+    /// The manager that is to take over is not among the standbys that count.
+    #[error("the manager that is to take over is not among the standbys that count")]
+    NotCounted,
+    /// Which standbys count is being changed.
+    #[error("a change of the standbys that count is not committed yet")]
+    Changing,
     /// There is nothing to choose between.
     #[error("no other lineage is in conflict with this one")]
     NoConflict,
@@ -294,6 +306,7 @@ impl Member {
         if self.loading {
             return;
         }
+        self.end_own_promise(out);
         self.try_to_lead(out);
         self.pass_time_of_handover(out);
         self.pass_time_of_promotion(out);
@@ -360,6 +373,7 @@ impl Member {
             committed: self.log.committed(),
             rule: self.log.rule_under(head).clone(),
             seal: self.seal,
+            leads: self.leading,
         }
     }
 
@@ -419,9 +433,13 @@ impl Member {
 
     fn take_standing(&mut self, peer: HostId, standing: Standing, out: &mut Vec<Effect>) {
         let same = standing.grant == self.head();
-        let sealed_by_us = standing.seal.filter(|s| s.by == self.me && !self.is_promoting(s.proposal));
+        // Once it has led to a grant, only the grant ends it: until then nothing may be taken under the old one.
+        let needless = |s: &Seal| s.by == self.me && s.grant == self.head() && !self.is_promoting(s.proposal);
+        let sealed_by_us = standing.seal.filter(needless);
         self.note_answer(peer, &standing);
         if let Some(known) = self.peers.get_mut(&peer) {
+            // It has lost what was durable there.
+            known.acked = known.acked.filter(|acked| acked.revision() <= standing.last.revision());
             known.standing = Some(standing);
         }
         if let Some(seal) = sealed_by_us {
@@ -474,7 +492,7 @@ impl Member {
         };
         let cut = parent.filter(goes);
         self.chain = chain;
-        (self.seal, self.rolled_back, self.follows) = (None, None, false);
+        (self.seal, self.rolled_back, self.follows, self.copying) = (None, None, false, None);
         self.rivals.retain(|rival| matches!(self.chain.compare(rival), Relation::Conflict { .. }));
         self.peers.values_mut().for_each(Peer::forget_acks);
         self.loading = cut.is_some();

@@ -22,6 +22,7 @@ message! { member::Standing => Standing {
     #[prost(uint64, tag = "3")] committed: u64,
     #[prost(message, optional, tag = "4")] rule: Option<SyncRule>,
     #[prost(message, optional, tag = "5")] seal: Option<Promise>,
+    #[prost(bool, tag = "6")] leads: bool,
 } }
 
 /// [`member::Append`]. Only the commits travel: place and hash of an entry follow from the one before it.

@@ -428,8 +428,9 @@ fn seal() -> impl Strategy<Value = Seal> {
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
-    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), option::of(seal()))
-        .prop_map(|(grant, last, committed, rule, seal)| Standing { grant, last, committed, rule, seal })
+    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), option::of(seal()), any::<bool>()).prop_map(
+        |(grant, last, committed, rule, seal, leads)| Standing { grant, last, committed, rule, seal, leads },
+    )
 }
 
 fn append() -> impl Strategy<Value = Append> {

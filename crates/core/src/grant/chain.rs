@@ -64,10 +64,10 @@ pub enum Relation {
     Foreign,
 }
 
-/// Where journals of two chains part: entries above the parent's revision belong to the older chain alone.
+/// Where journals of two chains part: entries above the parent's revision belong to one chain alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cut {
-    /// What the first new grant builds on.
+    /// The oldest state that a grant of one chain alone builds on.
     pub parent: Parent,
 }
 
@@ -179,7 +179,7 @@ impl Chain {
     /// followed.
     pub fn cut_after(&self, grant: GrantId) -> Option<Cut> {
         let at = self.grants.iter().position(|g| g.id == grant)?;
-        self.grants.get(at + 1).and_then(|next| next.parent).map(|parent| Cut { parent })
+        lowest(&self.grants[at + 1..]).map(|parent| Cut { parent })
     }
 
     /// Whether an entry at this position can be part of this chain's history.
@@ -199,11 +199,11 @@ impl Chain {
         match (self.grants.get(common), other.grants.get(common)) {
             (None, None) => Relation::Same,
             (Some(_), None) => Relation::Older,
-            (None, Some(theirs)) => newer(theirs),
+            (None, Some(_)) => newer(&[], &other.grants[common..]),
             (Some(ours), Some(theirs)) => {
                 match (self.rejects(&other.grants[common..]), other.rejects(&self.grants[common..])) {
                     (true, false) => Relation::Older,
-                    (false, true) => newer(theirs),
+                    (false, true) => newer(&self.grants[common..], &other.grants[common..]),
                     _ => Relation::Conflict { ours: ours.id, theirs: theirs.id },
                 }
             }
@@ -222,18 +222,26 @@ impl Chain {
     }
 }
 
-fn newer(theirs: &Grant) -> Relation {
-    match theirs.parent {
+/// Above the lowest state that a grant of either branch builds on the two part.
+fn newer(ours: &[Grant], theirs: &[Grant]) -> Relation {
+    let parents = [lowest(ours), lowest(theirs)];
+    match parents.into_iter().flatten().min_by_key(|p| p.mark.revision()) {
         Some(parent) => Relation::Newer(Cut { parent }),
         None => Relation::Foreign,
     }
 }
 
+/// The oldest state that one of these grants builds on.
+fn lowest(grants: &[Grant]) -> Option<Parent> {
+    grants.iter().filter_map(|g| g.parent).min_by_key(|p| p.mark.revision())
+}
+
 fn check_link(before: &Grant, grant: &Grant) -> Result<(), ChainError> {
     let follows = grant.parent.is_some_and(|parent| {
         parent.grant == before.id
-            // What it builds on is not older than what the one before it built on.
-            && before.parent.is_none_or(|p| parent.mark.revision() >= p.mark.revision())
+            // What it builds on is not older than what the one before it built on, unless that was given up.
+            && (grant.basis.begins_lineage()
+                || before.parent.is_none_or(|p| parent.mark.revision() >= p.mark.revision()))
     });
     if !follows || grant.id.epoch <= before.id.epoch || grant.basis == Basis::Init {
         return Err(ChainError::Link(grant.id));

@@ -40,7 +40,14 @@ impl Member {
         let refused = match self.peers.get(&wish.to) {
             _ if !self.leading => Some(Refused::NotPrimary { holder: self.chain.head().holder }),
             _ if self.handover.is_some() || self.promotion.is_some() => Some(Refused::Busy),
+            // The grant would bring the new rule, and with it take the word of the old one away.
+            _ if wish.to == self.me && self.log.is_changing() => Some(Refused::Changing),
             _ if wish.to == self.me => None,
+            // The old primary takes the place of the new one: without that place, a majority of the others would
+            // not know of the new one.
+            _ if !self.log.rule_under(self.chain.head()).members.contains(&wish.to) => {
+                Some(Refused::NotCounted)
+            }
             Some(peer) if peer.is_synced(self.head()) => None,
             _ => Some(Refused::NotConnected),
         };

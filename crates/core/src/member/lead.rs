@@ -99,6 +99,7 @@ impl Member {
         if begun || head.parent.is_none_or(|parent| parent.mark == last) {
             self.leading = true;
             out.push(Effect::Lead);
+            self.tell_all(MemberMessage::Standing(self.standing()), out);
             self.feed_all(out);
             self.commit_what_is_held(out);
         } else if let Some(from) = self.who_has_what_is_built_on() {

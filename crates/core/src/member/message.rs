@@ -96,6 +96,8 @@ pub struct Standing {
     pub rule: SyncRule,
     /// The promise it is held by.
     pub seal: Option<Seal>,
+    /// Whether it leads: it holds that grant, and can write.
+    pub leads: bool,
 }
 
 /// A durable promise to take no entries under a grant, given to one that is to be promoted. Only a newer grant,

@@ -148,6 +148,7 @@ impl Member {
             Phase::Fetching { .. } | Phase::Ready { .. } if over => {
                 self.abort_promotion(Refused::TooSlow, out)
             }
+            Phase::Fetching { from, .. } => self.fetch_again(*from, out),
             _ => {}
         }
     }
@@ -164,7 +165,9 @@ impl Member {
 
     fn primary_answers(&self) -> bool {
         let holder = self.chain.head().holder;
-        holder != self.me && self.promotion.as_ref().is_some_and(|p| p.answered.contains_key(&holder))
+        let answer = self.promotion.as_ref().and_then(|p| p.answered.get(&holder));
+        // One that cannot lead, though it knows that it should, may be replaced.
+        holder != self.me && answer.is_some_and(|s| s.leads || s.grant != self.head())
     }
 
     fn after_asking(&mut self, out: &mut Vec<Effect>) {
@@ -203,7 +206,8 @@ impl Member {
     fn after_sealing(&mut self, out: &mut Vec<Effect>) {
         let (head, own) = (self.head(), self.log.last());
         let Some(promotion) = &mut self.promotion else { return };
-        let of_chain = promotion.sealed.iter().filter(|(_, s)| s.grant == head);
+        let of_chain =
+            promotion.sealed.iter().filter(|(_, s)| s.grant == head && self.chain.contains(&s.last.position));
         let best = of_chain.max_by_key(|(_, s)| s.last.revision()).map(|(host, s)| (*host, s.last));
         match best.filter(|(_, last)| last.revision() > own.revision()) {
             None => self.propose(out),
@@ -225,6 +229,16 @@ impl Member {
         }
     }
 
+    /// Nothing came for a while: it is asked for once more, of whoever is still there.
+    fn fetch_again(&mut self, from: HostId, out: &mut Vec<Effect>) {
+        let now = self.now;
+        match self.peers.get(&from) {
+            Some(peer) if peer.may_feed(now) => self.fetch(from, out),
+            Some(peer) if peer.connected => {}
+            _ => self.abort_promotion(Refused::NotConnected, out),
+        }
+    }
+
     /// Everything that can be known is here.
     fn propose(&mut self, out: &mut Vec<Effect>) {
         let Some(promotion) = &self.promotion else { return };
@@ -233,6 +247,10 @@ impl Member {
         if !proposal.enough && !accept_loss {
             let (needed, silent) = (proposal.rule.quorum_to_promote(), proposal.silent());
             let heard = proposal.rule.members.len() - silent.len();
+            let wanted = self.chain.head().parent.map_or(0, |p| p.mark.revision());
+            if heard >= needed {
+                return self.abort_promotion(Refused::NotLevel { wanted }, out);
+            }
             return self.abort_promotion(Refused::TooFewHeard { needed, heard, silent }, out);
         }
         let grant = Box::new(proposal.grant.clone());
@@ -259,7 +277,8 @@ impl Member {
             rejects: Vec::new(),
             proof: None,
         };
-        let enough = members >= rule.quorum_to_promote();
+        let level = head.parent.is_none_or(|p| self.log.last().revision() >= p.mark.revision());
+        let enough = level && members >= rule.quorum_to_promote();
         let (primary, primary_answers) = (head.holder, self.primary_answers());
         Some(Proposal { grant, primary, primary_answers, rule, heard, enough })
     }
@@ -271,6 +290,8 @@ impl Member {
             Some(Refused::Busy)
         } else if self.rivals.is_empty() {
             Some(Refused::NoConflict)
+        } else if self.log.is_changing() {
+            Some(Refused::Changing)
         } else {
             None
         };
@@ -355,7 +376,7 @@ impl Member {
         if seal.grant != self.head() {
             return self.offer_grants(peer, out);
         }
-        if self.leading || seal.by != peer {
+        if self.chain.is_held_by(self.me) || seal.by != peer {
             return out.push(Effect::Send(peer, MemberMessage::Standing(self.standing())));
         }
         if self.other_promotion().is_none_or(|other| other.by == peer) {
@@ -377,17 +398,31 @@ impl Member {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.standing = Some(standing.clone());
         }
-        let Some(promotion) = self.promotion.as_mut().filter(|p| p.id == seal.proposal) else {
+        let Some(promotion) = &mut self.promotion else { return };
+        // One that comes later may know more than what was fetched.
+        if !matches!(promotion.phase, Phase::Sealing { .. }) {
+            return;
+        }
+        if promotion.id == seal.proposal {
+            promotion.sealed.insert(peer, standing);
+        } else if seal.by != self.me {
             // Another promotion came first there.
-            return self.abort_promotion(Refused::Busy, out);
-        };
-        promotion.sealed.insert(peer, standing);
+            self.abort_promotion(Refused::Busy, out);
+        }
     }
 
     /// Notes that a manager has said where it stands, since a promotion began.
     pub(super) fn note_answer(&mut self, peer: HostId, standing: &Standing) {
         if let Some(promotion) = &mut self.promotion {
             promotion.answered.insert(peer, standing.clone());
+        }
+    }
+
+    /// What this manager promised itself ends with the promotion, also where that ended with the process.
+    pub(super) fn end_own_promise(&mut self, out: &mut Vec<Effect>) {
+        let own = self.seal.filter(|seal| seal.by == self.me && !self.is_promoting(seal.proposal));
+        if let Some(seal) = own {
+            self.unseal(seal.proposal, out);
         }
     }
 

@@ -70,6 +70,26 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             ),
             Retry::Safe,
         ),
+        Refused::NotLevel { wanted } => (
+            "not-level",
+            format!("nobody that was heard has revision {wanted}, which the newest grant builds on"),
+            format!(
+                "start a manager that has it, or accept that edits are lost: echelon promote {to} --force --reason T --accept-loss"
+            ),
+            Retry::Safe,
+        ),
+        Refused::NotCounted => (
+            "not-counted",
+            format!("{to} is not among the standbys that count yet"),
+            "try again once it is level; then the primary has it counted: echelon manager list".into(),
+            Retry::Safe,
+        ),
+        Refused::Changing => (
+            "standbys-changing",
+            "a change of the standbys that count is not committed yet".into(),
+            "try again once it is, or see which standby is silent: echelon manager list".into(),
+            Retry::Safe,
+        ),
         Refused::RolledBack => (
             "rolled-back",
             format!("the journal of {to}, or of the primary, has lost what others have seen"),

@@ -1,0 +1,105 @@
+//! The end of a schedule: everything is mended, an admin does what is left to do, and all have to agree.
+
+use super::World;
+use super::invariants::Seen;
+use echelon_core::grant::{Relation, SyncRule};
+use echelon_core::member::Member;
+
+/// How long managers are given to agree before an admin looks, in microseconds; and how often one looks.
+const LOOK: u64 = 4_000_000;
+const LOOKS: usize = 25;
+
+impl World {
+    pub(crate) fn heal(&mut self) {
+        self.healing = true;
+        self.note(|| "everything is mended".into());
+        self.network.heal();
+        for at in 0..self.nodes.len() {
+            self.nodes[at].removed = false;
+            self.resume(at);
+            self.start(at);
+        }
+        // What an admin began before comes to its end.
+        self.run_until(self.now + 20_000_000);
+        for _ in 0..LOOKS {
+            if self.failure.is_some() || self.is_settled() {
+                break;
+            }
+            self.look_after();
+            self.run_until(self.now + LOOK);
+        }
+        self.quiet();
+        let nodes = std::mem::take(&mut self.nodes);
+        let agents = std::mem::take(&mut self.agents);
+        self.saw(&Seen::Healed { nodes: &nodes, agents: &agents });
+    }
+
+    /// Chooses between lineages; where nobody can lead, promotes whoever has most.
+    fn look_after(&mut self) {
+        let leading = self.those(|n| n.is_leading());
+        let torn = |m: &Member| m.is_leading() && !m.rivals().is_empty();
+        let torn = self.those(|n| n.member.as_ref().is_some_and(torn));
+        if let Some(at) = self.random.pick(&torn) {
+            return self.choose(at);
+        }
+        let able = |m: &Member| m.may_write().is_ok() && m.log().is_settled();
+        let stuck = self.those(|n| n.is_leading() && !n.member.as_ref().is_some_and(able));
+        if let Some(at) = self.random.pick(&stuck) {
+            return self.count_those_there(at);
+        }
+        if leading.is_empty() {
+            let best = self.best();
+            self.force_with(best, true, false);
+        }
+    }
+
+    /// Too few are there to commit anything: those that are gone no longer count, by the new rule alone.
+    fn count_those_there(&mut self, at: usize) {
+        let gone: Vec<_> = self.nodes.iter().filter(|n| n.gone).map(|n| n.host).collect();
+        self.change_rule(at, true, |rule| gone.iter().fold(rule.clone(), |rule, host| rule.without(*host)));
+        if self.nodes[at].member.as_ref().is_some_and(|m| !m.log().is_settled()) {
+            self.change_rule(at, true, |rule| SyncRule { min_sync: 0, ..rule.clone() });
+        }
+    }
+
+    /// Whoever goes by the newest grants, and of those has most.
+    fn best(&self) -> usize {
+        let beats = |a: usize, b: usize| {
+            let (a, b) = (&self.nodes[a].disk, &self.nodes[b].disk);
+            match b.chain.compare(&a.chain) {
+                Relation::Newer(_) => true,
+                Relation::Same => a.last().revision() > b.last().revision(),
+                _ => false,
+            }
+        };
+        let there = self.those(|n| n.is_awake());
+        there.into_iter().reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
+    }
+
+    /// Whether nothing is left to be waited for but that edits come to an end.
+    fn is_settled(&self) -> bool {
+        let chain = &self.nodes[0].disk.chain;
+        let one = self.those(|n| n.is_leading()).len() == 1;
+        let able = self.nodes.iter().any(|n| n.member.as_ref().is_some_and(|m| m.may_write().is_ok()));
+        let counted = self.nodes.iter().all(|n| {
+            let leader = self.nodes.iter().find(|n| n.is_leading()).and_then(|n| n.member.as_ref());
+            leader.is_some_and(|l| l.log().rule_under(l.chain().head()).members.contains(&n.host))
+                || n.is_leading()
+        });
+        one && able && counted && self.nodes.iter().all(|n| !n.gone && n.disk.chain == *chain)
+    }
+
+    /// One edit more, and then none.
+    fn quiet(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.events.retain(|_, event| !matches!(event, super::Event::Edit));
+        let leading = self.those(|n| n.is_leading());
+        if let Some(at) = self.random.pick(&leading) {
+            let request = self.number();
+            self.write(at, request, None);
+        }
+        self.run_until(self.now + 6_000_000);
+    }
+}
