@@ -40,7 +40,9 @@ impl World {
         let torn = |m: &Member| m.is_leading() && !m.rivals().is_empty();
         let torn = self.those(|n| n.member.as_ref().is_some_and(torn));
         if let Some(at) = self.random.pick(&torn) {
-            return self.choose(at);
+            // Whoever counts may follow another lineage.
+            let changing = self.nodes[at].member.as_ref().is_some_and(|m| m.log().is_changing());
+            return if changing { self.count_those_there(at) } else { self.choose(at) };
         }
         let able = |m: &Member| m.may_write().is_ok() && m.log().is_settled();
         let stuck = self.those(|n| n.is_leading() && !n.member.as_ref().is_some_and(able));
