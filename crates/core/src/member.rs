@@ -93,7 +93,9 @@ pub enum Input {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// Make the chain durable; where there is a cut, in the same transaction take the entries above it out of the
-    /// journal and keep them as surplus. Ends the promise. With a cut, [`Input::Loaded`] is due at once.
+    /// journal and keep them as surplus. Ends the promise. With a cut, [`Input::Loaded`] is due at once. Where the
+    /// journal up to the cut is another one than the chain speaks of, the chain becomes durable all the same, and
+    /// the journal stays as it is: a copy replaces it.
     Adopt {
         /// The chain.
         chain: Chain,
@@ -106,7 +108,9 @@ pub enum Effect {
     Seal(Option<Seal>),
     /// Make durable that this journal has lost what others have seen.
     RolledBack(Position),
-    /// Everything up to this revision is committed: show it, and answer.
+    /// Everything up to this revision is committed: show it, and answer. How far is made durable when it suits; but
+    /// of a change of the standbys that count before it is shown, since after a restart the old ones would be asked
+    /// for it again, of whom some may have left by then.
     Commit(u64),
     /// Send a message; it may get lost.
     Send(HostId, MemberMessage),
@@ -119,7 +123,9 @@ pub enum Effect {
         after: Mark,
     },
     /// Get a copy of the journal from this manager, in place of one's own, which is kept aside. Then
-    /// [`Input::Loaded`] or [`Input::NotCopied`].
+    /// [`Input::Loaded`] or [`Input::NotCopied`]. One at a time: a newer wish ends an older one. It is put in place
+    /// only while [`Member::is_copying`] holds, together with this manager's own promise, and only where its chain
+    /// is the same as this manager's or newer: else what was promised or answered since would be forgotten.
     Copy(HostId),
     /// This manager is the primary. Where the journal has no entry under the newest grant yet, the first one is
     /// to be written: the registry takes note of the new primary.
