@@ -96,7 +96,7 @@ fn others(m: &mut Metered, manager: &Inner) {
 fn agents(m: &mut Metered, hub: &Hub) {
     let (mark, sessions) = (hub.mark(), hub.sessions.count() as u64);
     let board = hub.board();
-    let connected = || board.agents().map(|(_, agent)| agent).filter(|agent| agent.is_connected());
+    let connected = || board.agents().map(|(_, agent)| agent).filter(|agent| agent.is_here());
     let out_of_sync = connected().filter(|agent| !agent.is_in_sync(mark.digest)).count();
     let lag = |agent: &Agent| {
         let holds = agent.report().holds.map_or(0, |holds| holds.view_revision);

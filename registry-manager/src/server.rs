@@ -279,7 +279,7 @@ impl Manager {
     pub fn agents_in_sync(&self) -> usize {
         let digest = self.shared.hub.mark().digest;
         let board = self.shared.hub.board();
-        board.agents().filter(|(_, a)| a.is_in_sync(digest)).count()
+        board.agents().filter(|(_, a)| a.is_here() && a.is_in_sync(digest)).count()
     }
 
     /// Stops: sessions end with a word, edits taken are carried out, the store is closed, the address is free.

@@ -2,6 +2,9 @@
 //!
 //! Silence of an agent makes its host's packages suspect, never failed. Too much silence at once makes the
 //! manager doubt itself instead.
+//!
+//! Boards of several managers are one: what a manager hears of an agent it tells the others ([`Told`]), where it is
+//! news. While a link between two of them is up, what one has told of its agents holds.
 
 use crate::alarm::Raised;
 use crate::digest::Digest;
@@ -12,8 +15,14 @@ use crate::name::{ManagerType, Text};
 use crate::report::CandidateState;
 use crate::settled::WITHDRAWN_BY_HOST;
 use crate::time::Monotonic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+mod exchange;
+mod told;
+
+pub use exchange::MAX_EARLY;
+pub use told::Told;
 
 /// An agent that was not heard for longer than this is silent.
 const SILENCE: Duration = HEARTBEAT.saturating_mul(SILENT_AFTER);
@@ -62,18 +71,44 @@ pub struct Agent {
     level: Monotonic,
     /// Since when checks fail, of the packages whose last check failed.
     failing: BTreeMap<ManagerType, Monotonic>,
+    /// The manager that has or had its last session; none for this one.
+    by: Option<HostId>,
+    /// After when it is silent; none where another manager judges that.
+    due: Option<Monotonic>,
+    /// Whether its report is the last that anybody had, so that silence can be told with its number.
+    is_last: bool,
+    /// Whether its silence is only this manager's guess, which has lost its link to the one that judges it.
+    guessed: bool,
+    /// Whether its replica has been behind for longer than three heartbeats.
+    behind: bool,
+    /// Counts what was said of this report.
+    word: u64,
     report: Report,
 }
 
 impl Agent {
-    /// Whether it has a session here.
+    /// Whether it has a session, here or with another manager.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
 
-    /// Whether it has a session here and holds the view with this digest.
+    /// Whether it has a session here.
+    pub fn is_here(&self) -> bool {
+        self.connected && self.by.is_none()
+    }
+
+    /// The other manager that has or had its last session; none where that is this one.
+    pub fn elsewhere(&self) -> Option<HostId> {
+        self.by
+    }
+
+    /// Whether it has a session and holds the view with this digest; of one that another manager serves, whether it
+    /// holds what that manager has.
     pub fn is_in_sync(&self, view: Digest) -> bool {
-        self.connected && self.report.holds.is_some_and(|h| h.digest == view)
+        match self.by {
+            Some(_) => self.connected && !self.behind,
+            None => self.connected && self.report.holds.is_some_and(|h| h.digest == view),
+        }
     }
 
     /// How long its replica has not been known to be level with the view of this digest; none where it is.
@@ -96,6 +131,14 @@ impl Agent {
         self.heard
     }
 
+    /// How long ago it was heard. Of one that another manager serves nothing is told while nothing changes: it is heard
+    /// there every heartbeat.
+    pub fn heard_ago(&self, now: Monotonic) -> Duration {
+        let ago = now.since(self.heard);
+        let is_vouched_for = self.by.is_some() && self.due.is_none() && self.connected && !self.silent;
+        if is_vouched_for { ago.min(HEARTBEAT) } else { ago }
+    }
+
     /// What it said.
     pub fn report(&self) -> &Report {
         &self.report
@@ -109,10 +152,13 @@ impl Agent {
     }
 
     fn entry(&self, host: HostId) -> LivenessEntry {
+        // Whoever has not had the last report can speak of silence only.
+        let blind = self.silent && !self.is_last;
+        let (incarnation, sequence) = (self.report.incarnation, self.report.sequence);
         LivenessEntry {
             host,
-            incarnation: self.report.incarnation,
-            sequence: self.report.sequence,
+            incarnation: if blind { 0 } else { incarnation },
+            sequence: if blind { 0 } else { sequence },
             silent: self.silent,
             packages: self.report.packages.clone(),
         }
@@ -127,12 +173,17 @@ pub struct Board {
     latest: Monotonic,
     agents: BTreeMap<HostId, Agent>,
     doubting_since: Option<Monotonic>,
+    /// The managers with which there is a link, and the agents of which each is to be told.
+    peers: BTreeMap<HostId, BTreeSet<HostId>>,
+    /// What was told of hosts that the registry here does not have yet.
+    early: BTreeMap<HostId, Told>,
 }
 
 impl Board {
     /// An empty board.
     pub fn new(now: Monotonic) -> Self {
-        Self { started: now, latest: now, agents: BTreeMap::new(), doubting_since: None }
+        let (agents, peers, early) = Default::default();
+        Self { started: now, latest: now, agents, doubting_since: None, peers, early }
     }
 
     /// Takes in an agent's report. Gives the entry that others must hear, where something in it is news to
@@ -156,9 +207,30 @@ impl Board {
         let news = old.is_some_and(|o| o.silent) || old.and_then(|o| told(&o.report)) != told(&report);
         let level = old.filter(|o| o.is_heard()).map_or(now, |o| o.level);
         let failing = failing(now, old, &report);
-        let agent = Agent { heard: now, connected: true, silent: false, level, failing, report };
+        let behind = old.is_some_and(|o| o.behind);
+        // A word of the same report as before, should there be one, goes on counting.
+        let word = old.filter(|o| number(&o.report) == number(&report)).map_or(0, |o| o.word + 1);
+        let told_anew = old.is_none_or(|o| !o.is_here() || o.silent || !told::is_same(o, now, &report));
+        let due = Some(now + SILENCE);
+        let agent = Agent {
+            heard: now,
+            connected: true,
+            silent: false,
+            level,
+            failing,
+            by: None,
+            due,
+            is_last: true,
+            guessed: false,
+            behind,
+            word,
+            report,
+        };
         let entry = news.then(|| agent.entry(host));
         self.agents.insert(host, agent);
+        if told_anew {
+            self.owe(host);
+        }
         entry
     }
 
@@ -172,6 +244,12 @@ impl Board {
             silent: false,
             level: heard,
             failing: BTreeMap::new(),
+            by: None,
+            due: Some(heard + SILENCE),
+            is_last: false,
+            guessed: false,
+            behind: false,
+            word: 0,
             report: Report::default(),
         };
         self.agents.entry(host).or_insert(unheard);
@@ -186,33 +264,62 @@ impl Board {
 
     /// Notes that an agent's session ended. Whether that means silence, time will tell.
     pub fn session_ended(&mut self, host: HostId) {
-        if let Some(agent) = self.agents.get_mut(&host) {
+        if let Some(agent) = self.agents.get_mut(&host).filter(|a| a.is_here()) {
             agent.connected = false;
+            agent.word += 1;
+            self.owe(host);
         }
     }
 
     /// Forgets hosts that are no longer in the registry.
     pub fn retain(&mut self, known: impl Fn(HostId) -> bool) {
         self.agents.retain(|host, _| known(*host));
+        self.peers.values_mut().for_each(|owed| owed.retain(|host| known(*host)));
     }
 
     /// Forgets one host.
     pub fn forget(&mut self, host: HostId) {
         self.agents.remove(&host);
+        self.early.remove(&host);
+        for owed in self.peers.values_mut() {
+            owed.remove(&host);
+        }
     }
 
     /// Judges silence. Gives the entries that others must hear.
     pub fn judge(&mut self, now: Monotonic) -> Vec<LivenessEntry> {
         self.latest = self.latest.max(now);
+        self.judge_levels(now);
         if self.doubts(now) {
             return Vec::new();
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut own) = (Vec::new(), Vec::new());
         for (host, agent) in self.agents.iter_mut().filter(|(_, a)| a.is_quiet(now) && !a.silent) {
             agent.silent = true;
+            match agent.by {
+                None => {
+                    agent.word += 1;
+                    own.push(*host);
+                }
+                Some(_) => (agent.guessed, agent.is_last) = (true, false),
+            }
             entries.push(agent.entry(*host));
         }
+        own.into_iter().for_each(|host| self.owe(host));
         entries
+    }
+
+    /// Notes which agents with a session here have had a replica behind for too long, or have no more.
+    fn judge_levels(&mut self, now: Monotonic) {
+        let mut changed = Vec::new();
+        for (host, agent) in self.agents.iter_mut().filter(|(_, a)| a.is_here()) {
+            let behind = now.since(agent.level) > SILENCE;
+            if std::mem::replace(&mut agent.behind, behind) != behind {
+                agent.word += 1;
+                changed.push(*host);
+            }
+        }
+        changed.into_iter().for_each(|host| self.owe(host));
     }
 
     /// Whether so many agents fell silent within three heartbeats that the fault is probably here: it then
@@ -222,7 +329,8 @@ impl Board {
         let quiet = count(&|a| a.is_quiet(now));
         let lately = count(&|a| a.is_quiet(now) && !a.is_quiet(now - SILENCE));
         let share = |n: usize| n * 100;
-        let most = self.agents.len() * DOUBT_PERCENT;
+        // Those that others judge say nothing about this manager's network.
+        let most = count(&|a| a.due.is_some()) * DOUBT_PERCENT;
         self.doubting_since = match self.doubting_since {
             None if lately >= DOUBT_LEAST && share(lately) > most => Some(now),
             None => None,
@@ -296,6 +404,6 @@ impl Agent {
     }
 
     fn is_quiet(&self, now: Monotonic) -> bool {
-        now.since(self.heard) > SILENCE
+        self.due.is_some_and(|due| now > due)
     }
 }

@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::alarm::Raised;
 use crate::announce::Announcement;
+use crate::board::Told;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
 use crate::endpoint::Endpoint;
@@ -198,6 +199,14 @@ pub struct ManagerHeartbeat {
     pub place: Digest,
     /// The journal's hash up to the position of `mark`; none while it is not known for that very position.
     pub journal: Option<Hash>,
+}
+
+/// What one registry manager tells another of agents: everything it knows when their link comes up, in parts, then
+/// what changes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BoardNews {
+    /// One entry for each agent.
+    pub agents: Vec<Told>,
 }
 
 /// Liveness of packages.

@@ -351,7 +351,7 @@ pub struct AgentReport {
 pub struct AgentState {
     /// Its enrolment; none where it was never enrolled, so that it has no agent.
     pub enrolment: Option<EnrolmentReport>,
-    /// Whether it has a session with this manager.
+    /// Whether it has a session with a registry manager.
     pub connected: bool,
     /// Whether it ought to be heard and has not been for too long.
     pub silent: bool,

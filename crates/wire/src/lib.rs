@@ -49,10 +49,13 @@ pub use frame::{
 };
 pub use request::decode_anonymous;
 
+use echelon_core::board::Told;
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant, Mark};
 use echelon_core::member::{MemberMessage, Seal};
-use echelon_core::message::{FromAgent, LivenessEntry, ManagerMessage, Request, Response, ToAgent, ViewMark};
+use echelon_core::message::{
+    BoardNews, FromAgent, LivenessEntry, ManagerMessage, Request, Response, ToAgent, ViewMark,
+};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
 use echelon_core::view::{Place, ViewChange, ViewKey, ViewRow};
@@ -116,6 +119,8 @@ wire! {
     ViewMark => view::ViewMark;
     Place => view::Place;
     LivenessEntry => session::LivenessEntry;
+    Told => session::Told;
+    BoardNews => session::BoardNews;
     Chain => grant::Chain;
     Grant => grant::Grant;
     Mark => grant::Mark;

@@ -6,7 +6,7 @@ use crate::grant::Chain;
 use crate::row::Position;
 use crate::view::{Place, ViewChange, ViewMark, ViewRow};
 use echelon_core::limits::{MAX_ALARMS, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
-use echelon_core::{alarm, message, report};
+use echelon_core::{alarm, board, message, report};
 use std::collections::BTreeMap;
 
 choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2, 3, 4")
@@ -141,6 +141,34 @@ message! { message::ManagerHeartbeat => ManagerHeartbeat {
     #[prost(message, optional, tag = "1")] mark: Option<ViewMark>,
     #[prost(bytes = "vec", tag = "2")] place: Vec<u8>,
     #[prost(bytes = "vec", optional, tag = "3")] journal: Option<Vec<u8>>,
+} }
+
+message! { board::Told => Told {
+    #[prost(bytes = "vec", tag = "1")] host: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")] by: Vec<u8>,
+    #[prost(bool, tag = "3")] connected: bool,
+    #[prost(bool, tag = "4")] silent: bool,
+    #[prost(uint64, tag = "5")] word: u64,
+    #[prost(uint64, tag = "6")] ago: u64,
+    #[prost(uint64, tag = "7")] incarnation: u64,
+    #[prost(uint64, tag = "8")] sequence: u64,
+    #[prost(btree_map = "string, message", tag = "9")] packages: BTreeMap<String, Health>,
+    #[prost(message, repeated, tag = "10")] using: Vec<Using>,
+    #[prost(message, optional, tag = "11")] holds: Option<Holding>,
+    #[prost(message, repeated, tag = "12")] alarms: Vec<Raised>,
+    #[prost(string, optional, tag = "13")] build: Option<String>,
+    #[prost(bool, tag = "14")] isolated: bool,
+    #[prost(btree_map = "string, uint64", tag = "15")] failing: BTreeMap<String, u64>,
+    #[prost(uint64, optional, tag = "16")] behind: Option<u64>,
+} check |told| {
+    DecodeError::check_count("Told.packages", told.packages.len(), MAX_PACKAGES_PER_HOST)?;
+    DecodeError::check_count("Told.using", told.using.len(), MAX_WANTED_TYPES)?;
+    DecodeError::check_count("Told.alarms", told.alarms.len(), MAX_ALARMS)?;
+    DecodeError::check_count("Told.failing", told.failing.len(), MAX_PACKAGES_PER_HOST)
+} }
+
+message! { message::BoardNews => BoardNews {
+    #[prost(message, repeated, tag = "1")] agents: Vec<Told>,
 } }
 
 message! { message::Liveness => Liveness {

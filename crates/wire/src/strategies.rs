@@ -4,6 +4,7 @@ use crate::Wire;
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
+use echelon_core::board::Told;
 use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
@@ -777,6 +778,40 @@ pub fn liveness_entry() -> impl Strategy<Value = LivenessEntry> {
             sequence,
             silent,
             packages,
+        },
+    )
+}
+
+/// What one manager tells another of an agent.
+pub fn told() -> impl Strategy<Value = Told> {
+    let packages = btree_map(manager_type(), health(), LIST);
+    let failing = btree_map(manager_type(), age(), LIST);
+    let who = (host_id(), host_id(), any::<[bool; 3]>(), any::<[u64; 3]>(), age());
+    let report =
+        (packages, vec(using(), LIST), option::of(holding()), vec(raised(), LIST), option::of(text()));
+    (who, report, failing, option::of(age())).prop_map(
+        |(
+            (host, by, [connected, silent, isolated], [word, incarnation, sequence], ago),
+            (packages, using, holds, alarms, build),
+            failing,
+            behind,
+        )| Told {
+            host,
+            by,
+            connected,
+            silent,
+            word,
+            ago,
+            incarnation,
+            sequence,
+            packages,
+            using,
+            holds,
+            alarms,
+            build,
+            isolated,
+            failing,
+            behind,
         },
     )
 }

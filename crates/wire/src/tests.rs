@@ -97,6 +97,7 @@ round_trips! {
     round_trip_view_mark: any::view_mark(),
     round_trip_place: any::place(),
     round_trip_liveness_entry: any::liveness_entry(),
+    round_trip_told: any::told(),
     round_trip_chain: any::chain(),
     round_trip_member_message: any::member_message(),
     round_trip_manager_message: any::manager_message(),

@@ -3,6 +3,7 @@
 
 mod announcing;
 mod board;
+mod boards;
 mod choice_reference;
 mod commits;
 mod drains;
