@@ -6,11 +6,9 @@ mod grpc;
 mod host_check;
 mod http;
 mod judge;
-mod patience;
 mod run;
 mod supervisor;
 
 pub use host_check::{HostCheck, HostCheckError, HostChecks, What};
-pub(crate) use patience::{is_too_long, within};
 pub(crate) use run::ask;
 pub(crate) use supervisor::{HealthMap, Supervisor};

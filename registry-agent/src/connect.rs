@@ -5,6 +5,7 @@ use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::evidence::Seen;
 use echelon_core::hedge::LONGEST_HEDGE;
 use echelon_core::name::Text;
+use echelon_daemon::exec::is_lack;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -173,15 +174,6 @@ fn no_connection(error: &io::Error) -> NoConnection {
         K::TimedOut | K::PermissionDenied => NoConnection::Silent(why),
         _ => NoConnection::Refused(why),
     }
-}
-
-/// Whether descriptors, memory, processes or local ports of this host have run out, which is nobody else's fault.
-pub(crate) fn is_lack(error: &io::Error) -> bool {
-    let lacks = |errno| {
-        use Errno as E;
-        matches!(errno, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::ADDRNOTAVAIL | E::AGAIN)
-    };
-    Errno::from_io_error(error).is_some_and(lacks)
 }
 
 /// What the system said, without its numbers.

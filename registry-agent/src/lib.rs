@@ -49,7 +49,6 @@ mod dialer;
 mod direct;
 mod doors;
 mod enrol;
-mod exec;
 mod forward;
 mod history;
 mod http;

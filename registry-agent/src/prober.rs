@@ -1,6 +1,6 @@
 //! Background probes: so that no caller is the one to find out that a manager is back.
 
-use crate::check::{ask, is_too_long};
+use crate::check::ask;
 use crate::connect;
 use crate::metrics::Metrics;
 use crate::registry::ManagerProbe;
@@ -12,6 +12,7 @@ use echelon_core::name::ManagerType;
 use echelon_core::route::Target;
 use echelon_core::router::Input;
 use echelon_daemon::Tasks;
+use echelon_daemon::patience::is_too_long;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

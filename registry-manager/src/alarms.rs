@@ -1,6 +1,7 @@
 //! Alarms: those that this manager raises of itself, and all that are up.
 
 use crate::clock::{Clock, unix_now};
+use crate::hooks::{AlarmNews, Key, Teller};
 use crate::hub::Event;
 use crate::limits::{ALARM_INTERVAL, SELF_INTERVAL};
 use crate::server::{Inner, Shared};
@@ -8,7 +9,6 @@ use crate::witnesses::Witnesses;
 use echelon_core::alarm::{Notice, OwnAlarms, Raised};
 use echelon_core::event::{EventKind, EventReport};
 use echelon_core::grant::Relation;
-use echelon_core::name::AlarmName;
 use echelon_core::position::Position;
 use echelon_core::report::AlarmReport;
 use echelon_core::survey::Survey;
@@ -84,6 +84,13 @@ impl Alarms {
 }
 
 impl Inner {
+    /// This manager at this moment, as hooks tell it.
+    fn teller(&self) -> Teller {
+        let registry = self.hub.registry();
+        let framework = registry.meta().framework.clone();
+        Teller { framework, host: self.name(), position: registry.position() }
+    }
+
     /// Works on what there is to see at the moment. Holds the board meanwhile.
     pub(crate) fn survey<T>(&self, work: impl FnOnce(&Survey<'_>) -> T) -> T {
         let (registry, own, manager) = (self.hub.registry(), self.alarms.list(), self.name());
@@ -205,12 +212,9 @@ fn buffers(receive: usize, wanted: usize, lost: u64) -> Notice {
     }
 }
 
-/// What tells one alarm from another.
-type Key = (AlarmName, String);
-
-/// Tells those who watch which alarms come and go, until the manager stops.
-pub(crate) async fn tell_watchers(shared: Shared) {
-    let mut known: Option<BTreeMap<Key, AlarmReport>> = None;
+/// Tells those who watch, and the command of `on_alarm`, which alarms come and go, until the manager stops.
+pub(crate) async fn tell(shared: Shared) {
+    let (mut known, mut hooked) = (None, AlarmNews::default());
     let mut tick = interval(ALARM_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -218,8 +222,10 @@ pub(crate) async fn tell_watchers(shared: Shared) {
             _ = tick.tick() => {}
             () = shared.stop.cancelled() => return,
         }
-        if !shared.hub.is_watched() {
-            known = None;
+        let watched = shared.hub.is_watched();
+        known = known.filter(|_| watched);
+        if !watched && shared.hooks.least_severity().is_none() {
+            hooked = AlarmNews::default();
             continue;
         }
         let up = shared.survey(|survey| survey.alarms());
@@ -227,7 +233,8 @@ pub(crate) async fn tell_watchers(shared: Shared) {
         if let Some(known) = &known {
             shared.hub.happened(news(unix_now(), known, &up).map(Event::told));
         }
-        known = Some(up);
+        shared.hooks.see(&mut hooked, &up, &shared.teller());
+        known = watched.then_some(up);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The manager's settings.
 
+use crate::hooks::{Hook, HookSettings, OnAlarm};
 use echelon_core::endpoint::Endpoint;
 use echelon_daemon::{HumanDuration, LogConfig};
 use echelon_identity::lifetime;
@@ -33,12 +34,32 @@ pub const DEFAULTS: &str = r#"# Settings of registry-manager. Flags and environm
 # UDP address for agents and consoles. Default: as given to init.
 #listen = "0.0.0.0:29120"
 
-# TCP address of /metrics, /healthz, /readyz and /primary. It knows no passwords: keep it on this host, or in a
+# TCP address of /metrics, /alarms, /healthz, /readyz and /primary. It knows no passwords: keep it on this host, or in a
 # network that only monitoring can reach.
 #http = "127.0.0.1:29121"
 
 # How long certificates of hosts live, from 10s to 24h. Agents renew at half of it. Holds for those issued from now on.
 #host_certificates = "24h"
+
+# Run for each alarm of at least this severity (info, warning, critical) that comes or goes, and again for those that are up
+# when the manager starts. The command is a program by its absolute path, with arguments. It finds ECHELON_STATE (raised or
+# cleared), ECHELON_ALARM, ECHELON_SEVERITY, ECHELON_SUBJECT, ECHELON_SINCE, ECHELON_MESSAGE, ECHELON_REMEDY,
+# ECHELON_SUCCESS (true: cleared), ECHELON_FRAMEWORK, ECHELON_HOST (this manager's), ECHELON_LINEAGE, ECHELON_EPOCH and
+# ECHELON_REVISION in its environment. One runs at a time; past its timeout its whole process group is killed. What fails is
+# tried again, with the alarm on-alarm-failed. Commands exist only here, never in the registry.
+#[on_alarm]
+#command = ["/usr/local/bin/mail-alarm", "ops@example.org"]
+#severity = "warning"
+#timeout = "30s"
+
+# Run when this registry manager becomes primary or standby, when it starts, and when a promotion failed. It finds
+# ECHELON_SUCCESS (true or false), ECHELON_CAUSE (started, planned, forced, restored, chosen, elected, fenced), ECHELON_ROLE
+# (primary or standby), ECHELON_HOST, ECHELON_PRIMARY, ECHELON_OLD and ECHELON_NEW (LINEAGE/EPOCH.REVISION; OLD is empty at
+# a start), ECHELON_LINEAGE, ECHELON_EPOCH and ECHELON_REVISION in its environment. What fails is tried again until something
+# newer happens, with the alarm on-promote-failed.
+#[on_promote]
+#command = ["/usr/local/bin/move-address", "10.0.0.9/24", "eth0"]
+#timeout = "30s"
 "#;
 
 /// The settings file. Every key may be left out.
@@ -52,6 +73,10 @@ pub struct File {
     /// See [`Config::host_certificates`].
     #[serde(deserialize_with = "host_certificates")]
     pub host_certificates: Option<HumanDuration>,
+    /// See [`HookSettings::on_alarm`].
+    pub on_alarm: Option<OnAlarm>,
+    /// See [`HookSettings::on_promote`].
+    pub on_promote: Option<Hook>,
     /// Logs.
     pub log: LogConfig,
 }
@@ -88,12 +113,15 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// How long certificates of hosts live; within [`HOST_CERTIFICATES`].
     pub host_certificates: Duration,
+    /// Commands that are run.
+    pub hooks: HookSettings,
 }
 
 impl Config {
     /// The defaults for a state directory, listening at `listen`.
     pub fn new(state: &Path, listen: SocketAddr) -> Self {
-        Self { state: state.to_owned(), listen, http: None, host_certificates: lifetime::HOST }
+        let hooks = HookSettings::default();
+        Self { state: state.to_owned(), listen, http: None, host_certificates: lifetime::HOST, hooks }
     }
 }
 
@@ -114,6 +142,10 @@ mod tests {
         assert_eq!((file.listen.unwrap(), file.http.unwrap()), (DEFAULT_LISTEN, DEFAULT_HTTP));
         assert_eq!(file.host_certificates.unwrap().get(), lifetime::HOST);
         assert_eq!(file.log, LogConfig::defaults());
+        let plain = read("[on_alarm]\ncommand = [\"/a\"]\n[on_promote]\ncommand = [\"/a\"]").unwrap();
+        let (shown, plain_alarm) = (file.on_alarm.unwrap(), plain.on_alarm.unwrap());
+        assert_eq!((shown.severity, shown.hook.timeout), (plain_alarm.severity, plain_alarm.hook.timeout));
+        assert_eq!(file.on_promote.unwrap().timeout, plain.on_promote.unwrap().timeout);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use crate::failure;
 use crate::limits::{HTTP_ACCEPT_PAUSE, HTTP_CONNECTIONS, HTTP_HEAD, HTTP_HEAD_DEADLINE};
 use crate::readings::readings;
 use crate::server::Shared;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use echelon_daemon::Tasks;
 use echelon_daemon::metrics::exposition;
 use hyper::server::conn::http1;
@@ -72,6 +72,7 @@ fn router(shared: Shared) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/primary", get(primary))
+        .route("/alarms", get(alarms))
         .with_state(shared)
 }
 
@@ -95,6 +96,11 @@ async fn primary(State(shared): State<Shared>) -> impl IntoResponse {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", failure.message))
         }
     }
+}
+
+/// All alarms that are up, the worst first, as a list.
+async fn alarms(State(shared): State<Shared>) -> impl IntoResponse {
+    Json(shared.survey(|survey| survey.worst_alarms()))
 }
 
 /// In the format that is asked for; see [`echelon_daemon::metrics`].

@@ -12,6 +12,7 @@ mod enrol;
 mod failure;
 mod fanout;
 mod history;
+pub mod hooks;
 mod http;
 mod hub;
 pub mod init;

@@ -105,8 +105,11 @@ pub(crate) const WATCH_SIGN: Duration = Duration::from_secs(10);
 /// Most events in one part of a watcher's answer.
 pub(crate) const EVENTS_AT_ONCE: usize = 256;
 
-/// How often alarms are worked out while somebody watches: each time all agents are looked at.
+/// How often alarms are worked out while somebody watches, or is told by a hook: each time all agents are looked at.
 pub(crate) const ALARM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most alarms that metrics tell one by one: a fleet that falls silent must not make a series of each host.
+pub(crate) const MAX_ALARM_SERIES: usize = 1_000;
 
 /// How often the manager looks at itself for alarms.
 pub(crate) const SELF_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
 //! What the manager counts as it happens. What it is at the moment is read when somebody asks: [`crate::readings`].
 
+use crate::hooks::{Kind, Ran};
 use echelon_daemon::metrics::Durations;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     renewals: Family<OfOutcome, Counter>,
     requests: Family<OfRequest, Counter>,
     queue_drops: Family<OfQueue, Counter>,
+    hooks: Family<OfHook, Counter>,
     metered: Metered,
 }
 
@@ -53,6 +55,8 @@ pub(crate) enum Queue {
     Pushes,
     /// Connections for which there was no place.
     Connections,
+    /// Changes of this manager's role for a hook that is too slow.
+    Promotions,
 }
 
 /// How a session's agent was brought level.
@@ -86,6 +90,12 @@ struct OfRequest {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OfQueue {
     queue: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfHook {
+    hook: &'static str,
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -123,6 +133,7 @@ impl Metrics {
             renewals: add(&mut m, "renewals", "Renewals of certificates that peers asked for, by outcome"),
             requests: add(&mut m, "requests", "Requests of agents and consoles"),
             queue_drops: add(&mut m, "queue_drops", "What a full queue gave up"),
+            hooks: add(&mut m, "hooks", "Runs of the commands of on_alarm and on_promote, by outcome"),
             metered: Metered::default(),
         };
         this.begin_at_0();
@@ -140,8 +151,11 @@ impl Metrics {
         for outcome in [true, false].map(renewal) {
             drop(self.renewals.get_or_create(&OfOutcome { outcome }));
         }
-        for queue in [Queue::Pushes, Queue::Connections].map(Queue::name) {
+        for queue in [Queue::Pushes, Queue::Connections, Queue::Promotions].map(Queue::name) {
             drop(self.queue_drops.get_or_create(&OfQueue { queue }));
+        }
+        for (hook, ran) in Kind::ALL.into_iter().flat_map(|kind| Ran::ALL.map(|ran| (kind, ran))) {
+            drop(self.hooks.get_or_create(&OfHook { hook: hook.name(), outcome: ran.name() }));
         }
         for kind in CaughtUp::ALL.map(CaughtUp::name) {
             drop(self.catch_ups.get_or_create(&OfKind { kind }));
@@ -172,6 +186,10 @@ impl Metrics {
 
     pub(crate) fn dropped(&self, queue: Queue) {
         self.queue_drops.get_or_create(&OfQueue { queue: queue.name() }).inc();
+    }
+
+    pub(crate) fn hook(&self, kind: Kind, ran: Ran) {
+        self.hooks.get_or_create(&OfHook { hook: kind.name(), outcome: ran.name() }).inc();
     }
 
     pub(crate) fn caught_up(&self, by: CaughtUp) {
@@ -212,6 +230,7 @@ impl Queue {
         match self {
             Self::Pushes => "pushes",
             Self::Connections => "connections",
+            Self::Promotions => "promotions",
         }
     }
 }

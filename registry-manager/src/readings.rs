@@ -3,6 +3,7 @@
 
 use crate::clock::unix_now;
 use crate::hub::Hub;
+use crate::limits::MAX_ALARM_SERIES;
 use crate::metrics::PREFIX;
 use crate::server::Inner;
 use echelon_core::board::Agent;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry as Metered;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -40,6 +42,14 @@ struct OfCertificate {
     certificate: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfAlarm {
+    name: String,
+    severity: String,
+    subject: String,
+    remedy: String,
+}
+
 /// Everything that can be read now.
 pub(crate) fn readings(manager: &Inner) -> Metered {
     let mut m = Metered::with_prefix(PREFIX);
@@ -50,6 +60,7 @@ pub(crate) fn readings(manager: &Inner) -> Metered {
     agents(&mut m, &manager.hub);
     managers(&mut m, &manager.hub);
     not_home(&mut m, &manager.hub);
+    alarms(&mut m, manager);
     network(&mut m, manager);
     certificates(&mut m, manager);
     others(&mut m, manager);
@@ -148,7 +159,7 @@ fn not_home(m: &mut Metered, hub: &Hub) {
         add_away(&mut away, agent, now);
     }
     let [hosts, unserved] = [(); 2].map(|()| Family::<OfType, Gauge>::default());
-    let longest = Family::<OfType, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let longest = Family::<OfType, Gauge<f64, AtomicU64>>::default();
     for (ty, away) in away {
         let label = OfType { r#type: ty.to_string() };
         hosts.get_or_create(&label).set(away.hosts);
@@ -168,6 +179,17 @@ fn add_away(away: &mut BTreeMap<ManagerType, Away>, agent: &Agent, now: Monotoni
         away.unserved += i64::from(using.manager.is_none());
         away.longest = away.longest.max(using.since.saturating_add(since_heard));
     }
+}
+
+/// The alarms that are up, the worst of them where there are very many.
+fn alarms(m: &mut Metered, manager: &Inner) {
+    let up = Family::<OfAlarm, Gauge<f64, AtomicU64>>::default();
+    for alarm in manager.survey(|survey| survey.worst_alarms()).into_iter().take(MAX_ALARM_SERIES) {
+        let (name, severity) = (alarm.name.to_string(), alarm.severity.to_string());
+        let label = OfAlarm { name, severity, subject: alarm.subject, remedy: alarm.remedy };
+        up.get_or_create(&label).set(Duration::from_millis(alarm.since_ms).as_secs_f64());
+    }
+    m.register("alarm_seconds", "For how long an alarm has been up", up);
 }
 
 fn network(m: &mut Metered, manager: &Inner) {

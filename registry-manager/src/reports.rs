@@ -15,8 +15,8 @@ use echelon_core::message::{Failure, Query};
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::registry::Registry;
 use echelon_core::report::{
-    AgentReport, AgentState, AlarmReport, CandidateState, Down, EnrolmentReport, RouteReport, StatusReport,
-    TokenReport, UsingReport, millis,
+    AgentReport, AgentState, AlarmReport, CandidateState, Down, EnrolmentReport, MAX_STATUS_ALARMS,
+    RouteReport, StatusReport, TokenReport, UsingReport, millis,
 };
 use echelon_core::row::Host;
 use echelon_core::settled::{Room, Settled};
@@ -215,7 +215,7 @@ fn routes(
 }
 
 fn status(shared: &Shared, hub: &Hub) -> StatusReport {
-    let (alarms, types_unserved) = shared.survey(|survey| (survey.alarms(), survey.unserved_types()));
+    let (alarms, types_unserved) = shared.survey(|survey| (survey.worst_alarms(), survey.unserved_types()));
     let (registry, mark, board, now) = (hub.registry(), hub.mark(), hub.board(), hub.clock.now());
     let count = |n: usize| n as u64;
     let failing = |(host, _): &(_, &echelon_core::board::Agent)| {
@@ -246,7 +246,8 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         hosts_not_home: count(board.agents().filter(|(_, a)| !a.report().using.is_empty()).count()),
         types_unserved,
         alarms: count(alarms.len()),
-        worst_alarm: alarms.iter().map(|alarm| alarm.severity).max(),
+        worst_alarm: alarms.first().map(|alarm| alarm.severity),
+        alarm_list: alarms.into_iter().take(MAX_STATUS_ALARMS).collect(),
     }
 }
 

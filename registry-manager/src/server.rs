@@ -4,6 +4,7 @@ use crate::alarms::Alarms;
 use crate::clock::unix_now;
 use crate::config::{Config, HOST_CERTIFICATES};
 use crate::failure;
+use crate::hooks::{HookSettings, Hooks};
 use crate::hub::Hub;
 use crate::init::load_issuer;
 use crate::journal::{self, Edits, Journal, LoadError, Queue};
@@ -122,6 +123,7 @@ pub(crate) struct Inner {
     pub(crate) announcements: Rates,
     pub(crate) watchers: Semaphore,
     pub(crate) alarms: Alarms,
+    pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
     pub(crate) journal: PathBuf,
     pub(crate) endpoint: Endpoint,
@@ -179,6 +181,7 @@ impl Manager {
 
         let hub = Arc::new(Hub::new(registry, store.grants().clone()));
         let alarms = Alarms::new(hub.clock);
+        let hooks = Hooks::new(config.hooks.clone(), alarms.clone(), Arc::clone(&hub));
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
         let endpoint =
             Endpoint::bind(config.listen, role, Some(&credentials), Some(&trust), Settings::server())?;
@@ -210,6 +213,7 @@ impl Manager {
             announcements: Rates::new(ANNOUNCEMENTS, ANNOUNCEMENT_INTERVAL),
             watchers: Semaphore::new(MAX_WATCHERS),
             alarms,
+            hooks,
             journal: paths.registry(),
             endpoint,
             stop: tasks.shutdown(),
@@ -247,6 +251,16 @@ impl Manager {
         possible(lifetime)?;
         *self.shared.host_certificates.lock().unwrap_or_else(PoisonError::into_inner) = lifetime;
         Ok(())
+    }
+
+    /// From now on these commands are run.
+    pub fn set_hooks(&self, settings: HookSettings) {
+        self.shared.hooks.set(settings);
+    }
+
+    /// The commands that are run, for whoever has something to tell them.
+    pub fn hooks(&self) -> &Hooks {
+        &self.shared.hooks
     }
 
     /// For a watchdog: whether the manager works.
@@ -309,7 +323,8 @@ impl Manager {
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
         tasks.spawn("self-watch", alarms::watch_self(Arc::clone(shared)));
-        tasks.spawn("alarms", alarms::tell_watchers(Arc::clone(shared)));
+        tasks.spawn("alarms", alarms::tell(Arc::clone(shared)));
+        shared.hooks.start(tasks);
         tasks.spawn("renewal", renewal(Arc::clone(shared), credentials, paths, host));
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));

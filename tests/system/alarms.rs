@@ -2,7 +2,10 @@
 
 use echelon_tests::topology::PORT;
 use echelon_tests::{Agent, Manager, Sandbox, Stub, TYPE, Topology, wait_for, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 fn alarm(manager: &Manager<'_>, name: &str, subject: &str) -> Option<Value> {
@@ -89,6 +92,59 @@ fn an_agents_own_alarms_reach_the_operator() {
     assert_eq!(own[0]["name"], "replica-not-saved", "{own}");
     let shown = manager.console().object("host show a");
     assert_eq!(shown["alarms"][0]["name"], "replica-not-saved", "{shown}");
+}
+
+/// The command of `on_alarm` hears what comes and what goes, each once; what it could not tell it tells once it can.
+#[test]
+fn a_command_is_told_of_alarms_that_come_and_go() {
+    let sandbox = Sandbox::new();
+    let mut manager = Manager::init(&sandbox);
+    let told = sandbox.path("told");
+    let script = format!(
+        "#!/bin/sh\ntest -e {broken} && {{ echo 'no mail today'; exit 1; }}\n\
+         test -n \"$ECHELON_SINCE\" && test -n \"$ECHELON_REMEDY\" || exit 2\n\
+         echo \"$ECHELON_STATE $ECHELON_SEVERITY $ECHELON_ALARM $ECHELON_SUBJECT $ECHELON_SUCCESS $ECHELON_HOST\" >> {told}\n",
+        broken = sandbox.path("broken").display(),
+        told = told.display(),
+    );
+    let program = sandbox.file("page.sh", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = format!("[on_alarm]\ncommand = [\"{}\"]\n", program.display());
+    manager.configure(&settings);
+    manager.start();
+    let heard = |line: &str| {
+        wait_for(line, || {
+            let all = fs::read_to_string(&told).unwrap_or_default();
+            if all.lines().any(|l| l == line) { Ok(()) } else { Err(all) }
+        });
+    };
+    let mut agent = Agent::new(&sandbox, "a");
+    manager.apply(&Topology::new().manager("a", "/", agent.address()));
+    agent.enroll_with(&manager);
+    agent.start_ready();
+    // Nobody serves there yet.
+    heard(&format!("raised critical type-unserved {TYPE} false hub"));
+    heard(&format!("raised warning package-failing a:{TYPE} false hub"));
+    fs::write(sandbox.path("broken"), "").unwrap();
+    let service = Stub::start("a", (agent.address(), PORT).into());
+    let failing = wait_alarm(&manager, "on-alarm-failed", "hub");
+    assert!(failing["message"].as_str().unwrap().contains("no mail today"), "{failing}");
+    let metrics = echelon_tests::http::get_tcp(manager.http(), "/metrics").unwrap().body;
+    let series = "echelon_manager_alarm_seconds{name=\"on-alarm-failed\",severity=\"warning\",subject=\"hub\",remedy=\"see";
+    assert!(metrics.contains(series), "{metrics}");
+    let listed = manager.status()["alarm_list"].clone();
+    assert!(listed.as_array().unwrap().iter().any(|a| a["name"] == "on-alarm-failed"), "{listed}");
+    let over_http = echelon_tests::http::get_tcp(manager.http(), "/alarms").unwrap().json();
+    assert!(over_http.as_array().unwrap().iter().any(|a| a["name"] == "on-alarm-failed"), "{over_http}");
+
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    manager.process().signal(Signal::HUP);
+    heard(&format!("cleared critical type-unserved {TYPE} true hub"));
+    heard(&format!("cleared warning package-failing a:{TYPE} true hub"));
+    wait_until("no alarm", || alarm(&manager, "on-alarm-failed", "hub").is_none());
+    let all = fs::read_to_string(&told).unwrap();
+    assert_eq!(all.lines().count(), 4, "each once, and nothing of what is not worth it or of itself: {all}");
+    drop(service);
 }
 
 /// One address that does not answer costs a command a moment, not the whole time it is tried.

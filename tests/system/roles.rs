@@ -139,7 +139,12 @@ fn a_promotion_reaches_both_managers_and_raises_the_number() {
     assert!(refused.err.contains("--successor two"), "{refused:?}");
     console.ok(&format!("package remove one {TYPE} --successor two"));
     assert!(two.number().is_some_and(|number| number > third));
-    let gone = one.next().unwrap_err();
+    let gone = loop {
+        match one.next() {
+            Ok(report) => assert_eq!(report.fencing, None, "it is primary no more"),
+            Err(gone) => break gone,
+        }
+    };
     assert!(matches!(gone, AgentError::NoPackage { .. }), "{gone}");
 }
 

@@ -254,6 +254,9 @@ impl From<Down> for String {
     }
 }
 
+/// Most alarms that a status names: who sees more of them wants `alarm list`.
+pub const MAX_STATUS_ALARMS: usize = 20;
+
 /// How a registry manager is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -302,6 +305,9 @@ pub struct StatusReport {
     pub alarms: u64,
     /// How bad the worst of them is; none where there is none.
     pub worst_alarm: Option<Severity>,
+    /// The worst of them, at most [`MAX_STATUS_ALARMS`].
+    #[serde(default)]
+    pub alarm_list: Vec<AlarmReport>,
 }
 
 /// An alarm that is up.

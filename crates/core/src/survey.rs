@@ -10,6 +10,7 @@ use crate::registry::Registry;
 use crate::report::{AlarmReport, CandidateState, Outcome, UsingReport, millis};
 use crate::row::Host;
 use crate::time::Monotonic;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ impl Survey<'_> {
                 self.of_host(host, agent, &mut alarms);
             }
         }
+        alarms
+    }
+
+    /// The same, the worst first.
+    pub fn worst_alarms(&self) -> Vec<AlarmReport> {
+        let mut alarms = self.alarms();
+        // Stable: alarms of one severity stay in their order.
+        alarms.sort_by_key(|alarm| Reverse(alarm.severity));
         alarms
     }
 

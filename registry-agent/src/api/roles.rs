@@ -88,11 +88,11 @@ impl Api {
         let replica = self.agent.routes.replica().ok_or(Missing::Replica)?;
         let package = replica.place.package(ty).ok_or_else(|| Missing::Package(ty.to_string()))?;
         // What is announced here and not committed yet has no number, and so is primary of nothing. The view comes
-        // before the place: whoever is primary by the old place alone is that no longer.
-        let led = replica.view.manager(ty, package.host).is_some_and(|m| m.role == Role::Primary);
-        let role = match package.settled_role() {
-            Some(Role::Primary) if !led => Some(Role::Backup),
-            role => role,
+        // before the place that belongs to it, and counts where it says less.
+        let role = match (package.settled_role(), replica.view.manager(ty, package.host).map(|m| m.role)) {
+            (_, None) => None,
+            (Some(Role::Primary), Some(Role::Backup)) => Some(Role::Backup),
+            (role, Some(_)) => role,
         };
         let role = RoleReport {
             host: replica.place.name.clone(),

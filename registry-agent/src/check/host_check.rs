@@ -1,9 +1,9 @@
 //! How a package is checked on this host: as the registry says, or as the host's own settings say.
 
-use crate::exec::{MAX_WORDS, are_arguments, names_program};
 use echelon_core::check::{Check, CheckFault, CheckForm, CheckKind, CheckText, GrpcForm, HttpStatus};
 use echelon_core::name::{HttpHost, ManagerType, UrlPath};
 use echelon_daemon::HumanDuration;
+use echelon_daemon::exec::{MAX_WORDS, are_arguments, names_program};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! What a row of checks comes to.
 
 use crate::check::host_check::HostCheck;
-use crate::check::patience::{is_too_late, is_too_long};
 use crate::check::run::Miss;
 use echelon_core::message::Health;
+use echelon_daemon::patience::{is_too_late, is_too_long};
 use std::time::Duration;
 
 /// Counts the misses of one package.

@@ -2,14 +2,14 @@
 
 use crate::check::exchange::exchange;
 use crate::check::host_check::{HostCheck, What};
-use crate::check::patience::within;
 use crate::check::{exec, grpc, http};
 use crate::connect::{self, NoConnection};
-use crate::exec::ExecError;
 use echelon_core::check::CheckKind;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::evidence::Met;
 use echelon_core::name::{ManagerType, Text};
+use echelon_daemon::exec::ExecError;
+use echelon_daemon::patience::within;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -48,8 +48,8 @@ impl Miss {
 impl From<ExecError> for Miss {
     fn from(error: ExecError) -> Self {
         match error {
-            ExecError::Failed(why) => Self::NoAnswer(why),
-            ExecError::Lacking(why) => Self::Ours(why),
+            ExecError::Failed(why) => Self::NoAnswer(Text::lossy(&why)),
+            ExecError::Lacking(why) => Self::Ours(Text::lossy(&why)),
         }
     }
 }

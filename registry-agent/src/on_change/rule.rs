@@ -1,9 +1,9 @@
 //! What is to be done when a route changes.
 
-use crate::exec::{MAX_WORDS, are_arguments, names_program};
 use echelon_core::name::ManagerType;
 use echelon_core::policy::TypeSelector;
 use echelon_daemon::HumanDuration;
+use echelon_daemon::exec::{MAX_WORDS, are_arguments, names_program};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;

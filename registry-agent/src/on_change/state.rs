@@ -1,15 +1,9 @@
 //! When a rule tells of a route.
 
 use echelon_core::name::HostName;
+use echelon_daemon::retry_after;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// First and longest wait before a rule is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// How often in a row one change is tried. By then a quarter of an hour has passed, and only another change, or a
-/// reload, makes a difference.
-const MAX_TRIES: u32 = 20;
 
 /// How far a rule is with one type. Routes are told apart by keys.
 #[derive(Default)]
@@ -89,8 +83,7 @@ impl State {
     pub(super) fn fail(&mut self, key: u64, now: Instant) -> Option<Instant> {
         let before = self.failed.filter(|(failed, _)| *failed == key).map_or(0, |(_, tries)| tries);
         let tries = before.saturating_add(1);
-        let wait = RETRY.0.saturating_mul(1 << before.min(16)).min(RETRY.1);
-        self.due = (tries < MAX_TRIES).then(|| now + wait);
+        self.due = retry_after(tries).map(|wait| now + wait);
         self.failed = Some((key, tries));
         self.due
     }
@@ -101,6 +94,10 @@ mod tests {
     use super::*;
 
     const DEBOUNCE: Duration = Duration::from_secs(1);
+    /// What [`retry_after`] says.
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+    const MAX_TRIES: u32 = 20;
 
     /// A state in which this has been told.
     fn told(key: u64) -> State {
@@ -132,10 +129,10 @@ mod tests {
             state.fail(1, now);
         }
         assert_eq!((tries, state.plan(1, now, DEBOUNCE)), (MAX_TRIES, Plan::GivenUp));
-        assert!(waited > Duration::from_secs(600) && waited < RETRY.1 * MAX_TRIES, "{waited:?}");
+        assert!(waited > Duration::from_secs(600) && waited < LONGEST * MAX_TRIES, "{waited:?}");
         assert_eq!(state.plan(2, now, DEBOUNCE), Plan::At(now + DEBOUNCE), "another change is tried");
         state.fail(2, now);
-        assert_eq!(state.plan(2, now, DEBOUNCE), Plan::At(now + RETRY.0), "and begins anew");
+        assert_eq!(state.plan(2, now, DEBOUNCE), Plan::At(now + FIRST), "and begins anew");
     }
 
     #[test]
@@ -144,7 +141,7 @@ mod tests {
         for _ in 0..10 {
             state.fail(2, now);
         }
-        assert_eq!(state.plan(2, now, DEBOUNCE), Plan::At(now + RETRY.1));
+        assert_eq!(state.plan(2, now, DEBOUNCE), Plan::At(now + LONGEST));
         assert_eq!(state.plan(3, now, DEBOUNCE), Plan::At(now + DEBOUNCE));
         assert_eq!(state.plan(3, now + DEBOUNCE / 2, DEBOUNCE), Plan::At(now + DEBOUNCE));
     }

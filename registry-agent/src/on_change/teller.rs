@@ -1,7 +1,6 @@
 //! Tells the programs of this host of a route.
 
 use crate::clock::Clock;
-use crate::exec::Exec;
 use crate::on_change::claims::Claims;
 use crate::on_change::rule::{OnChange, Rendering};
 use crate::on_change::state::State;
@@ -10,6 +9,7 @@ use crate::routes::Snapshot;
 use echelon_core::name::Text;
 use echelon_core::report::Basis;
 use echelon_core::route::Route;
+use echelon_daemon::exec::Exec;
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -50,8 +50,8 @@ impl Teller {
             return Ok(changed);
         };
         let env = self.environment(state, route);
-        Exec { what: "command", words, env, limit: self.rule.timeout }.run().await?;
-        Ok(true)
+        let run = Exec { what: "command", words, env, limit: self.rule.timeout }.run().await;
+        run.map(|()| true).map_err(|error| Text::lossy(&error.to_string()))
     }
 
     /// Renders the file. Says whether it is another one than before.

@@ -7,6 +7,7 @@ use echelon_daemon::config::{ConfigError, layered, load_or_default};
 use echelon_daemon::{Exit, Log, LogArgs, StateDir, Tasks, notify, shutdown};
 use registry_manager::Manager;
 use registry_manager::config::{self, Config, File};
+use registry_manager::hooks::HookSettings;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tracing::{error, info};
@@ -88,6 +89,7 @@ fn take_again(
     let config = args.resolve(&running.state, &file)?;
     let other_format = log.reload(&file.log)?;
     manager.set_host_certificates(config.host_certificates)?;
+    manager.set_hooks(config.hooks);
     let moved = [
         ("listen", config.listen != running.listen),
         ("http", config.http != running.http),
@@ -109,6 +111,7 @@ impl RunArgs {
         };
         let mut config = Config::new(state, listen);
         config.http = Some(layered(self.http, file.http, config::DEFAULT_HTTP));
+        config.hooks = HookSettings { on_alarm: file.on_alarm.clone(), on_promote: file.on_promote.clone() };
         if let Some(lifetime) = file.host_certificates {
             config.host_certificates = lifetime.get();
         }

@@ -13,7 +13,7 @@ const REPEATED: u32 = 16;
 
 /// What comes of `asked` within `limit` of time in which this process ran; none where nothing does. The time during
 /// which it was stopped, or had no processor, is given back.
-pub(crate) async fn within<T>(limit: Duration, asked: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(limit: Duration, asked: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         // What is there already counts, however late it is looked at.
         biased;
@@ -38,12 +38,12 @@ async fn lived(limit: Duration) {
 }
 
 /// Whether a check that took so long says nothing, because most of that time this machine was too busy to make it.
-pub(crate) fn is_too_long(took: Duration, limit: Duration) -> bool {
+pub fn is_too_long(took: Duration, limit: Duration) -> bool {
     took > limit.saturating_mul(3)
 }
 
 /// Whether a check that began so late says nothing: there was no time for it, nor for whoever was to answer.
-pub(super) fn is_too_late(late: Duration, limit: Duration) -> bool {
+pub fn is_too_late(late: Duration, limit: Duration) -> bool {
     late > limit / PARTS
 }
 

@@ -1,8 +1,8 @@
 //! Runs a command of this host's own settings, and leaves nothing of it behind.
 
-use crate::check::within;
-use crate::connect::is_lack;
-use echelon_core::name::Text;
+use crate::patience::within;
+use crate::text::printable;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 /// Most words of a command: one with more is a script that wants a file of its own.
-pub(crate) const MAX_WORDS: usize = 64;
+pub const MAX_WORDS: usize = 64;
 
 /// Bytes of output that are kept: the first line is a reason, which is cut far below. The rest is read and
 /// dropped, so that no command hangs on a full pipe.
@@ -22,48 +22,50 @@ const MAX_OUTPUT: usize = 4096;
 /// Bytes read at a time.
 const CHUNK: usize = 1024;
 
-/// The one variable that a command is given of the agent's own environment.
+/// The one variable that a command is given of the process's own environment.
 const PATH: &str = "PATH";
 
+/// Whether descriptors, memory, processes or local ports of this host have run out, which is nobody else's fault.
+pub fn is_lack(error: &io::Error) -> bool {
+    let lacks = |errno| {
+        use Errno as E;
+        matches!(errno, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::ADDRNOTAVAIL | E::AGAIN)
+    };
+    Errno::from_io_error(error).is_some_and(lacks)
+}
+
 /// A command that is to be run.
-pub(crate) struct Exec<'a> {
+#[derive(Debug)]
+pub struct Exec<'a> {
     /// What it is for, as reasons name it: `check`.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// The program by its absolute path, and its arguments.
-    pub(crate) words: &'a [String],
+    pub words: &'a [String],
     /// Its environment, `PATH` apart.
-    pub(crate) env: Vec<(&'static str, String)>,
+    pub env: Vec<(&'static str, String)>,
     /// How long it may take.
-    pub(crate) limit: Duration,
+    pub limit: Duration,
 }
 
 /// Whether the first word names a program by its absolute path.
-pub(crate) fn names_program(words: &[String]) -> bool {
+pub fn names_program(words: &[String]) -> bool {
     words.first().is_some_and(|program| Path::new(program).is_absolute())
 }
 
 /// Whether these are words that a process can be given, and not too many.
-pub(crate) fn are_arguments(words: &[String]) -> bool {
+pub fn are_arguments(words: &[String]) -> bool {
     words.len() <= MAX_WORDS && !words.iter().any(|word| word.contains('\0'))
 }
 
 /// Why a command did not succeed, for people. Nothing of it is left running; trying again is as safe as it is.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum ExecError {
+pub enum ExecError {
     /// It could not be run, did not end, or says that it failed.
     #[error("{0}")]
-    Failed(Text),
+    Failed(String),
     /// This host lacks what a process takes.
     #[error("{0}")]
-    Lacking(Text),
-}
-
-impl From<ExecError> for Text {
-    fn from(error: ExecError) -> Self {
-        match error {
-            ExecError::Failed(why) | ExecError::Lacking(why) => why,
-        }
-    }
+    Lacking(String),
 }
 
 impl Exec<'_> {
@@ -72,10 +74,10 @@ impl Exec<'_> {
     ///
     /// # Errors
     /// [`ExecError`]: with the first line of output, where there is one.
-    pub(crate) async fn run(self) -> Result<(), ExecError> {
+    pub async fn run(self) -> Result<(), ExecError> {
         let Self { what, limit, .. } = self;
         let cannot = |error: io::Error| {
-            let why = Text::lossy(&format!("the {what} cannot be run: {error}"));
+            let why = format!("the {what} cannot be run: {error}");
             if is_lack(&error) { ExecError::Lacking(why) } else { ExecError::Failed(why) }
         };
         let mut running = Running::start(self).map_err(cannot)?;
@@ -83,10 +85,7 @@ impl Exec<'_> {
             Some(Ok(status)) if status.success() => Ok(()),
             Some(Ok(status)) => Err(ExecError::Failed(reason(what, &running.output, status))),
             Some(Err(error)) => Err(cannot(error)),
-            None => {
-                let why = format!("the {what} did not end within {limit:?} and was killed");
-                Err(ExecError::Failed(Text::lossy(&why)))
-            }
+            None => Err(ExecError::Failed(format!("the {what} did not end within {limit:?} and was killed"))),
         }
     }
 }
@@ -184,14 +183,18 @@ impl Drop for Group {
     }
 }
 
-fn reason(what: &str, output: &[u8], status: ExitStatus) -> Text {
+fn reason(what: &str, output: &[u8], status: ExitStatus) -> String {
     let output = String::from_utf8_lossy(output);
     if let Some(line) = output.lines().map(str::trim).find(|line| !line.is_empty()) {
-        return Text::lossy(line);
+        return printable(line);
     }
-    Text::lossy(&match (status.code(), status.signal()) {
+    match (status.code(), status.signal()) {
         (Some(code), _) => format!("the {what} ended with exit code {code}"),
         (None, Some(signal)) => format!("the {what} was ended by signal {signal}"),
         (None, None) => format!("the {what} did not end in order"),
-    })
+    }
 }
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;
