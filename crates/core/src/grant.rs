@@ -132,6 +132,13 @@ impl SyncRule {
         self.members.len() - self.needed() + 1
     }
 
+    /// Of the members of this rule so many, at least, hold whatever is committed under `next`, whose primary is
+    /// `holder`.
+    pub fn sure_under(&self, next: &Self, holder: HostId) -> usize {
+        let strangers = next.members.difference(&self.members).count();
+        next.needed().saturating_sub(strangers) + usize::from(self.members.contains(&holder))
+    }
+
     /// The rule without this member.
     pub fn without(&self, host: HostId) -> Self {
         let members = self.members.iter().copied().filter(|m| *m != host).collect();

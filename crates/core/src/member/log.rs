@@ -99,6 +99,14 @@ impl Log {
         changed.unwrap_or_else(|| self.first_rule(grant))
     }
 
+    /// The rules by which somebody who knows less of this journal may go: that after what is committed, and those
+    /// of each change since.
+    pub(super) fn rules_since<'a>(&'a self, grant: &'a Grant) -> impl Iterator<Item = &'a SyncRule> {
+        let changes = self.tail.iter().filter(|p| is_under(grant, p.mark.revision()));
+        let changed = changes.filter_map(|p| p.sync.as_ref().map(|s| &s.rule));
+        std::iter::once(self.first_rule(grant)).chain(changed)
+    }
+
     /// The newest revision that is committed when `holds` says which entries, by their revision, a rule is content
     /// with. A grant brings its own rule for all that was not committed before it.
     pub(super) fn committable(&self, grant: &Grant, holds: impl Fn(&SyncRule, u64) -> bool) -> u64 {

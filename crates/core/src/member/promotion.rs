@@ -249,7 +249,9 @@ impl Member {
             let heard = proposal.rule.members.len() - silent.len();
             let wanted = self.chain.head().parent.map_or(0, |p| p.mark.revision());
             if heard >= needed {
-                return self.abort_promotion(Refused::NotLevel { wanted }, out);
+                let level = self.log.last().revision() >= wanted;
+                let why = if level { Refused::Changing } else { Refused::NotLevel { wanted } };
+                return self.abort_promotion(why, out);
             }
             return self.abort_promotion(Refused::TooFewHeard { needed, heard, silent }, out);
         }
@@ -278,9 +280,16 @@ impl Member {
             proof: None,
         };
         let level = head.parent.is_none_or(|p| self.log.last().revision() >= p.mark.revision());
-        let enough = level && members >= rule.quorum_to_promote();
+        let enough = level && members >= rule.quorum_to_promote() && self.is_change_safe(&grant.sync);
         let (primary, primary_answers) = (head.holder, self.primary_answers());
         Some(Proposal { grant, primary, primary_answers, rule, heard, enough })
+    }
+
+    /// Whether nobody could be promoted under a rule that a pending change is about to end, without knowing what
+    /// was committed under `next`, the rule of a grant to this manager.
+    fn is_change_safe(&self, next: &SyncRule) -> bool {
+        let safe = |old: &SyncRule| old.sure_under(next, self.me) >= old.needed();
+        self.log.rules_since(self.chain.head()).all(safe)
     }
 
     pub(super) fn choose(&mut self, wish: Choose, out: &mut Vec<Effect>) {

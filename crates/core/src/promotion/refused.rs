@@ -87,7 +87,8 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
         Refused::Changing => (
             "standbys-changing",
             "a change of the standbys that count is not committed yet".into(),
-            "try again once it is, or take out the standby that is silent: echelon manager remove HOST --accept-loss"
+            "try again once it is; or take out the standby that is silent (echelon manager remove HOST --accept-loss), \
+             and where the primary is gone accept that edits are lost (echelon promote --force --reason T --accept-loss)"
                 .into(),
             Retry::Safe,
         ),
