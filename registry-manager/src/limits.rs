@@ -24,6 +24,10 @@ pub(crate) const LINK_PAUSE: Duration = Duration::from_millis(250);
 /// See [`LINK_PAUSE`]: a manager that is back is linked to within so much.
 pub(crate) const LINK_PAUSE_MOST: Duration = Duration::from_secs(5);
 
+/// How long a linked manager may say nothing before the link is given up: it says where it stands twice a second. A
+/// dead process says nothing over UDP, and edits wait for standbys that count as long as they seem to be there.
+pub(crate) const LINK_SILENCE: Duration = Duration::from_secs(4);
+
 /// How long another manager may take to answer a connection, and then to say who it is.
 pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -57,34 +57,27 @@ impl<'a> Group<'a> {
     /// Decides on an edit.
     pub(super) fn decide(&mut self, edit: Edit, cannot: impl Fn(&CannotWrite) -> Failure) {
         let Edit { set, context, dry_run, came, answer: to } = edit;
-        let answer = self.answer(&set, &context, dry_run, cannot);
-        let revision = match &answer {
-            Answer::AsAt(revision) => *revision,
-            Answer::This(_) => self.last.revision(),
+        let (answer, revision) = match self.answer(&set, &context, dry_run) {
+            Ok(Answer::AsAt(revision)) => (Answer::AsAt(revision), revision),
+            Ok(answer) => (answer, self.last.revision()),
+            // That rests on no entry, and waits for none.
+            Err(why) => (Answer::This(Err(cannot(&why))), 0),
         };
         let became = answer.became(dry_run);
         self.asked.push((revision, Asked { answer, became, came, to }));
     }
 
-    fn answer(
-        &mut self,
-        set: &ChangeSet,
-        context: &Context,
-        dry_run: bool,
-        cannot: impl Fn(&CannotWrite) -> Failure,
-    ) -> Answer {
-        match self.registry.edit(set, context) {
-            // What was committed before can be told by everybody.
+    fn answer(&mut self, set: &ChangeSet, context: &Context, dry_run: bool) -> Result<Answer, CannotWrite> {
+        let decided = self.registry.edit(set, context);
+        // What was committed before can be told by everybody.
+        if let Ok(Edited::Repeated(revision)) = decided {
+            return Ok(Answer::AsAt(revision));
+        }
+        if !self.member.is_leading() {
+            self.member.may_write()?;
+        }
+        Ok(match decided {
             Ok(Edited::Repeated(revision)) => Answer::AsAt(revision),
-            decided if !self.member.is_leading() => {
-                drop(decided);
-                Answer::This(Err(self
-                    .member
-                    .may_write()
-                    .err()
-                    .as_ref()
-                    .map_or_else(failure::undecided, cannot)))
-            }
             Err(refusal) => {
                 let actor = &context.actor;
                 info!(error = refusal.name(), %actor, "Refused an edit: {}", failure::in_full(&refusal));
@@ -94,8 +87,8 @@ impl<'a> Group<'a> {
                 Answer::This(Err(failure::too_large(commit.rows.len())))
             }
             Ok(Edited::Done(registry, commit)) => {
-                if !dry_run && let Err(why) = self.may_append(&commit) {
-                    return Answer::This(Err(cannot(&why)));
+                if !dry_run {
+                    self.may_append(&commit)?;
                 }
                 let (request, rows) = (commit.request, commit.rows.clone());
                 if !dry_run {
@@ -105,7 +98,7 @@ impl<'a> Group<'a> {
                 let position = self.registry.position();
                 Answer::This(Ok(EditAnswer { position, request, rows, repeated: false }))
             }
-        }
+        })
     }
 
     fn may_append(&self, commit: &Commit) -> Result<(), CannotWrite> {

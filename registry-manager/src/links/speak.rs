@@ -3,7 +3,7 @@
 use super::Links;
 use crate::failure;
 use crate::journal::{Edits, Said};
-use crate::limits::{LINK_DEADLINE, SEND_DEADLINE};
+use crate::limits::{LINK_DEADLINE, LINK_SILENCE, SEND_DEADLINE};
 use crate::server::Shared;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
@@ -34,6 +34,8 @@ pub(crate) enum Unlinked {
     Slow,
     #[error("it said nothing within {LINK_DEADLINE:?}")]
     Silent,
+    #[error("it fell silent for {LINK_SILENCE:?}")]
+    FellSilent,
     #[error("it ended the link")]
     Ended,
     #[error("what it says cannot be read")]
@@ -172,10 +174,11 @@ async fn send_all(mut sender: FrameSender, mut queue: mpsc::Receiver<Bytes>) -> 
 
 async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver) -> Unlinked {
     loop {
-        let frame = match receiver.recv(MAX_MEMBER_FRAME).await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Unlinked::Ended,
-            Err(e) => return e.into(),
+        let frame = match timeout(LINK_SILENCE, receiver.recv(MAX_MEMBER_FRAME)).await {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return Unlinked::Ended,
+            Ok(Err(e)) => return e.into(),
+            Err(_) => return Unlinked::FellSilent,
         };
         match ManagerMessage::decode(&frame) {
             Ok(ManagerMessage::Member(message)) => take(shared, peer, message).await,

@@ -1,0 +1,357 @@
+//! Two registry managers, as processes: what the one has acknowledged, the other holds.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use echelon_client::{CallError, ManagerClient};
+use echelon_core::access::{Access, Token};
+use echelon_core::change::{Change, ChangeSet, NewIssuer};
+use echelon_core::edit::{Context, Edited};
+use echelon_core::grant::SyncRule;
+use echelon_core::id::{DomainId, HostId, RequestId, TokenId};
+use echelon_core::message::{EditAnswer, FailureClass};
+use echelon_core::registry::Registry;
+use echelon_core::row::Actor;
+use echelon_core::time::UnixMillis;
+use echelon_identity::{
+    Authority, Credentials, IdentityDirectory, Issuer, KeyPair, Leaf, Spiffe, file, lifetime,
+};
+use echelon_store::{Entry, JournalReader, RegistryStore};
+use registry_manager::config::Recorded;
+use registry_manager::init::{Init, init};
+use registry_manager::paths::Paths;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn unix_now() -> UnixMillis {
+    UnixMillis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64)
+}
+
+fn set(change: Change) -> ChangeSet {
+    let request = RequestId(Uuid::now_v7());
+    ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] }
+}
+
+fn host(name: &str) -> ChangeSet {
+    let (id, domain) = (HostId(Uuid::now_v7()), "/".parse().unwrap());
+    set(Change::AddHost { id, name: name.parse().unwrap(), domain, address: None })
+}
+
+async fn wait_for(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !look().await {
+        assert!(Instant::now() < end, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A manager's state directory, and its process.
+struct Node {
+    state: PathBuf,
+    listen: SocketAddr,
+    http: SocketAddr,
+    process: Option<Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Node {
+    fn at(state: PathBuf) -> Self {
+        std::fs::create_dir(&state).unwrap();
+        set_private(&state);
+        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { state, listen, http, process: None }
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::create(self.state.with_extension("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_registry-manager"));
+        command.arg("run").arg("--state").arg(&self.state).args(["--http", &self.http.to_string()]);
+        command.env_clear().env("ECHELON_LOG", "info").stdout(Stdio::null()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+    }
+
+    /// As `kill -9` does.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    async fn get(&self, path: &str) -> u16 {
+        let ask = async {
+            let mut http = TcpStream::connect(self.http).await?;
+            http.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+                .await?;
+            let mut answer = String::new();
+            http.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0))
+        };
+        ask.await.unwrap_or(0)
+    }
+
+    async fn wait_until_ready(&self) {
+        wait_for("a manager to serve", async || self.get("/readyz").await == 200).await;
+    }
+
+    fn store(&self) -> RegistryStore {
+        RegistryStore::open(&Paths::of(&self.state).registry()).unwrap()
+    }
+}
+
+fn set_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A primary on host `hub` and a standby on host `spare`.
+struct Pair {
+    primary: Node,
+    standby: Node,
+    dir: tempfile::TempDir,
+}
+
+impl Pair {
+    /// Both run, and edits count once both hold them.
+    async fn running() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (primary, standby) = (Node::at(dir.path().join("hub")), Node::at(dir.path().join("spare")));
+        let mut pair = Self { primary, standby, dir };
+        pair.make();
+        pair.primary.start();
+        pair.standby.start();
+        pair.primary.wait_until_ready().await;
+        pair.standby.wait_until_ready().await;
+        let console = pair.console(&pair.primary).await;
+        wait_for("the standby to count", async || rule(&console).await.members.len() == 1).await;
+        wait_for("the standby to know", async || {
+            let console = pair.console(&pair.standby).await;
+            rule(&console).await.members.len() == 1
+        })
+        .await;
+        pair
+    }
+
+    /// Makes the primary, has the standby join it by edits made while nothing runs, and copies the registry.
+    fn make(&self) {
+        let wish = Init {
+            state: self.primary.state.clone(),
+            framework: "test".parse().unwrap(),
+            host: "hub".parse().unwrap(),
+            listen: self.primary.listen,
+            advertise: self.primary.listen.into(),
+        };
+        init(&wish).unwrap();
+        let (ours, theirs) = (Paths::of(&self.primary.state), Paths::of(&self.standby.state));
+        let read = |path: PathBuf| Credentials::from_pem(&file::read_secret(&path).unwrap()).unwrap();
+        let authority = Authority::from_credentials(read(ours.root())).unwrap();
+        let mut store = self.primary.store();
+        let hub = store.grants().head().holder;
+        let identity = IdentityDirectory::open(&ours.identity()).unwrap().load_credentials().unwrap();
+        let issuer = Issuer::from_credentials(read(ours.issuer())).unwrap();
+        let (key_hash, issuer) = (identity.key().public_key_hash(), new_issuer(&issuer));
+        edit(&mut store, Change::RecordManager { host: hub, enrolment: 1, key_hash, issuer });
+        let token = Token {
+            id: TokenId(Uuid::now_v7()),
+            secret_hash: [0; 32],
+            access: Access::Manager,
+            host: None,
+            domain: DomainId::ROOT,
+            allow_types: Default::default(),
+            replace: false,
+            expires: unix_now() + Duration::from_secs(600),
+            uses_left: 1,
+        };
+        let spare = HostId(Uuid::now_v7());
+        let issuer = authority.issue_intermediate(spare, unix_now()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let join = Change::JoinManager {
+            token: token.id,
+            host: "spare".parse().unwrap(),
+            id: spare,
+            domain: None,
+            address: None,
+            endpoint: self.standby.listen.into(),
+            key_hash: key.public_key_hash(),
+            issuer: new_issuer(&issuer),
+        };
+        edit(&mut store, Change::CreateToken { token, domain: "/".parse().unwrap() });
+        edit(&mut store, join);
+
+        file::write(&theirs.issuer(), &issuer.credentials().to_pem(), file::SECRET).unwrap();
+        let subject = Spiffe::Manager(spare);
+        let leaf = Leaf { subject: &subject, name: "spare", enrolment: 1, lifetime: lifetime::MANAGER };
+        let chain = issuer.issue(&leaf, &key.public_key(), unix_now()).unwrap();
+        let directory = IdentityDirectory::create(&theirs.identity()).unwrap();
+        directory.save_credentials(&Credentials::new(key, chain).unwrap()).unwrap();
+        directory.save_trust(&authority.trust()).unwrap();
+        let recorded = Recorded { listen: self.standby.listen, advertise: self.standby.listen.into() };
+        file::write(&theirs.settings(), &toml::to_string(&recorded).unwrap(), file::SECRET).unwrap();
+        let copy = self.dir.path().join("copy.db");
+        JournalReader::open(&ours.registry()).unwrap().copy_to(&copy).unwrap();
+        RegistryStore::install(&copy, &theirs.registry()).unwrap();
+    }
+
+    /// The first console, at this manager.
+    async fn console(&self, at: &Node) -> ManagerClient {
+        let identity = IdentityDirectory::open(&Paths::of(&self.primary.state).console()).unwrap();
+        ManagerClient::connect(&identity, &[at.listen.into()]).await.unwrap()
+    }
+}
+
+fn new_issuer(issuer: &Issuer) -> NewIssuer {
+    NewIssuer { id: issuer.credentials().key().public_key_hash(), not_after: issuer.not_after() }
+}
+
+/// Edits a registry whose manager does not run.
+fn edit(store: &mut RegistryStore, change: Change) {
+    let loaded = store.load(UnixMillis(0)).unwrap();
+    let registry = Registry::from_rows(loaded.position, loaded.rows).unwrap();
+    let actor = Actor::Manager("hub".parse().unwrap());
+    let context = Context { now: unix_now(), actor, from: None, content: [0; 32] };
+    let Edited::Done(_, commit) = registry.edit(&set(change), &context).unwrap() else { panic!("repeated") };
+    let entry = Entry::new(&store.head(), commit);
+    store.append(std::slice::from_ref(&entry), entry.revision()).unwrap();
+}
+
+async fn rule(console: &ManagerClient) -> SyncRule {
+    console.read().await.unwrap().registry.meta().sync.clone()
+}
+
+async fn knows(console: &ManagerClient, name: &str) -> bool {
+    console.read().await.unwrap().registry.host_named(&name.parse().unwrap()).is_some()
+}
+
+fn failure(answer: Result<EditAnswer, CallError>) -> echelon_core::message::Failure {
+    match answer {
+        Err(CallError::Failed(failure)) => failure,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Edits until the manager is killed. Gives what it has acknowledged, and the one of which it is not known.
+async fn write(
+    console: ManagerClient,
+    name: String,
+    mut killed: watch::Receiver<bool>,
+) -> (Vec<RequestId>, ChangeSet) {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        let edit = host(&format!("{name}-{number}"));
+        let answer = tokio::select! {
+            biased;
+            answer = console.edit(edit.clone(), false) => answer.ok(),
+            _ = killed.wait_for(|killed| *killed) => None,
+        };
+        match answer {
+            Some(_) => acknowledged.push(edit.request),
+            None => return (acknowledged, edit),
+        }
+    }
+    unreachable!("it ends with its manager")
+}
+
+/// Protects: an edit that was acknowledged outlives the primary; without it no edit is taken, and whoever asks is told
+/// what would help; when it is back, everything goes on.
+#[tokio::test]
+async fn what_was_acknowledged_is_at_the_standby_when_the_primary_is_killed() {
+    let mut pair = Pair::running().await;
+    assert_eq!((pair.primary.get("/primary").await, pair.standby.get("/primary").await), (200, 503));
+    let ((kill, killed), mut writers) = (watch::channel(false), Vec::new());
+    for writer in 0..4 {
+        let console = pair.console(&pair.primary).await;
+        writers.push(tokio::spawn(write(console, format!("w{writer}"), killed.clone())));
+    }
+    let watcher = pair.console(&pair.standby).await;
+    wait_for("some edits", async || knows(&watcher, "w0-10").await).await;
+    pair.primary.kill();
+    kill.send(true).unwrap();
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    for writer in writers {
+        let (done, in_flight) = writer.await.unwrap();
+        acknowledged.extend(done);
+        unknown.push(in_flight);
+    }
+    assert!(acknowledged.len() > 10);
+
+    let mut refused = failure(watcher.edit(host("late"), false).await);
+    if refused.class == FailureClass::Unknown {
+        // It was on its way to the primary before its end was noticed.
+        refused = failure(watcher.edit(host("later"), false).await);
+    }
+    assert_eq!((refused.error.as_str(), refused.class), ("no-primary", FailureClass::Unreachable));
+    assert!(refused.message.contains("hub"), "{refused:?}");
+    assert!(refused.remedy.contains("echelon promote spare --force"), "{refused:?}");
+    assert_eq!((pair.standby.get("/readyz").await, pair.standby.get("/primary").await), (200, 503));
+
+    pair.standby.kill();
+    let store = pair.standby.store();
+    let held: Vec<_> = (0..=store.head().revision()).filter_map(|n| store.commit_at(n).unwrap()).collect();
+    for request in &acknowledged {
+        assert!(held.iter().any(|commit| commit.request == *request), "{request} is lost");
+    }
+    drop(store);
+
+    // Repeated at the standby, each has one effect, whatever became of it before.
+    pair.primary.start();
+    pair.standby.start();
+    pair.standby.wait_until_ready().await;
+    wait_for("edits to be taken", async || pair.primary.get("/primary").await == 200).await;
+    let console = pair.console(&pair.standby).await;
+    for edit in unknown {
+        let mut answer = None;
+        wait_for("the primary to be reached from the standby", async || {
+            answer = console.edit(edit.clone(), false).await.ok();
+            answer.is_some()
+        })
+        .await;
+        let again = console.edit(edit.clone(), false).await.unwrap();
+        assert!(again.repeated && again.position == answer.unwrap().position);
+    }
+    let (primary, standby) = (pair.console(&pair.primary).await, console.read().await.unwrap().registry);
+    let primary = primary.read().await.unwrap().registry;
+    assert_eq!(primary.position(), standby.position());
+    assert!(primary.rows().eq(standby.rows()));
+}
+
+/// Protects: whoever edits through a standby reads there what it wrote; and where too few standbys hold it, no edit is
+/// taken, and nothing is written.
+#[tokio::test]
+async fn edits_through_a_standby_are_read_there_and_none_is_taken_that_too_few_would_hold() {
+    let mut pair = Pair::running().await;
+    let console = pair.console(&pair.standby).await;
+    for number in 0..5 {
+        let name = format!("through-{number}");
+        console.edit(host(&name), false).await.unwrap();
+        assert!(knows(&console, &name).await);
+        assert!(failure(console.edit(host(&name), true).await).error.contains("exists"));
+    }
+    pair.standby.kill();
+    let console = pair.console(&pair.primary).await;
+    wait_for("the standby's end to be noticed", async || pair.primary.get("/primary").await == 503).await;
+    let before = console.read().await.unwrap().registry.position();
+    let refused = failure(console.edit(host("late"), false).await);
+    assert_eq!(refused.error, "too-few-standbys", "{refused:?}");
+    assert!(
+        refused.message.contains("spare") && refused.remedy.contains("remove spare --accept-loss"),
+        "{refused:?}"
+    );
+    assert_eq!(refused.class, FailureClass::Unreachable);
+    assert_eq!(console.read().await.unwrap().registry.position(), before);
+    drop(console);
+    pair.primary.kill();
+    assert_eq!(pair.primary.store().head().position, before);
+}
