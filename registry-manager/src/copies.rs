@@ -125,10 +125,10 @@ async fn fetch_all(connection: &Connection, path: &Path) -> Result<(), CopyError
 }
 
 /// Fetches copies for the journal, as it wants them.
-pub(crate) async fn fetch_wanted(shared: Shared, mut wanted: mpsc::UnboundedReceiver<HostId>) {
+pub(crate) async fn fetch_wanted(shared: Shared, mut wanted: mpsc::UnboundedReceiver<(HostId, u64)>) {
     loop {
-        let from = tokio::select! {
-            Some(from) = wanted.recv() => from,
+        let (from, wish) = tokio::select! {
+            Some(wanted) = wanted.recv() => wanted,
             () = shared.stop.cancelled() => return,
         };
         let name = shared.hub.name_of(from);
@@ -144,6 +144,6 @@ pub(crate) async fn fetch_wanted(shared: Shared, mut wanted: mpsc::UnboundedRece
         if let Err(e) = &fetched {
             warn!(from = %name, "There is no copy of the registry: {}", failure::in_full(e));
         }
-        shared.edits.say(Said::Copied(from, fetched.is_ok().then_some(path))).await;
+        shared.edits.say(Said::Copied(wish, fetched.is_ok().then_some(path))).await;
     }
 }

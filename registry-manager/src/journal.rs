@@ -64,6 +64,8 @@ pub(crate) struct Journal {
     own: VecDeque<Edit>,
     /// Entries that were made durable before the state machine was told of them.
     staged: u64,
+    /// Counts the copies that were wished for.
+    copy_wished: u64,
     wishes: BTreeMap<RequestId, mpsc::UnboundedSender<Told>>,
     hub: Arc<Hub>,
     links: Arc<Links>,
@@ -88,7 +90,19 @@ impl Journal {
         let member = Member::new(host, hub.clock.now(), stored);
         let situation = Arc::new(ArcSwap::from_pointee(Situation::of(&member, None)));
         let (waiting, own, wishes) = Default::default();
-        Ok(Self { store, member, appended, waiting, own, staged: 0, wishes, hub, links, situation })
+        Ok(Self {
+            store,
+            member,
+            appended,
+            waiting,
+            own,
+            staged: 0,
+            copy_wished: 0,
+            wishes,
+            hub,
+            links,
+            situation,
+        })
     }
 
     /// Where it says how things are.
@@ -151,7 +165,7 @@ impl Journal {
                 self.wishes.insert(id, told);
                 self.input(input)
             }
-            Word::Copied(from, path) => self.copied(from, path),
+            Word::Copied(wish, path) => self.copied(wish, path),
         }
     }
 

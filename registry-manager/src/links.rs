@@ -30,8 +30,8 @@ const TOO_SLOW: u32 = 10;
 /// All links of one manager, by the host of the other.
 pub(crate) struct Links {
     open: Mutex<BTreeMap<HostId, Vec<Link>>>,
-    /// From whom a copy of the registry is wanted.
-    copies: mpsc::UnboundedSender<HostId>,
+    /// From whom a copy of the registry is wanted, and under which number.
+    copies: mpsc::UnboundedSender<(HostId, u64)>,
     /// With which this manager proves that it hands over.
     credentials: ArcSwap<Credentials>,
 }
@@ -44,7 +44,7 @@ struct Link {
 
 impl Links {
     /// None yet. Gives the end at which wishes for copies come out as well.
-    pub(crate) fn new(credentials: Credentials) -> (Arc<Self>, mpsc::UnboundedReceiver<HostId>) {
+    pub(crate) fn new(credentials: Credentials) -> (Arc<Self>, mpsc::UnboundedReceiver<(HostId, u64)>) {
         let (copies, wanted) = mpsc::unbounded_channel();
         let links = Self { open: Mutex::default(), copies, credentials: ArcSwap::from_pointee(credentials) };
         (Arc::new(links), wanted)
@@ -61,10 +61,10 @@ impl Links {
         }
     }
 
-    /// Has a copy of a manager's registry fetched; the journal is told when it has come.
-    pub(crate) fn copy(&self, from: HostId) {
+    /// Has a copy of a manager's registry fetched; the journal is told under this number when it has come.
+    pub(crate) fn copy(&self, from: HostId, wish: u64) {
         // Fails only where the manager is stopping.
-        let _ = self.copies.send(from);
+        let _ = self.copies.send((from, wish));
     }
 
     /// Signs a grant with this manager's key.

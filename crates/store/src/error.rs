@@ -117,6 +117,11 @@ pub enum Problem {
     /// A copy of a registry is of another one.
     #[error("it is a copy of another registry; nothing was changed: check from where it was fetched")]
     OtherRegistry,
+    /// A copy of a registry knows less of who may write.
+    #[error(
+        "the copy goes by older grants than this registry; nothing was changed: fetch one from the primary"
+    )]
+    OlderGrants,
     /// A commit changes a row that is not as it says.
     #[error(
         "the row {key:?} is not as the commit says it was; nothing was written: \

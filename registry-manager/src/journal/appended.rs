@@ -2,6 +2,7 @@
 
 use echelon_core::grant::{GrantId, Mark};
 use echelon_core::hierarchy::TreeError;
+use echelon_core::member::sync_change;
 use echelon_core::registry::Registry;
 use echelon_core::row::Commit;
 use echelon_store::Entry;
@@ -54,6 +55,12 @@ impl Appended {
         let registry = Arc::new(self.head.apply(&entry.commit)?);
         self.push(registry, entry);
         Ok(())
+    }
+
+    /// Whether an entry up to this revision changes which standbys count.
+    pub(super) fn changes_who_counts(&self, revision: u64) -> bool {
+        let committed = self.states.iter().take_while(|state| state.mark.revision() <= revision);
+        committed.into_iter().any(|state| sync_change(&state.commit).is_some())
     }
 
     /// The oldest state, where its revision is at most this one: it is committed.

@@ -24,17 +24,15 @@ impl Journal {
                 error!(seen = %position, "This registry is older than others have seen it: it takes no edits");
                 Ok(self.store.set_rolled_back(position)?)
             }
-            Effect::Commit(revision) => {
-                self.commit(revision);
-                Ok(())
-            }
+            Effect::Commit(revision) => self.commit(revision),
             Effect::Send(to, message) => {
                 self.links.send(to, &message);
                 Ok(())
             }
             Effect::Feed { to, after } => self.feed(to, after),
             Effect::Copy(from) => {
-                self.links.copy(from);
+                self.copy_wished = self.copy_wished.wrapping_add(1);
+                self.links.copy(from, self.copy_wished);
                 Ok(())
             }
             Effect::Lead => {
@@ -97,7 +95,12 @@ impl Journal {
         Ok(())
     }
 
-    fn commit(&mut self, revision: u64) {
+    /// Shows what is committed. That the standbys that count have changed is durable before: after a restart the old
+    /// ones would be asked for it again, of whom some may have left.
+    fn commit(&mut self, revision: u64) -> Result<(), JournalError> {
+        if self.appended.changes_who_counts(revision) {
+            self.store.set_committed(revision)?;
+        }
         while let Some(state) = self.appended.pop(revision) {
             let commit = &state.commit;
             info!(revision = commit.position.revision, actor = %commit.actor, request = %commit.request,
@@ -106,6 +109,7 @@ impl Journal {
             self.hub.witnesses.committed(state.mark);
         }
         self.waiting.committed(revision, &self.store, &self.hub);
+        Ok(())
     }
 
     fn feed(&mut self, to: HostId, after: Mark) -> Result<(), JournalError> {
@@ -143,15 +147,23 @@ impl Journal {
         }
     }
 
-    /// A copy of another manager's registry has come.
-    pub(super) fn copied(&mut self, from: HostId, path: Option<PathBuf>) -> Result<(), JournalError> {
-        let Some(path) = path else { return self.input(Input::NotCopied) };
-        let replaced = self.store.replace_by(&path);
+    /// A copy of another manager's registry has come. Only the last one that was wished for is put in place, and only
+    /// as long as it is wished for: another one may lack what this manager has said since.
+    pub(super) fn copied(&mut self, wish: u64, path: Option<PathBuf>) -> Result<(), JournalError> {
+        let wanted = self.member.is_copying() && wish == self.copy_wished;
+        let Some(path) = path else {
+            return if wanted { self.input(Input::NotCopied) } else { Ok(()) };
+        };
+        let replaced = wanted.then(|| self.store.replace_by(&path));
         // What is left of it is of no use.
         let _ = std::fs::remove_file(&path);
-        if let Err(e) = replaced {
-            error!(error = %e, from = %self.hub.name_of(from), "A copy of the registry could not be used");
-            return self.input(Input::NotCopied);
+        match replaced {
+            None => return Ok(()),
+            Some(Err(e)) => {
+                error!(error = %e, "A copy of the registry could not be used");
+                return self.input(Input::NotCopied);
+            }
+            Some(Ok(())) => info!("The registry is replaced by a copy"),
         }
         self.waiting.give_up(&self.hub);
         let stored = self.reload()?;

@@ -6,7 +6,7 @@ use crate::limits::{EDIT_QUEUE, WORD_QUEUE};
 use arc_swap::ArcSwap;
 use echelon_core::change::ChangeSet;
 use echelon_core::edit::Context;
-use echelon_core::id::{HostId, RequestId};
+use echelon_core::id::RequestId;
 use echelon_core::member::{Input, Told};
 use echelon_core::message::{EditAnswer, Failure};
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ pub(crate) enum Word {
     Input(Input),
     /// A wish that is answered more than once: every word of what becomes of it goes to this receiver.
     Wish(RequestId, Input, mpsc::UnboundedSender<Told>),
-    /// A copy of that manager's registry has come, and is in this file; or it has not.
-    Copied(HostId, Option<PathBuf>),
+    /// The copy that was wished for under this number has come, and is in this file; or it has not.
+    Copied(u64, Option<PathBuf>),
 }
 
 enum Work {

@@ -4,6 +4,7 @@ use super::{Extent, Meta, RegistryStore, SCHEMA, Standing};
 use crate::database::{Database, Sync, sync_directory};
 use crate::error::{Problem, StoreError};
 use crate::surplus;
+use echelon_core::grant::Relation;
 use echelon_core::time::UnixMillis;
 use std::path::Path;
 
@@ -38,11 +39,14 @@ impl RegistryStore {
     /// where [`crate::JournalReader::surplus`] finds them. The copy may be removed afterwards.
     ///
     /// # Errors
-    /// The copy is damaged, or of another registry; nothing has changed.
+    /// The copy is damaged, of another registry, or goes by older grants; nothing has changed.
     pub fn replace_by(&mut self, copy: &Path) -> Result<(), StoreError> {
         let copied = check(copy)?;
         let common = self.common_revision(&copied)?;
         let common = common.ok_or_else(|| StoreError::new(copy, REPLACING, Problem::OtherRegistry))?;
+        if !matches!(self.grants.compare(&copied.grants), Relation::Same | Relation::Newer(_)) {
+            return Err(StoreError::new(copy, REPLACING, Problem::OlderGrants));
+        }
         let seal = self.standing()?.seal;
         let (mut theirs, ours) = (copied.database, self.database.connection());
         theirs.write(REPLACING, |transaction| {

@@ -275,6 +275,14 @@ fn a_journal_that_is_another_one_becomes_a_copy_and_keeps_what_only_it_had() {
     assert_eq!(reopened(&path).1, other.head());
     store.commit(&[theirs_at(10)]).unwrap();
 
+    // One that knows less than this manager does now is refused.
+    let (newer, _) = forced(&store, store.head());
+    let older = dir.path().join("older.db");
+    reader.copy_to(&older).unwrap();
+    store.adopt(&newer, None).unwrap();
+    assert!(matches!(problem(store.replace_by(&older)), Problem::OlderGrants));
+    assert_eq!((reopened(&path).1, store.grants()), (store.head(), &newer));
+
     let foreign = RegistryStore::create(&dir.path().join("foreign.db"), &first_grant(), 1, &[]).unwrap();
     drop(foreign);
     assert!(matches!(problem(store.replace_by(&dir.path().join("foreign.db"))), Problem::OtherRegistry));
