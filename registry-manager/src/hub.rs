@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, unix_now};
 use crate::fanout::{Pace, Push};
-use crate::limits::{EVENT_RING, LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
+use crate::limits::{BOARD_PART, EVENT_RING, LIVENESS_INTERVAL, LIVENESS_STORM, PUSH_RING};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::witnesses::Witnesses;
@@ -12,7 +12,7 @@ use echelon_core::board::{Agent, Board, Report};
 use echelon_core::event::{EventReport, differences};
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
-use echelon_core::message::{Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
+use echelon_core::message::{BoardNews, Holding, Liveness, LivenessEntry, ToAgent, ViewMark};
 use echelon_core::name::HostName;
 use echelon_core::project::{moved_places, project, project_commit};
 use echelon_core::registry::Registry;
@@ -266,6 +266,37 @@ impl Hub {
             news
         });
         self.tell(&registry, news);
+    }
+
+    /// What another manager is to be told of agents now; none where there is nothing.
+    pub(crate) fn board_news(&self, own: HostId, peer: HostId) -> Option<BoardNews> {
+        let registry = self.registry();
+        let ripe = self.board().take_ripe(|host| registry.host(host).is_some());
+        self.learn(own, BoardNews { agents: ripe });
+        let mut board = self.board();
+        let agents = board.tell(self.clock.now(), own, peer, BOARD_PART);
+        (!agents.is_empty()).then_some(BoardNews { agents })
+    }
+
+    /// Takes in what another manager tells the one on `own` of agents.
+    pub(crate) fn learn(&self, own: HostId, news: BoardNews) {
+        for told in news.agents {
+            let mut board = self.board();
+            let registry = self.registry();
+            let host = told.host;
+            if registry.host(host).is_none() {
+                board.keep_early(told);
+                continue;
+            }
+            let now = self.clock.now();
+            let news = self.change(&registry, host, &mut board, |board| board.learn(now, own, told));
+            self.tell(&registry, news);
+        }
+    }
+
+    /// There is no link to another manager any more.
+    pub(crate) fn lost(&self, peer: HostId) {
+        self.board().link_down(self.clock.now(), peer);
     }
 
     /// Judges silence.

@@ -127,3 +127,28 @@ fn the_agent_of_a_host_that_enrols_is_expected() {
     );
     assert!(!hub.board().agent(host).unwrap().is_connected());
 }
+
+/// Protects: every manager tells its agents and consoles of the agents of all others.
+#[test]
+fn what_one_manager_hears_another_tells_its_agents() {
+    let (one, other) = (hub(), hub());
+    let host = add_host(&one, "a");
+    let managers = [HostId(Uuid::from_u128(71)), HostId(Uuid::from_u128(72))];
+    one.board().link_up(managers[1]);
+    other.board().link_up(managers[0]);
+    report(&one, host, 1);
+    let told = one.board_news(managers[0], managers[1]).expect("it is news");
+    assert_eq!(one.board_news(managers[0], managers[1]), None);
+    // The other one's registry does not have the host yet.
+    other.learn(managers[1], told);
+    assert!(other.board().agent(host).is_none());
+    let (name, domain) = ("a".parse().unwrap(), "/".parse().unwrap());
+    carry_out(&other, Change::AddHost { id: host, name, domain, address: None });
+    add_manager(&other, "a");
+    assert_eq!(other.board_news(managers[1], managers[0]), None, "it has heard nothing itself");
+    assert_eq!(other.board().agent(host).unwrap().elsewhere(), Some(managers[0]));
+    assert_eq!(news(&other).len(), 1);
+    // What it was told is no news to the one that told it.
+    other.lost(managers[0]);
+    assert!(other.board().agent(host).unwrap().is_connected(), "as it was last known");
+}

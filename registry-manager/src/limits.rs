@@ -185,3 +185,11 @@ pub(crate) const HTTP_HEAD: usize = 16 * 1024;
 
 /// Pause after the system refused to accept, as it does without descriptors.
 pub(crate) const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two times that another manager is told what is news of agents: as prompt as agents are told, and what
+/// changes more often in between is told once.
+pub(crate) const BOARD_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Of how many agents another manager is told at a time: some 100 KiB where each uses one manager that is not its home,
+/// and never more than a link takes, since a report has under 180 KiB in the worst case and is cut off by size.
+pub(crate) const BOARD_PART: usize = 256;

@@ -295,10 +295,16 @@ pub struct Greeting {
 }
 
 /// What a manager tells another on the link between them.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is one of these for a moment only, between frame and journal"
+)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum ManagerMessage {
     /// About the journal, and who may write it.
     Member(MemberMessage),
+    /// About agents.
+    Board(BoardNews),
 }
 
 /// An edit that a standby hands on to the primary, which judges once more whether whoever asked may make it.

@@ -8,7 +8,7 @@ use crate::member::MemberMessage;
 use crate::package::Announcement;
 use crate::promotion::{Promoted, Promotion};
 use crate::row::{Actor, Position, Row, RowChange};
-use crate::session::{LivenessEntry, Protocols};
+use crate::session::{BoardNews, LivenessEntry, Protocols};
 use echelon_core::limits::MAX_CHANGES;
 use echelon_core::message;
 use prost::Message;
@@ -66,10 +66,11 @@ message! { message::Relayed => Relayed {
     #[prost(bool, tag = "5")] dry_run: bool,
 } }
 
-choice! { message::ManagerMessage => ManagerMessage, ManagerMessageKind ("ManagerMessageKind", "1")
+choice! { message::ManagerMessage => ManagerMessage, ManagerMessageKind ("ManagerMessageKind", "1, 2")
     unit {}
     value {
         #[prost(message, tag = "1")] Member(Box<MemberMessage>),
+        #[prost(message, tag = "2")] Board(BoardNews),
     }
     record {}
 }

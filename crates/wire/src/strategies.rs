@@ -888,7 +888,8 @@ fn relayed() -> impl Strategy<Value = Relayed> {
 
 /// A message between managers.
 pub fn manager_message() -> impl Strategy<Value = ManagerMessage> {
-    member_message().prop_map(ManagerMessage::Member)
+    let news = vec(told(), LIST).prop_map(|agents| ManagerMessage::Board(BoardNews { agents }));
+    prop_oneof![member_message().prop_map(ManagerMessage::Member), news]
 }
 
 /// A request of any kind.

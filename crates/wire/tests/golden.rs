@@ -7,6 +7,7 @@
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
+use echelon_core::board::Told;
 use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
@@ -795,10 +796,32 @@ fn inner() -> Vec<Example> {
     all
 }
 
+fn told() -> Told {
+    Told {
+        host: host_id(),
+        by: HostId(Uuid::from_bytes([7; 16])),
+        connected: true,
+        silent: false,
+        word: 3,
+        ago: Duration::from_millis(20),
+        incarnation: 4,
+        sequence: 5,
+        packages: BTreeMap::from([(to("audit"), Health::Passing)]),
+        using: vec![],
+        holds: None,
+        alarms: vec![],
+        build: Some(to("0.1.0")),
+        isolated: false,
+        failing: BTreeMap::from([(to("audit"), Duration::from_secs(1))]),
+        behind: Some(Duration::from_secs(7)),
+    }
+}
+
 fn examples() -> Vec<Example> {
     let mut all = vec![
         example("Position", position()),
         example("ManagerMessage::Member", ManagerMessage::Member(MemberMessage::Ask)),
+        example("ManagerMessage::Board", ManagerMessage::Board(BoardNews { agents: vec![told()] })),
         example("ViewMark", mark()),
         example("Place", place()),
         example("RowChange", row_change()),

@@ -2,8 +2,8 @@
 
 use super::Links;
 use crate::failure;
-use crate::journal::{Edits, Said};
-use crate::limits::{LINK_DEADLINE, LINK_SILENCE, SEND_DEADLINE};
+use crate::journal::Said;
+use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_SILENCE, SEND_DEADLINE};
 use crate::server::Shared;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
@@ -15,7 +15,7 @@ use echelon_identity::{TrustBundle, check_chain};
 use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 /// How many minor versions managers may be apart; availability.md.
@@ -122,21 +122,22 @@ pub(crate) async fn accept(
 
 /// Carries messages both ways until one side ends.
 async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Channel) -> Unlinked {
-    let (links, edits) = (&shared.links, &shared.edits);
+    let links = &shared.links;
     let (queue, first) = links.add(peer, connection.clone());
     let noted = Noted { links, peer, connection };
+    shared.hub.board().link_up(peer);
     if first {
-        edits.say(Said::Input(Input::Met(peer))).await;
+        shared.edits.say(Said::Input(Input::Met(peer))).await;
     }
     info!(peer = %shared.hub.name_of(peer), "Linked to a registry manager");
     let (sender, receiver) = channel.split();
     let end = tokio::select! {
-        end = send_all(sender, queue) => end,
+        end = send_all(shared, peer, sender, queue) => end,
         end = receive_all(shared, peer, receiver) => end,
         reason = connection.closed() => reason.into(),
         () = shared.stop.cancelled() => Unlinked::Stopping,
     };
-    noted.end(edits).await;
+    noted.end(shared).await;
     end
 }
 
@@ -148,10 +149,13 @@ struct Noted<'a> {
 }
 
 impl Noted<'_> {
-    async fn end(self, edits: &Edits) {
-        if self.links.remove(self.peer, self.connection) {
-            edits.say(Said::Input(Input::Lost(self.peer))).await;
+    async fn end(self, shared: &Shared) {
+        if !self.links.remove(self.peer, self.connection) {
+            // What was on its way over this link is told again over the other one.
+            return shared.hub.board().link_up(self.peer);
         }
+        shared.hub.lost(self.peer);
+        shared.edits.say(Said::Input(Input::Lost(self.peer))).await;
     }
 }
 
@@ -161,15 +165,29 @@ impl Drop for Noted<'_> {
     }
 }
 
-async fn send_all(mut sender: FrameSender, mut queue: mpsc::Receiver<Bytes>) -> Unlinked {
-    while let Some(frame) = queue.recv().await {
+async fn send_all(
+    shared: &Shared,
+    peer: HostId,
+    mut sender: FrameSender,
+    mut queue: mpsc::Receiver<Bytes>,
+) -> Unlinked {
+    let mut tick = interval(BOARD_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let frame = tokio::select! {
+            frame = queue.recv() => frame,
+            _ = tick.tick() => match shared.hub.board_news(shared.host, peer) {
+                Some(news) => Some(ManagerMessage::Board(news).encode()),
+                None => continue,
+            },
+        };
+        let Some(frame) = frame else { return Unlinked::Ended };
         match timeout(SEND_DEADLINE, sender.send(&frame)).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return e.into(),
             Err(_) => return Unlinked::Slow,
         }
     }
-    Unlinked::Ended
 }
 
 async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver) -> Unlinked {
@@ -182,6 +200,7 @@ async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver)
         };
         match ManagerMessage::decode(&frame) {
             Ok(ManagerMessage::Member(message)) => take(shared, peer, message).await,
+            Ok(ManagerMessage::Board(news)) => shared.hub.learn(shared.host, news),
             Err(e) => return e.into(),
         }
     }

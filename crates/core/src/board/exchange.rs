@@ -99,9 +99,10 @@ impl Board {
         }
     }
 
-    /// What was kept of a host, once the registry has it.
-    pub fn take_early(&mut self, host: HostId) -> Option<Told> {
-        self.early.remove(&host)
+    /// What was kept of hosts that the registry has by now.
+    pub fn take_ripe(&mut self, known: impl Fn(HostId) -> bool) -> Vec<Told> {
+        let ripe: Vec<_> = self.early.keys().copied().filter(|host| known(*host)).collect();
+        ripe.iter().filter_map(|host| self.early.remove(host)).collect()
     }
 
     /// How many agents each other manager serves; those served here are not among them.
