@@ -3,16 +3,10 @@
 use crate::clock::unix_now;
 use crate::limits::{DRAIN_LOOK, DRAIN_RETRY};
 use crate::server::Shared;
-use echelon_core::change::{Change, ChangeSet};
-use echelon_core::edit::Context;
-use echelon_core::id::RequestId;
-use echelon_core::message::{EditAnswer, Failure};
-use echelon_core::row::Actor;
+use echelon_core::change::Change;
 use echelon_core::time::UnixMillis;
-use echelon_wire::content_hash;
 use std::time::Duration;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 /// Ends drains by ordinary edits, as long as the manager runs. What is due follows from the registry alone: drains
 /// that ended while no manager ran are ended at its start.
@@ -22,7 +16,7 @@ pub(crate) async fn end(shared: Shared) {
         // The primary does it; a standby has nothing to look for.
         let due = shared.hub.registry().next_drain_end().filter(|_| shared.edits.situation().leading);
         let pause = match due {
-            Some(until) if until <= now => end_now(&shared, now).await,
+            Some(until) if until <= now => end_now(&shared).await,
             due => until(due, now),
         };
         tokio::select! {
@@ -37,8 +31,8 @@ fn until(due: Option<UnixMillis>, now: UnixMillis) -> Duration {
     due.map_or(DRAIN_LOOK, |due| Duration::from_millis(due.0.saturating_sub(now.0))).min(DRAIN_LOOK)
 }
 
-async fn end_now(shared: &Shared, now: UnixMillis) -> Duration {
-    match end_drains(shared, now).await {
+async fn end_now(shared: &Shared) -> Duration {
+    match shared.edit_by_itself(Change::EndDrains).await {
         Ok(answer) => {
             info!(
                 revision = answer.position.revision,
@@ -52,15 +46,6 @@ async fn end_now(shared: &Shared, now: UnixMillis) -> Duration {
             DRAIN_RETRY
         }
     }
-}
-
-async fn end_drains(shared: &Shared, now: UnixMillis) -> Result<EditAnswer, Failure> {
-    let request = RequestId(Uuid::now_v7());
-    let changes = vec![Change::EndDrains];
-    let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes };
-    let actor = Actor::Manager(shared.name());
-    let context = Context { now, actor, from: None, content: content_hash(&set) };
-    shared.edits.edit(set, context, false).await
 }
 
 #[cfg(test)]

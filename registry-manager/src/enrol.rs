@@ -10,8 +10,9 @@ use echelon_core::access::Subject;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::endpoint::Address;
-use echelon_core::id::HostId;
+use echelon_core::id::{HostId, TokenId};
 use echelon_core::message::{Enrol, Enrolled, Failure};
+use echelon_core::name::HostName;
 use echelon_core::refusal::{EnrolRefusal, Refusal};
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
@@ -24,19 +25,28 @@ use tracing::{info, warn};
 /// the log says what it was.
 pub(crate) async fn enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enrolled, Failure> {
     let host = wish.host.clone();
+    let enrolled = in_turn(shared, &host, from, try_enrol(shared, wish, from)).await?;
+    info!(host = %host, enrolment = enrolled.enrolment, from = %from, "Enrolled");
+    Ok(enrolled)
+}
+
+/// Has few enrolments at work at a time, and lets those wait who are refused.
+pub(crate) async fn in_turn<T>(
+    shared: &Shared,
+    host: &HostName,
+    from: SocketAddr,
+    work: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Failure> {
     let answer = {
         let _place = shared.enrolments.acquire().await.map_err(|_| failure::stopping())?;
-        try_enrol(shared, wish, from).await
+        work.await
     };
     shared.hub.metrics.enrolment(answer.is_ok());
     match answer {
-        Ok(enrolled) => {
-            info!(host = %host, enrolment = enrolled.enrolment, from = %from, "Enrolled");
-            Ok(enrolled)
-        }
+        Ok(enrolled) => Ok(enrolled),
         Err(Refused { failure, why }) => {
             if let Some(others) = shared.strangers.now() {
-                warn!(host = %host, from = %from, others, "Refused to enrol a host: {why}");
+                warn!(host = %host, from = %from, others, "Refused to enrol: {why}");
             }
             // Without a place: whoever guesses waits alone, and keeps nobody from enrolling.
             tokio::time::sleep(REFUSED_ENROLMENT).await;
@@ -45,8 +55,8 @@ pub(crate) async fn enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Res
     }
 }
 
-/// What the host is told, and what the log says.
-struct Refused {
+/// What whoever asks is told, and what the log says.
+pub(crate) struct Refused {
     failure: Failure,
     why: String,
 }
@@ -66,7 +76,12 @@ impl From<Refusal> for Refused {
 async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enrolled, Refused> {
     let csr = CertificateRequest::from_der(&wish.csr).map_err(|e| failure::bad_request(&e))?;
     let key_hash = csr.public_key().hash();
-    if !knows_secret(&shared.hub.registry(), &wish, key_hash) {
+    let registry = shared.hub.registry();
+    // Its last try may be committed already, and the token gone since: then it holds the key that was enrolled.
+    let enrolled = registry.host_named(&wish.host).and_then(|h| registry.identity(&Subject::Host(h.id)));
+    let had_before =
+        registry.answered(wish.request).is_some() && enrolled.is_some_and(|i| i.key_hash == key_hash);
+    if !had_before && !knows_secret(&registry, wish.token, wish.secret) {
         return Err(Refusal::from(EnrolRefusal::UnknownToken).into());
     }
     // The request's id is unique, made by the host, and the same at every try: it serves as the host's id.
@@ -91,16 +106,9 @@ async fn try_enrol(shared: &Shared, wish: Enrol, from: SocketAddr) -> Result<Enr
     Ok(certify(shared, &wish, csr.public_key())?)
 }
 
-/// Whether the host holds the token's secret; or, its last try being committed already and the token perhaps
-/// gone, the key that was enrolled with it.
-fn knows_secret(registry: &Registry, wish: &Enrol, key_hash: [u8; 32]) -> bool {
-    let token = registry.token(wish.token);
-    let shown = TokenSecret::from(wish.secret);
-    if token.is_some_and(|t| shown.matches(&t.secret_hash)) {
-        return true;
-    }
-    let enrolled = registry.host_named(&wish.host).and_then(|h| registry.identity(&Subject::Host(h.id)));
-    registry.answered(wish.request).is_some() && enrolled.is_some_and(|i| i.key_hash == key_hash)
+/// Whether this is the token's secret.
+pub(crate) fn knows_secret(registry: &Registry, token: TokenId, secret: [u8; 32]) -> bool {
+    registry.token(token).is_some_and(|t| TokenSecret::from(secret).matches(&t.secret_hash))
 }
 
 fn certify(shared: &Shared, wish: &Enrol, key: &PublicKey) -> Result<Enrolled, Failure> {
@@ -134,8 +142,7 @@ pub(crate) fn renew(
     csr: &[u8],
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let csr = CertificateRequest::from_der(csr).map_err(|e| failure::bad_request(&e))?;
-    let identity = subject(peer).and_then(|s| registry.identity(&s).cloned());
-    let identity = identity.ok_or_else(failure::unknown_identity)?;
+    let identity = registry.identity(&subject(peer)).ok_or_else(failure::unknown_identity)?;
     if csr.public_key().hash() != identity.key_hash {
         return Err(failure::not_allowed("renew with another key than it enrolled with"));
     }

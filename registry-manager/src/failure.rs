@@ -1,8 +1,9 @@
 //! Failures that are the manager's own to tell; edits have theirs from the core.
 
 use echelon_core::id::HostId;
+use echelon_core::issuer::RenewReason;
 use echelon_core::member::CannotWrite;
-use echelon_core::message::{Failure, FailureClass, Retry};
+use echelon_core::message::{Failure, FailureClass, RENEW_FIRST, Retry};
 use echelon_core::registry::Registry;
 use echelon_core::time::Monotonic;
 
@@ -29,6 +30,35 @@ pub(crate) fn unknown_identity() -> Failure {
     let message = "this identity is unknown here, or denied".to_owned();
     let remedy = "enrol again with a new token: echelon token create --host NAME --replace";
     failure("unknown-identity", FailureClass::NotAllowed, message, remedy, Retry::Pointless)
+}
+
+/// The peer's certificate serves for its renewal only. Agents and consoles go by the name of this failure.
+pub(crate) fn renew_first(why: RenewReason) -> Failure {
+    let why = match why {
+        RenewReason::Expired => "has expired",
+        RenewReason::IssuerLeft => "is signed by a registry manager that has left",
+    };
+    let message = format!("this certificate {why}, and is to be renewed before anything else");
+    failure(
+        RENEW_FIRST,
+        FailureClass::NotAllowed,
+        message,
+        "renew it; agents do so by themselves",
+        Retry::Safe,
+    )
+}
+
+/// The root key, which signs new managers, is not here.
+pub(crate) fn no_root_key(path: &std::path::Path) -> Failure {
+    let message = format!(
+        "no manager can be added, since the root key is not on the primary's host: {} is missing; nothing was changed",
+        path.display()
+    );
+    let state = path.parent().unwrap_or(path).display();
+    let remedy = format!(
+        "there: registry-manager root import FILE --passphrase-file PASSPHRASE --state {state}; then repeat this command"
+    );
+    failure("no-root-key", FailureClass::Forbidden, message, &remedy, Retry::Safe)
 }
 
 /// The bytes are no request that this build knows.

@@ -39,7 +39,7 @@ pub(crate) struct Hub {
     pushes: broadcast::Sender<Push>,
     news: Mutex<BTreeMap<HostId, LivenessEntry>>,
     news_came: Notify,
-    /// How many commits have denied somebody.
+    /// How many commits have changed what certificates are worth.
     denials: watch::Sender<u64>,
     /// For those who watch.
     events: broadcast::Sender<Arc<Event>>,
@@ -129,7 +129,7 @@ impl Hub {
             self.follow(host, &before, &after);
             self.sessions.look_again(host);
         }
-        if commit.rows.iter().any(|row| matches!(row.after, Some(Row::Denial(_)))) {
+        if commit.rows.iter().any(|row| matches!(row.after, Some(Row::Denial(_) | Row::Issuer(_)))) {
             self.denials.send_modify(|denials| *denials += 1);
         }
         self.head.send_replace(commit.position.revision);
@@ -185,7 +185,7 @@ impl Hub {
         self.pushes.subscribe()
     }
 
-    /// Changes with every denial from now on.
+    /// Changes with every commit from now on after which a certificate may be worth less.
     pub(crate) fn denials(&self) -> watch::Receiver<u64> {
         self.denials.subscribe()
     }

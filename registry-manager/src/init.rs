@@ -9,6 +9,7 @@ use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::fencing::Fencing;
 use echelon_core::grant::{Chain, Grant, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage};
+use echelon_core::issuer;
 use echelon_core::name::{ConsoleName, FrameworkName, HostName, ManagerType};
 use echelon_core::package::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Listens, Package, Role};
 use echelon_core::position::Position;
@@ -116,7 +117,7 @@ pub fn init(init: &Init) -> Result<Outcome, InitError> {
     let authority = load_or_make_authority(init, &paths)?;
     let host = HostId(Uuid::now_v7());
     let issuer = make_issuer(&authority, host, &paths)?;
-    make_manager_identity(init, &authority, &issuer, host, &paths)?;
+    let manager = make_manager_identity(init, &authority, &issuer, host, &paths)?;
     let console = make_console(init, &authority, &issuer, &paths)?;
     let settings = Recorded { listen: init.listen, advertise: init.advertise.clone() };
     let settings = toml::to_string(&settings).map_err(file_error)?;
@@ -124,7 +125,9 @@ pub fn init(init: &Init) -> Result<Outcome, InitError> {
     // The registry comes last: where it is, everything else is.
     let first = Grant::first(Lineage(Uuid::now_v7()), host, init.host.clone(), unix_now());
     let grants = Chain::begin(first).map_err(authority_error)?;
-    let rows = first_rows(init, &authority, &grants.head().id.at(0), host, console);
+    let mut rows = first_rows(init, &authority, &grants.head().id.at(0), host);
+    rows.extend([manager, console].map(Row::Identity));
+    rows.push(issuer_row(&issuer, host));
     RegistryStore::create(&paths.registry(), &grants, 0, &rows)?;
     Ok(Outcome::Made)
 }
@@ -182,11 +185,12 @@ fn make_manager_identity(
     issuer: &Issuer,
     host: HostId,
     paths: &Paths,
-) -> Result<(), InitError> {
+) -> Result<Identity, InitError> {
     let subject = Spiffe::Manager(host);
     let leaf =
         Leaf { subject: &subject, name: init.host.as_str(), enrolment: 1, lifetime: lifetime::MANAGER };
-    make_identity(&paths.identity(), authority, issuer, &leaf).map(drop)
+    let (_, key) = make_identity(&paths.identity(), authority, issuer, &leaf)?;
+    Ok(first_identity(Subject::Manager(host), Access::Manager, &key))
 }
 
 fn make_console(
@@ -200,23 +204,20 @@ fn make_console(
     let leaf = Leaf { subject: &subject, name: name.as_str(), enrolment: 1, lifetime: lifetime::CONSOLE };
     let (directory, key) = make_identity(&paths.console(), authority, issuer, &leaf)?;
     directory.save_managers(std::slice::from_ref(&init.advertise)).map_err(file_error)?;
-    Ok(Identity {
-        subject: Subject::Console(name),
-        enrolment: 1,
-        access: Access::Admin,
-        allow_types: Default::default(),
-        key_hash: key.public_key_hash(),
-        enrolled: unix_now(),
-    })
+    Ok(first_identity(Subject::Console(name), Access::Admin, &key))
 }
 
-fn first_rows(
-    init: &Init,
-    authority: &Authority,
-    position: &Position,
-    id: HostId,
-    console: Identity,
-) -> Vec<Row> {
+fn first_identity(subject: Subject, access: Access, key: &KeyPair) -> Identity {
+    let (allow_types, key_hash) = (Default::default(), key.public_key_hash());
+    Identity { subject, enrolment: 1, access, allow_types, key_hash, enrolled: unix_now() }
+}
+
+fn issuer_row(issuer: &Issuer, host: HostId) -> Row {
+    let (id, not_after) = (issuer.id(), issuer.not_after());
+    Row::Issuer(issuer::Issuer { id, host, not_after, renew_only: None, dropped: false })
+}
+
+fn first_rows(init: &Init, authority: &Authority, position: &Position, id: HostId) -> Vec<Row> {
     let trust = authority.trust().roots().to_vec();
     let meta = Meta {
         framework: init.framework.clone(),
@@ -248,6 +249,5 @@ fn first_rows(
         Row::Domain(Domain { id: DomainId::ROOT, place: None }),
         Row::Host(host),
         Row::Package(package),
-        Row::Identity(console),
     ]
 }

@@ -193,3 +193,6 @@ pub(crate) const BOARD_INTERVAL: Duration = Duration::from_millis(200);
 /// Of how many agents another manager is told at a time: some 100 KiB where each uses one manager that is not its home,
 /// and never more than a link takes, since a report has under 180 KiB in the worst case and is cut off by size.
 pub(crate) const BOARD_PART: usize = 256;
+
+/// Time between two tries to record the manager itself: it fails only while no edit can be made.
+pub(crate) const RECORD_RETRY: Duration = Duration::from_secs(5);

@@ -53,10 +53,11 @@ fn left(registry: &Registry) -> impl Iterator<Item = ManagerReport> {
 
 fn issuers(registry: &Registry, host: HostId) -> Vec<IssuerReport> {
     let mut issuers: Vec<&Issuer> = registry.issuers_of(host).map(AsRef::as_ref).collect();
-    issuers.sort_by_key(|issuer| (issuer.renew_only.is_some(), Reverse(issuer.not_after)));
+    issuers.sort_by_key(|issuer| (!issuer.is_in_force(), Reverse(issuer.not_after)));
     let report = |issuer: &Issuer| IssuerReport {
         not_after: issuer.not_after.to_string(),
         renew_only: issuer.renew_only.map(|until| until.to_string()),
+        dropped: issuer.dropped,
     };
     issuers.into_iter().map(report).collect()
 }

@@ -3,6 +3,7 @@
 use crate::clock::unix_now;
 use crate::enrol;
 use crate::failure;
+use crate::joining;
 use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::server::Shared;
 use crate::session;
@@ -12,7 +13,8 @@ use echelon_core::access::{Access, Subject};
 use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
-use echelon_core::id::HostId;
+use echelon_core::id::{HostId, RequestId};
+use echelon_core::issuer::{Certified, Standing};
 use echelon_core::message::{Anonymous, EditAnswer, Failure, Greeting, Query, Request, Response, RowsPart};
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
@@ -55,27 +57,27 @@ pub(crate) enum RequestEnd {
 }
 
 /// Whose certificate this is, as the registry knows it.
-pub(crate) fn subject(peer: &PeerIdentity) -> Option<Subject> {
+pub(crate) fn subject(peer: &PeerIdentity) -> Subject {
     match &peer.subject {
-        Spiffe::Host(id) => Some(Subject::Host(*id)),
-        Spiffe::Console(name) => Some(Subject::Console(name.clone())),
-        Spiffe::Manager(id) => Some(Subject::Manager(*id)),
+        Spiffe::Host(id) => Subject::Host(*id),
+        Spiffe::Console(name) => Subject::Console(name.clone()),
+        Spiffe::Manager(id) => Subject::Manager(*id),
     }
 }
 
-/// Whether the registry still holds this enrolment, and nobody has denied it.
-pub(crate) fn is_in_force(registry: &Registry, peer: &PeerIdentity) -> bool {
-    let Some(subject) = subject(peer) else { return false };
-    let denied = registry.denial(&subject).is_some_and(|d| d.up_to >= peer.enrolment);
-    !denied && registry.identity(&subject).is_some_and(|i| i.enrolment == peer.enrolment)
+/// What a peer's certificate is worth now.
+pub(crate) fn standing(registry: &Registry, peer: &PeerIdentity) -> Standing {
+    let PeerIdentity { enrolment, issuer, not_after, .. } = *peer;
+    registry.standing(&Certified { subject: subject(peer), enrolment, issuer, not_after }, unix_now())
 }
 
 /// What an identity may do now.
-fn access(registry: &Registry, peer: &PeerIdentity) -> Option<Access> {
-    if !is_in_force(registry, peer) {
-        return None;
+fn access(registry: &Registry, peer: &PeerIdentity) -> Result<Access, Failure> {
+    match standing(registry, peer) {
+        Standing::Good(access) => Ok(access),
+        Standing::RenewOnly(why) => Err(failure::renew_first(why)),
+        Standing::Refused(_) => Err(failure::unknown_identity()),
     }
-    registry.identity(&subject(peer)?).map(|i| i.access)
 }
 
 /// The place of a request among those of its connection. Free again once the last clone is dropped.
@@ -92,8 +94,10 @@ pub(crate) async fn serve(
     let frame = receive(shared, peer, &mut channel).await?;
     let Some(peer) = peer else {
         match echelon_wire::decode_anonymous(&frame) {
-            Ok(Anonymous::Join(_)) => {
-                fail(&mut channel, failure::not_allowed("join")).await?;
+            Ok(Anonymous::Join(wish)) => {
+                shared.hub.metrics.request("join");
+                let answer = joining::join(shared, wish, connection.remote_addr()).await;
+                respond(&mut channel, &answer.map_or_else(Response::Failed, Response::Joined)).await?;
             }
             Ok(Anonymous::Enrol(wish)) => {
                 shared.hub.metrics.request("enrol");
@@ -109,14 +113,27 @@ pub(crate) async fn serve(
     };
     // Looked up once the request is there: what was in force when the channel was opened may be so no more.
     let registry = shared.hub.registry();
-    let Some(access) = access(&registry, peer) else {
-        fail(&mut channel, failure::unknown_identity()).await?;
-        return Ok(Served::Request);
-    };
     let request = match Request::decode(&frame) {
         Ok(request) => request,
         Err(e) => {
             fail(&mut channel, failure::bad_request(&e)).await?;
+            return Ok(Served::Request);
+        }
+    };
+    let access = match (standing(&registry, peer), &request) {
+        (Standing::Good(access), _) => access,
+        (Standing::RenewOnly(_), Request::Renew { csr }) => {
+            shared.hub.metrics.request(kind(&request));
+            renew(shared, &registry, peer, csr, &mut channel).await?;
+            return Ok(Served::Request);
+        }
+        (Standing::RenewOnly(why), _) => {
+            fail(&mut channel, failure::renew_first(why)).await?;
+            return Ok(Served::Request);
+        }
+        (Standing::Refused(why), _) => {
+            debug!(peer = %peer.name, "A request is refused: {why}");
+            fail(&mut channel, failure::unknown_identity()).await?;
             return Ok(Served::Request);
         }
     };
@@ -159,8 +176,8 @@ async fn receive(
 ) -> Result<Bytes, RequestEnd> {
     let most = match peer.map(|p| access(&shared.hub.registry(), p)) {
         None => MAX_ANONYMOUS_FRAME,
-        Some(Some(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
-        Some(Some(Access::Manager)) => MAX_MEMBER_FRAME,
+        Some(Ok(access)) if access.allows(Access::Operator) => MAX_EDIT_FRAME,
+        Some(Ok(Access::Manager)) => MAX_MEMBER_FRAME,
         Some(_) => MAX_AGENT_FRAME,
     };
     tokio::select! {
@@ -209,11 +226,7 @@ impl Caller<'_> {
     async fn answer(&self, request: Request, channel: &mut Channel) -> Result<(), RequestEnd> {
         let reads = self.access.allows(Access::Viewer);
         match request {
-            Request::Renew { csr } => {
-                let answer = enrol::renew(self.shared, self.registry, self.peer, &csr);
-                self.shared.hub.metrics.renewal(answer.is_ok());
-                respond(channel, &answer.map_or_else(Response::Failed, Response::Renewed)).await
-            }
+            Request::Renew { csr } => renew(self.shared, self.registry, self.peer, &csr, channel).await,
             Request::Edit { set, dry_run } => {
                 let answer = self.edit(set, dry_run).await;
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
@@ -246,7 +259,10 @@ impl Caller<'_> {
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
             Request::Enrol(_) => fail(channel, failure::not_allowed("enrol: it is enrolled already")).await,
             Request::Join(_) => fail(channel, failure::not_allowed("join: it is enrolled already")).await,
-            Request::Leave { .. } => fail(channel, failure::not_allowed("leave")).await,
+            Request::Leave { request } => {
+                let answer = self.leave(request).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
+            }
         }
     }
 
@@ -280,6 +296,15 @@ impl Caller<'_> {
         let (actor, from) = (Actor::Console(name.clone()), Some(self.from.into()));
         let context = Context { now: unix_now(), actor, from, content };
         relay::edit(self.shared, set, context, dry_run).await
+    }
+
+    async fn leave(&self, request: RequestId) -> Result<EditAnswer, Failure> {
+        match &self.peer.subject {
+            Spiffe::Manager(host) => joining::leave(self.shared, *host, request, self.from).await,
+            _ => Err(failure::not_allowed(
+                "take a registry manager out: consoles do so by echelon manager remove",
+            )),
+        }
     }
 
     /// Takes in what a host's agent says of that host's packages. Of which host, its certificate tells.
@@ -361,6 +386,18 @@ impl Caller<'_> {
             Err(e) => fail(channel, failure::internal(&e)).await,
         }
     }
+}
+
+async fn renew(
+    shared: &Shared,
+    registry: &Registry,
+    peer: &PeerIdentity,
+    csr: &[u8],
+    channel: &mut Channel,
+) -> Result<(), RequestEnd> {
+    let answer = enrol::renew(shared, registry, peer, csr);
+    shared.hub.metrics.renewal(answer.is_ok());
+    respond(channel, &answer.map_or_else(Response::Failed, Response::Renewed)).await
 }
 
 /// How an answer without an end has ended.

@@ -17,18 +17,25 @@ use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{alarms, copies, drains, http, metrics, requests, witnesses};
+use crate::{alarms, copies, drains, http, metrics, record, requests, witnesses};
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::edit::Context;
 use echelon_core::id::{HostId, RequestId};
+use echelon_core::issuer::{RenewReason, Standing};
 use echelon_core::member::{Input, Told};
+use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
+use echelon_core::row::Actor;
 use echelon_core::time::UnixMillis;
 use echelon_daemon::{DrainError, Exit, Tasks, shell_word};
 use echelon_identity::{
     Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, lifetime,
 };
 use echelon_store::RegistryStore;
+use echelon_transport::limits::ANONYMOUS_LIFE;
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
+use echelon_wire::content_hash;
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -42,11 +49,14 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, info, info_span, warn};
+use uuid::Uuid;
 
 /// Close codes of the manager's connections.
 mod code {
     /// The peer's identity does not count.
     pub(super) const DENIED: u32 = 1;
+    /// The peer's certificate is to be renewed before anything else.
+    pub(super) const RENEW: u32 = 5;
     /// A session ended.
     pub(super) const SESSION_ENDED: u32 = 2;
     /// Too many connections.
@@ -126,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
     pub(crate) journal: PathBuf,
+    /// The file of the root key, which need not be there.
+    pub(crate) root: PathBuf,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
 }
@@ -135,6 +147,19 @@ impl Inner {
     pub(crate) fn name(&self) -> HostName {
         let registry = self.hub.registry();
         registry.host(self.host).map_or_else(|| self.enrolled_as.clone(), |h| h.name.clone())
+    }
+
+    /// The host it runs on.
+    pub(crate) fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// Has the journal carry out a change that the manager wants by itself.
+    pub(crate) async fn edit_by_itself(&self, change: Change) -> Result<EditAnswer, Failure> {
+        let request = RequestId(Uuid::now_v7());
+        let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] };
+        let (actor, content) = (Actor::Manager(self.name()), content_hash(&set));
+        self.edits.edit(set, Context { now: unix_now(), actor, from: None, content }, false).await
     }
 
     /// How long a host's certificate that is issued now lives.
@@ -215,6 +240,7 @@ impl Manager {
             alarms,
             hooks,
             journal: paths.registry(),
+            root: paths.root(),
             endpoint,
             stop: tasks.shutdown(),
         });
@@ -322,6 +348,9 @@ impl Manager {
         tasks.spawn("witnesses", witnesses::tell_journal(Arc::clone(shared)));
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
+        if let Ok(peer) = credentials.peer() {
+            tasks.spawn("record", record::itself(Arc::clone(shared), peer));
+        }
         tasks.spawn("self-watch", alarms::watch_self(Arc::clone(shared)));
         tasks.spawn("alarms", alarms::tell(Arc::clone(shared)));
         shared.hooks.start(tasks);
@@ -395,15 +424,18 @@ fn fallback_name(credentials: &Credentials) -> HostName {
     name.unwrap_or_else(|| "registry".parse().expect("a valid host name"))
 }
 
-/// Lets in whoever has no certificate (to enrol), and those whose enrolment is in force.
+/// Lets in whoever has no certificate (to enrol or join), and those whose certificate is worth something.
 fn admission(
     hub: Arc<Hub>,
 ) -> impl Fn(Option<&PeerIdentity>, SocketAddr) -> Result<(), Rejection> + Send + Sync {
     move |peer, _| {
         let Some(peer) = peer else { return Ok(()) };
-        match requests::is_in_force(&hub.registry(), peer) {
-            true => Ok(()),
-            false => Err(Rejection { code: code::DENIED, reason: failure::unknown_identity().message }),
+        match requests::standing(&hub.registry(), peer) {
+            Standing::Good(_) | Standing::RenewOnly(_) => Ok(()),
+            Standing::Refused(why) => {
+                debug!(peer = %peer.name, "A peer is not let in: {why}");
+                Err(Rejection { code: code::DENIED, reason: failure::unknown_identity().message })
+            }
         }
     }
 }
@@ -434,7 +466,7 @@ async fn accept(shared: Shared, tasks: Tasks) {
             () = shared.stop.cancelled() => None,
         };
         let Some(connection) = connection else { return };
-        let Some(place) = places.take(connection.peer().and_then(requests::subject)) else {
+        let Some(place) = places.take(connection.peer().map(requests::subject)) else {
             shared.hub.metrics.dropped(metrics::Queue::Connections);
             if let Some(others) = full.now() {
                 let peer = connection.peer().map(|p| tracing::field::display(&p.name));
@@ -462,9 +494,19 @@ pub(crate) async fn serve_manager(shared: &Shared, connection: &Connection, task
 async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks, Span)) {
     let room = Arc::new(Semaphore::new(REQUESTS_PER_CONNECTION));
     let mut denials = shared.hub.denials();
+    let mut worth = connection.peer().map(|p| requests::standing(&shared.hub.registry(), p));
+    if let Some(Standing::RenewOnly(why)) = worth {
+        return serve_renewal(shared, connection, &room, why).await;
+    }
     loop {
-        if connection.peer().is_some_and(|p| !requests::is_in_force(&shared.hub.registry(), p)) {
-            return connection.close(code::DENIED, &failure::unknown_identity().message);
+        match worth {
+            None | Some(Standing::Good(_)) => {}
+            Some(Standing::RenewOnly(why)) => {
+                return connection.close(code::RENEW, &failure::renew_first(why).message);
+            }
+            Some(Standing::Refused(_)) => {
+                return connection.close(code::DENIED, &failure::unknown_identity().message);
+            }
         }
         let accept = async {
             let place = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
@@ -473,7 +515,10 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
         let (place, channel) = tokio::select! {
             accepted = accept => accepted,
             // The hub, which tells, lives as long as this connection.
-            _ = denials.changed() => continue,
+            _ = denials.changed() => {
+                worth = connection.peer().map(|p| requests::standing(&shared.hub.registry(), p));
+                continue;
+            }
             () = shared.stop.cancelled() => return,
         };
         let channel = match channel {
@@ -502,6 +547,24 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
         };
         tasks.spawn_in(span, "request", request.in_current_span());
     }
+}
+
+/// Takes one request of a peer whose certificate serves for its renewal only, and lets it go.
+async fn serve_renewal(shared: &Shared, connection: &Connection, room: &Arc<Semaphore>, why: RenewReason) {
+    let one = async {
+        let place = Arc::new(Arc::clone(room).acquire_owned().await.expect("it is never closed"));
+        let Ok(channel) = connection.accept().await else { return };
+        if let Err(end) = Box::pin(requests::serve(shared, connection, channel, &place)).await {
+            debug!("A request got no answer: {end}");
+        }
+        // The peer closes once it has the answer.
+        connection.closed().await;
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(ANONYMOUS_LIFE, one) => {}
+        () = shared.stop.cancelled() => return,
+    }
+    connection.close(code::RENEW, &failure::renew_first(why).message);
 }
 
 async fn liveness(shared: Shared) {

@@ -4,11 +4,13 @@ use crate::fanout::Push;
 use crate::hub::Hub;
 use crate::limits::{PUSHES_AT_ONCE, REPAIR_INTERVAL, REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::metrics::{CaughtUp, Queue};
+use crate::requests;
 use crate::witnesses::Grants;
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
+use echelon_core::issuer::Standing;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
     AgentHeartbeat, Delta, FromAgent, Hello, Holding, Liveness, ManagerHeartbeat, PROTOCOL, PROTOCOL_LOWEST,
@@ -362,7 +364,7 @@ impl Session<'_> {
     /// The host's place, and whether it may still have a session at all.
     fn place(&self) -> Result<Place, SessionEnd> {
         let registry = self.hub.registry();
-        if !crate::requests::is_in_force(&registry, self.peer) {
+        if !matches!(requests::standing(&registry, self.peer), Standing::Good(_)) {
             return Err(SessionEnd::Unknown);
         }
         place(&registry, self.host).ok_or(SessionEnd::Unknown)

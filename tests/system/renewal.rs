@@ -2,7 +2,7 @@
 
 use crate::failover::Scene;
 use echelon_tests::caller::all_answered;
-use echelon_tests::{Sandbox, TYPE, wait_until, wait_within};
+use echelon_tests::{Agent, Manager, Sandbox, TYPE, wait_until, wait_within};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,28 @@ fn an_agent_outlives_its_certificates() {
     assert_eq!(key(&first), key(&read(&identity)), "renewals keep the key");
     let log = scene.caller.process().log();
     assert!(log.contains("renewed"), "{log}");
+}
+
+/// An agent that was off for longer than its certificate lives renews it at its start, with the key that it has. One
+/// whose host was removed meanwhile does not.
+#[test]
+fn an_agent_that_was_off_for_longer_than_its_certificate_lives_renews_it_at_its_start() {
+    let sandbox = Sandbox::new();
+    let mut manager = Manager::init(&sandbox);
+    manager.configure(&format!("host_certificates = \"{}s\"", LIFE.as_secs()));
+    manager.start();
+    let mut agents = ["agent1", "agent2"].map(|name| Agent::enrolled(&manager, name));
+    let begin = Instant::now();
+    let identity = agents[0].identity().join("identity.pem");
+    let first = read(&identity);
+    manager.console().ok("host remove agent2");
+    wait_within(2 * LIFE, "the end", || (begin.elapsed() > LIFE).then_some(()).ok_or(()));
+    agents.iter_mut().for_each(Agent::start);
+    wait_until("a session", || manager.status()["agents_in_sync"] == 1);
+    assert_ne!(read(&identity), first);
+    assert_eq!(key(&first), key(&read(&identity)), "renewals keep the key");
+    let refused = || agents[1].process().log().contains("this identity is unknown here, or denied");
+    wait_until("the removed host to be refused", refused);
 }
 
 fn read(path: &Path) -> String {

@@ -118,7 +118,7 @@ fn object(row: &Row, names: &Names<'_>) -> Map<String, Value> {
         }),
         Row::Issuer(i) => json!({
             "host": names.host_name(i.host), "not_after": i.not_after.to_string(),
-            "renew_only": i.renew_only.map(|until| until.to_string()),
+            "renew_only": i.renew_only.map(|until| until.to_string()), "dropped": i.dropped,
         }),
     };
     match value {

@@ -24,6 +24,22 @@ pub struct Issuer {
     /// Set once its manager has left: whoever holds a certificate of it may renew that one elsewhere until
     /// then, and do nothing else with it.
     pub renew_only: Option<UnixMillis>,
+    /// Its key is in wrong hands: what it has signed is worth nothing. The row stays until the certificate ends, so
+    /// that everybody is told.
+    pub dropped: bool,
+}
+
+impl Issuer {
+    /// Whether it still signs.
+    pub fn is_in_force(&self) -> bool {
+        self.renew_only.is_none() && !self.dropped
+    }
+
+    /// When nobody has to know of it any more; none while it is in force.
+    pub fn forgotten_at(&self) -> Option<UnixMillis> {
+        let until = self.renew_only.unwrap_or(self.not_after).max(self.not_after);
+        (!self.is_in_force()).then_some(until)
+    }
 }
 
 /// A certificate whose chain holds, as far as it matters here.
@@ -112,6 +128,7 @@ impl Registry {
         }
         match issuer.and_then(|id| self.issuer(&id)) {
             None => IssuerTrust::None,
+            Some(known) if known.dropped => IssuerTrust::None,
             Some(known) => match known.renew_only {
                 None => IssuerTrust::Whole,
                 Some(until) if now <= until => IssuerTrust::Renewals,

@@ -511,6 +511,9 @@ pub struct RowsPart {
     pub last: bool,
 }
 
+/// The name of the failure that says: this certificate serves for its renewal only.
+pub const RENEW_FIRST: &str = "renew-first";
+
 /// How a request failed. See the exit codes of the console.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {

@@ -264,6 +264,9 @@ pub enum Refusal {
     /// Nobody said that losing edits is acceptable.
     #[error("with min_sync=0 an edit is committed when it is on the primary alone, and is lost with it")]
     LossNotAccepted,
+    /// The key of an issuer that was another's, or has left.
+    #[error("the key of the new issuer has been used before")]
+    IssuerUsed,
     /// A change of registry managers together with others.
     #[error("a change of registry managers is an edit of its own, and this one has other changes too")]
     ManagersApart,
@@ -371,6 +374,7 @@ impl Refusal {
             Self::ManagerIsPrimary { .. } => "manager-is-primary",
             Self::ManagerCounts { .. } => "manager-counts",
             Self::LossNotAccepted => "loss-not-accepted",
+            Self::IssuerUsed => "issuer-used",
             Self::ManagersApart => "managers-apart",
             Self::TooManyRegistryManagers => "too-many-registry-managers",
             Self::ReplaceNeedsHost => "replace-needs-host",
@@ -452,6 +456,7 @@ impl Refusal {
             Self::ManagerCounts { host } => format!("take it out first: echelon manager remove {host}"),
             Self::LossNotAccepted => "if that is meant, repeat with --accept-loss".into(),
             Self::ManagersApart => "send it alone".into(),
+            Self::IssuerUsed => "begin with an empty state directory".into(),
             Self::TooManyRegistryManagers => "take one out first: echelon manager list".into(),
             Self::ReplaceNeedsHost => "add --host NAME".into(),
             Self::HostElsewhere { host, domain } => format!("leave out --domain, or say --domain {domain}; to move it: echelon host move {host} --domain PATH"),

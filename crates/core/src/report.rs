@@ -640,6 +640,8 @@ pub struct IssuerReport {
     pub not_after: String,
     /// Until when it serves for renewals, and for nothing else, RFC 3339; none for one in force.
     pub renew_only: Option<String>,
+    /// Its key is in wrong hands, and what it has signed is worth nothing.
+    pub dropped: bool,
 }
 
 impl FromStr for CandidateState {

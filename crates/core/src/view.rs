@@ -383,11 +383,12 @@ impl View {
     }
 
     /// Whether to speak with the registry manager on this host, given the enrolment that its certificate names and
-    /// who signed that. Where the view knows no issuers, each counts.
+    /// who signed that. An issuer that is not in the view is one that came after it: the root has signed it, and
+    /// those that left stay in the view until their certificates end.
     pub fn counts_manager(&self, host: HostId, enrolment: u32, issuer: Option<IssuerId>) -> bool {
         let denied = self.denials.get(&Subject::Manager(host)).is_some_and(|d| d.up_to >= enrolment);
-        let known = issuer.and_then(|id| self.issuer(&id)).is_some_and(|i| i.renew_only.is_none());
-        !denied && (known || self.issuers.is_empty())
+        let left = issuer.and_then(|id| self.issuer(&id)).is_some_and(|i| !i.is_in_force());
+        !denied && !left
     }
 
     /// Whether a certificate of this issuer serves for renewals only, so that it is to be renewed now.
@@ -506,6 +507,7 @@ impl ViewRow {
             Self::Issuer(i) => {
                 h.number(6).bytes(&i.id).bytes(i.host.0.as_bytes()).number(i.not_after.0);
                 optional(&mut h, i.renew_only.map(|until| until.0));
+                h.number(u64::from(i.dropped));
             }
         }
         Digest::of(h.finish())

@@ -104,7 +104,7 @@ impl CertificateChain {
     /// # Errors
     /// It names no party of this system.
     pub fn peer(&self) -> Result<PeerIdentity, CertificateError> {
-        PeerIdentity::from_certificate(self.leaf())
+        PeerIdentity::from_chain(&self.0)
     }
 
     /// Whether every certificate is valid at `now`, signed by the next, and the last one trusted.

@@ -5,6 +5,7 @@ use crate::credentials::Credentials;
 use crate::key::PublicKey;
 use crate::sign::{IssueError, Signer, params};
 use crate::spiffe::{Spiffe, SpiffeId};
+use echelon_core::issuer::IssuerId;
 use echelon_core::name::FrameworkName;
 use echelon_core::time::UnixMillis;
 use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
@@ -48,6 +49,11 @@ impl Issuer {
     /// The framework it issues for.
     pub fn framework(&self) -> &FrameworkName {
         &self.0.framework
+    }
+
+    /// Its name in the registry.
+    pub fn id(&self) -> IssuerId {
+        self.0.credentials.key().public_key().hash()
     }
 
     /// Last moment of validity.

@@ -4,6 +4,7 @@ use crate::chain::MAX_CERTIFICATE;
 use crate::key::hash_of;
 use crate::lifetime::renew_at;
 use crate::spiffe::{Spiffe, SpiffeError, SpiffeId};
+use echelon_core::issuer::IssuerId;
 use echelon_core::name::{FrameworkName, Text};
 use echelon_core::time::UnixMillis;
 use x509_parser::certificate::X509Certificate;
@@ -56,6 +57,8 @@ pub struct PeerIdentity {
     pub not_after: UnixMillis,
     /// BLAKE3 of the public key, as [`crate::PublicKey::hash`] makes it.
     pub key_hash: [u8; 32],
+    /// Who signed the certificate; none where it was read without its chain.
+    pub issuer: Option<IssuerId>,
     /// What the party was called when the certificate was issued, cut at 64 bytes: for people only.
     pub name: Text,
 }
@@ -79,8 +82,22 @@ impl PeerIdentity {
             not_before: millis(certificate.validity().not_before.timestamp()),
             not_after: millis(certificate.validity().not_after.timestamp()),
             key_hash: hash_of(certificate.public_key().raw),
+            issuer: None,
             name: common_name(&certificate),
         })
+    }
+
+    /// Reads a chain from anywhere, leaf first: as [`Self::from_certificate`], and who signed the leaf. That is the
+    /// next certificate, if the leaf is signed with its key; whoever shows another in its place names nobody.
+    ///
+    /// # Errors
+    /// The leaf names no party of this system.
+    pub fn from_chain<C: AsRef<[u8]>>(chain: &[C]) -> Result<Self, CertificateError> {
+        let mut chain = chain.iter().map(AsRef::as_ref);
+        let leaf = chain.next().ok_or(CertificateError::Malformed)?;
+        let peer = Self::from_certificate(leaf)?;
+        let issuer = chain.next().and_then(|next| signed_by(leaf, next));
+        Ok(Self { issuer, ..peer })
     }
 
     /// When this certificate is due for renewal: at half its life.
@@ -92,6 +109,13 @@ impl PeerIdentity {
     pub fn spiffe_id(&self) -> SpiffeId {
         SpiffeId { framework: self.framework.clone(), subject: self.subject.clone() }
     }
+}
+
+/// The name of the issuer with this certificate, where it has signed the leaf.
+fn signed_by(leaf: &[u8], issuer: &[u8]) -> Option<IssuerId> {
+    let (leaf, issuer) = (parse(leaf).ok()?, parse(issuer).ok()?);
+    leaf.verify_signature(Some(issuer.public_key())).ok()?;
+    Some(hash_of(issuer.public_key().raw))
 }
 
 /// One whole DER certificate of bounded size.

@@ -116,7 +116,7 @@ impl Acceptor {
             refuse(&quic, rejection.code, &rejection.reason);
             return Err(Failure::Rejected(rejection.reason));
         }
-        if peer.is_some() {
+        if peer.as_ref().is_some_and(|peer| !is_expired(peer)) {
             raise_limits(&quic);
         }
         // One that grants no stream for it would never be welcomed, and keep its place for as long as it likes.
@@ -128,9 +128,11 @@ impl Acceptor {
 
     fn identify(&self, quic: &quinn::Connection) -> Result<Option<PeerIdentity>, Failure> {
         let chain = peer_chain(quic);
-        let Some(leaf) = chain.first() else { return Ok(None) };
+        if chain.is_empty() {
+            return Ok(None);
+        }
         // The verifier has read it already; this cannot fail unless the two disagree.
-        PeerIdentity::from_certificate(leaf).map(Some).map_err(|error| {
+        PeerIdentity::from_chain(&chain).map(Some).map_err(|error| {
             refuse(quic, close_code::UNREADABLE, &error.to_string());
             Failure::Unreadable
         })
@@ -138,10 +140,18 @@ impl Acceptor {
 
     fn life(&self, peer: Option<&PeerIdentity>) -> Life {
         match peer {
+            Some(peer) if is_expired(peer) => {
+                Life { left: self.settings.anonymous_life, end: CloseReason::Expired }
+            }
             Some(peer) => Life::until(peer.not_after),
             None => Life { left: self.settings.anonymous_life, end: CloseReason::AnonymousLife },
         }
     }
+}
+
+/// Whether all that the peer may do is to renew its certificate; the verifier lets no others in that have expired.
+fn is_expired(peer: &PeerIdentity) -> bool {
+    Life::until(peer.not_after).left.is_zero()
 }
 
 /// Tells the client that it is let in: an empty stream.

@@ -195,8 +195,8 @@ pub(crate) async fn connect(
         Err(_) => return Err(ConnectProblem::TimedOut(limit)),
     };
     let chain = peer_chain(&quic);
-    let peer = chain.first().and_then(|leaf| PeerIdentity::from_certificate(leaf).ok());
-    let peer = peer.ok_or(ConnectProblem::Distrust(Distrust::Unreadable))?;
+    let peer =
+        PeerIdentity::from_chain(&chain).map_err(|_| ConnectProblem::Distrust(Distrust::Unreadable))?;
     let trust = match target {
         Target::Pinned(pin) => Some(pinned_root(&chain, pin)?),
         Target::AnyManager | Target::Manager(_) => None,

@@ -3,6 +3,7 @@
 use crate::connect::Distrust;
 use crate::tls::provider;
 use echelon_core::id::HostId;
+use echelon_core::limits::RENEW_GRACE;
 use echelon_core::name::FrameworkName;
 use echelon_identity::chain::MAX_CHAIN;
 use echelon_identity::trust::{framework_of_root, root_hash};
@@ -17,6 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What a server's certificate must be.
 #[derive(Clone, Debug)]
@@ -142,8 +144,10 @@ impl ClientCertVerifier for ClientVerifier {
         if intermediates.len() >= MAX_CHAIN {
             return Err(CertificateError::BadEncoding.into());
         }
-        let verified = self.chains.verify_client_cert(end_entity, intermediates, now)?;
-        match PeerIdentity::from_certificate(end_entity) {
+        let peer = PeerIdentity::from_certificate(end_entity);
+        let at = peer.as_ref().map_or(now, |peer| judged_at(peer, now));
+        let verified = self.chains.verify_client_cert(end_entity, intermediates, at)?;
+        match peer {
             Ok(peer) if peer.framework == self.framework => Ok(verified),
             _ => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
@@ -169,6 +173,17 @@ impl ClientCertVerifier for ClientVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
+    }
+}
+
+/// The time at which a client's chain is judged: now; for a host's certificate that expired not too long ago its last
+/// second, since it may still be renewed. Whoever lets it in sees that it has expired, and lets it do nothing else.
+fn judged_at(peer: &PeerIdentity, now: UnixTime) -> UnixTime {
+    let last = Duration::from_millis(peer.not_after.0);
+    let ago = Duration::from_secs(now.as_secs()).saturating_sub(last);
+    match &peer.subject {
+        Spiffe::Host(_) if !ago.is_zero() && ago <= RENEW_GRACE => UnixTime::since_unix_epoch(last),
+        _ => now,
     }
 }
 

@@ -46,4 +46,5 @@ message! { issuer::Issuer => Issuer {
     #[prost(bytes = "vec", tag = "2")] host: Vec<u8>,
     #[prost(uint64, tag = "3")] not_after: u64,
     #[prost(uint64, optional, tag = "4")] renew_only: Option<u64>,
+    #[prost(bool, tag = "5")] dropped: bool,
 } }

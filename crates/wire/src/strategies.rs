@@ -164,8 +164,9 @@ fn denial() -> impl Strategy<Value = Denial> {
 }
 
 fn issuer() -> impl Strategy<Value = Issuer> {
-    (any::<[u8; 32]>(), host_id(), unix_millis(), option::of(unix_millis()))
-        .prop_map(|(id, host, not_after, renew_only)| Issuer { id, host, not_after, renew_only })
+    (any::<[u8; 32]>(), host_id(), unix_millis(), option::of(unix_millis()), any::<bool>()).prop_map(
+        |(id, host, not_after, renew_only, dropped)| Issuer { id, host, not_after, renew_only, dropped },
+    )
 }
 
 fn token() -> impl Strategy<Value = Token> {

@@ -288,7 +288,7 @@ fn token() -> Token {
 
 fn issuer() -> Issuer {
     let (not_after, renew_only) = (UnixMillis(1_700_000_000_005), Some(UnixMillis(1_700_000_000_006)));
-    Issuer { id: [13; 32], host: host_id(), not_after, renew_only }
+    Issuer { id: [13; 32], host: host_id(), not_after, renew_only, dropped: false }
 }
 
 fn domain() -> Domain {

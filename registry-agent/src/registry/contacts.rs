@@ -18,6 +18,9 @@ use tokio::sync::Semaphore;
 /// computed by a machine that may be serving thousands at the moment, so this is more than callers get.
 const HEDGE: Duration = Duration::from_secs(1);
 
+/// With which a connection to a manager is closed that has left the registry.
+const NO_MANAGER: u32 = 4;
+
 /// Where to look for a registry manager, in order: along the route to the type `registry`, then at the
 /// addresses of first contact.
 #[derive(Clone)]
@@ -108,7 +111,13 @@ async fn connect(identity: &Identity, contact: &Contact) -> Result<Connection, T
     let mut why = Text::lossy("no address");
     for addr in resolve(&contact.endpoint).await? {
         match identity.endpoint().connect(addr, &target).await {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) if connection.peer().is_some_and(|peer| identity.counts(peer)) => {
+                return Ok(connection);
+            }
+            Ok(connection) => {
+                connection.close(NO_MANAGER, "this manager has left the registry");
+                why = Text::lossy("whoever answers there is no registry manager any more");
+            }
             Err(error) => why = Text::lossy(&error.problem.to_string()),
         }
     }

@@ -4,6 +4,7 @@ use crate::clock::unix_now;
 use arc_swap::ArcSwap;
 use echelon_core::id::HostId;
 use echelon_core::time::UnixMillis;
+use echelon_core::view::View;
 use echelon_identity::chain::ChainError;
 use echelon_identity::credentials::CredentialsError;
 use echelon_identity::directory::DirectoryError;
@@ -57,6 +58,8 @@ pub(crate) struct Identity {
     credentials: ArcSwap<Credentials>,
     peer: ArcSwap<PeerIdentity>,
     trust: ArcSwap<TrustBundle>,
+    /// The newest view, which says which managers and issuers count.
+    view: ArcSwap<View>,
     host: HostId,
 }
 
@@ -74,6 +77,7 @@ impl Identity {
             credentials: ArcSwap::from_pointee(credentials),
             peer: ArcSwap::from_pointee(peer),
             trust: ArcSwap::from_pointee(trust),
+            view: ArcSwap::default(),
             host,
         })
     }
@@ -106,6 +110,26 @@ impl Identity {
     /// Whether the certificate has run out.
     pub(crate) fn is_expired(&self) -> bool {
         self.peer().not_after <= unix_now()
+    }
+
+    /// Goes by this view from now on.
+    pub(crate) fn follow(&self, view: &View) {
+        self.view.store(Arc::new(view.clone()));
+    }
+
+    /// Whether the certificate is to be renewed before anything else: it has run out, or whoever signed it has left.
+    pub(crate) fn must_renew(&self) -> bool {
+        self.is_expired() || self.view.load().has_left(self.peer().issuer)
+    }
+
+    /// Whether the view knows nothing against this manager.
+    pub(crate) fn counts(&self, manager: &PeerIdentity) -> bool {
+        match &manager.subject {
+            Spiffe::Manager(host) => {
+                self.view.load().counts_manager(*host, manager.enrolment, manager.issuer)
+            }
+            Spiffe::Host(_) | Spiffe::Console(_) => false,
+        }
     }
 
     /// How long the certificate still holds.

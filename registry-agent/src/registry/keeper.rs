@@ -11,7 +11,7 @@ use echelon_core::message::{Holding, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::replication::{Replica, ReplicaError, Step};
 use echelon_core::time::{Monotonic, UnixMillis};
-use echelon_core::view::{Place, ViewRow};
+use echelon_core::view::{Place, View, ViewRow};
 use echelon_core::witness::{Objection, Verdict, judge};
 use echelon_identity::proof::UnprovedError;
 use echelon_identity::{TrustBundle, check_chain};
@@ -199,6 +199,11 @@ impl Keeper {
     /// A position that the place is at least as new as.
     pub(crate) fn place_at(&self) -> Option<Position> {
         self.replica.place_at()
+    }
+
+    /// The view.
+    pub(crate) fn view(&self) -> &View {
+        self.replica.view()
     }
 
     /// The roots that the view says are to be trusted.

@@ -6,7 +6,8 @@ use crate::registry::{GrantsError, Keeper, SessionInfo};
 use echelon_core::alarm::Notice;
 use echelon_core::limits::SILENT_AFTER;
 use echelon_core::message::{
-    AgentHeartbeat, FromAgent, Hello, Holding, PROTOCOL, PROTOCOL_LOWEST, Request, Response, ToAgent, Welcome,
+    AgentHeartbeat, FromAgent, Hello, Holding, PROTOCOL, PROTOCOL_LOWEST, RENEW_FIRST, Request, Response,
+    ToAgent, Welcome,
 };
 use echelon_core::name::{HostName, ManagerType, Text};
 use echelon_core::replication::ReplicaError;
@@ -69,6 +70,10 @@ pub(crate) enum SessionEnd {
     NoWelcome,
     #[error("the manager refused the session: {0}")]
     Refused(String),
+    #[error("the certificate is to be renewed before anything else")]
+    RenewFirst,
+    #[error("the manager has left the registry")]
+    Left,
     #[error("the manager speaks protocol {0}, this agent {PROTOCOL_LOWEST} to {PROTOCOL}")]
     Protocol(u32),
     #[error("the manager's message cannot be read")]
@@ -323,6 +328,15 @@ impl Session<'_> {
         if place {
             self.parts.announcer.see(keeper.place(), keeper.place_at()).await;
         }
+        if view {
+            self.parts.identity.follow(keeper.view());
+            if !self.connection.peer().is_some_and(|peer| self.parts.identity.counts(peer)) {
+                return Err(SessionEnd::Left);
+            }
+            if self.parts.identity.must_renew() {
+                return Err(SessionEnd::RenewFirst);
+            }
+        }
         if view && let Err(error) = self.parts.identity.trust(keeper.trust()).await {
             warn!("The registry's new roots are not used: {}", super::renewal::source_chain(&error));
         }
@@ -406,6 +420,7 @@ fn welcome(frame: &[u8]) -> Result<Welcome, SessionEnd> {
         Ok(ToAgent::Welcome(welcome)) => Ok(welcome),
         Ok(_) => Err(SessionEnd::Greeting),
         Err(error) => match Response::decode(frame) {
+            Ok(Response::Failed(failure)) if failure.error == RENEW_FIRST => Err(SessionEnd::RenewFirst),
             Ok(Response::Failed(failure)) => Err(SessionEnd::Refused(failure.message)),
             _ => Err(error.into()),
         },

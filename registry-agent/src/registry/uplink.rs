@@ -63,6 +63,8 @@ pub(crate) struct Uplink {
     share: f64,
     /// Managers that were refused because of their grants.
     shunned: Shunned,
+    /// A manager has said that the certificate is to be renewed before anything else.
+    renew_first: bool,
     /// Failures in a row.
     failures: u32,
     /// Whether the router believes that there is a session.
@@ -72,11 +74,21 @@ pub(crate) struct Uplink {
 impl Uplink {
     pub(crate) fn new(parts: UplinkParts, keeper: Keeper) -> Self {
         let (routes, identity) = (parts.routes.clone(), Arc::clone(&parts.identity));
+        identity.follow(keeper.view());
         let contacts = Contacts::new(routes, identity, parts.first.clone());
         let share = jitter_share(&parts.name);
         // From 1: a report with a sequence of 0 could not be told from none.
-        let sequence = AtomicU64::new(1);
-        Self { parts, contacts, keeper, sequence, share, shunned: Shunned::default(), failures: 0, up: false }
+        Self {
+            parts,
+            contacts,
+            keeper,
+            sequence: AtomicU64::new(1),
+            share,
+            shunned: Shunned::default(),
+            renew_first: false,
+            failures: 0,
+            up: false,
+        }
     }
 
     /// Runs until `stop`, then writes down how far the replica has come. Where the agent ends it says goodbye.
@@ -108,7 +120,7 @@ impl Uplink {
 
     /// Holds a session over this connection. Gives the wait before the next one.
     async fn hold(&mut self, connection: &Connection, stop: &CancellationToken) -> Duration {
-        if self.parts.identity.is_expired() {
+        if self.parts.identity.must_renew() || std::mem::take(&mut self.renew_first) {
             return self.revive(connection).await;
         }
         let Self { parts, keeper, sequence, share, shunned, up, .. } = self;
@@ -135,6 +147,13 @@ impl Uplink {
                 connection.close(GOODBYE, &text);
                 return Duration::ZERO;
             }
+            SessionEnd::RenewFirst => {
+                info!("A session ends: {text}");
+                connection.close(GOODBYE, &text);
+                self.renew_first = true;
+                // Whoever has just renewed, and is told so again, waits as after any failure.
+                return if self.failures == 0 { WAIT.0 } else { self.next_wait() };
+            }
             SessionEnd::Planned | SessionEnd::Nearer(_) => {
                 info!("A session ends: {text}");
                 connection.close(GOODBYE, &text);
@@ -157,7 +176,7 @@ impl Uplink {
         self.next_wait()
     }
 
-    /// Renews a certificate that has run out; the manager lets it do nothing else.
+    /// Renews a certificate that has run out, or whose issuer has left; the manager lets it do nothing else.
     async fn revive(&mut self, connection: &Connection) -> Duration {
         let renewed = renew(&self.parts.identity, connection, &self.parts.metrics).await;
         tell(&self.parts.alarms, &renewed);

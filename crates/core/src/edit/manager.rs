@@ -37,7 +37,10 @@ impl Draft {
 
     fn set_issuer(&mut self, host: HostId, issuer: &NewIssuer) -> Result<(), Refusal> {
         let NewIssuer { id, not_after } = *issuer;
-        Ok(self.set(Row::Issuer(Issuer { id, host, not_after, renew_only: None }))?)
+        if self.next.issuer(&id).is_some_and(|known| known.host != host || !known.is_in_force()) {
+            return Err(Refusal::IssuerUsed);
+        }
+        Ok(self.set(Row::Issuer(Issuer { id, host, not_after, renew_only: None, dropped: false }))?)
     }
 
     /// Records the identity and the issuer that a manager has.
@@ -127,7 +130,7 @@ impl Draft {
             Some(package) if package.role == Some(Role::Primary) => return Err(self.is_primary(host)?),
             Some(_) => {}
             // That it was compromised may come out only after it has left.
-            None if compromised && self.next.issuers_of(host).next().is_some() => {}
+            None if compromised && self.next.issuers_of(host).any(|i| !i.dropped) => {}
             None => return Err(Refusal::NoRegistryManager { host: name.clone() }),
         }
         self.retire(host, compromised)?;
@@ -148,12 +151,9 @@ impl Draft {
         }
         let issuers: Vec<_> = self.next.issuers_of(host).cloned().collect();
         for issuer in issuers {
-            if compromised {
-                self.unset(RowKey::Issuer(issuer.id))?;
-            } else if issuer.renew_only.is_none() {
-                let renew_only = Some(self.now + RENEW_GRACE);
-                self.set(Row::Issuer(Issuer { renew_only, ..Issuer::clone(&issuer) }))?;
-            }
+            let renew_only = issuer.renew_only.or(Some(self.now + RENEW_GRACE)).filter(|_| !compromised);
+            let dropped = issuer.dropped || compromised;
+            self.set(Row::Issuer(Issuer { renew_only, dropped, ..Issuer::clone(&issuer) }))?;
         }
         Ok(self.unset(RowKey::Package(host, ManagerType::registry()))?)
     }

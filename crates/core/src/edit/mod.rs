@@ -173,15 +173,15 @@ impl Draft {
         Edited::Done(Box::new(next), commit)
     }
 
-    /// Takes away what has lost its purpose: denials that no certificate can outlive, issuers that serve for
-    /// nothing any more, and dead tokens, at once where they fill half of the room there is for tokens.
+    /// Takes away what has lost its purpose: denials that no certificate can outlive, issuers that have left and
+    /// whose certificates have ended, and dead tokens, at once where they fill half of the room there is for tokens.
     fn clear_away(&mut self) -> Result<(), Refusal> {
         let crowded = self.next.token_count() > MAX_TOKENS / 2;
         let dead = |t: &Token| t.expires <= self.now || t.uses_left == 0;
         let old = |t: &Token| t.expires + DEAD_TOKEN_TTL <= self.now;
         let tokens = self.next.tokens().filter(|t| old(t) || (crowded && dead(t)));
         let denials = self.next.denials().filter(|d| d.until < self.now);
-        let issuers = self.next.issuers().filter(|i| i.renew_only.is_some_and(|until| until < self.now));
+        let issuers = self.next.issuers().filter(|i| i.forgotten_at().is_some_and(|at| at < self.now));
         let keys = tokens
             .map(|t| RowKey::Token(t.id))
             .chain(denials.map(|d| RowKey::Denial(d.subject.clone())))

@@ -109,7 +109,8 @@ fn fixture() -> World {
 /// Every name a refusal of an edit can have; `internal` is what no edit brings about. Those of the guard, of
 /// tokens, requests, announcements and registry managers are provoked in drains.rs, enrolment.rs, requests.rs,
 /// announcing.rs and managers.rs.
-const ELSEWHERE: [&str; 22] = [
+const ELSEWHERE: [&str; 23] = [
+    "issuer-used",
     "no-registry-manager",
     "manager-is-primary",
     "manager-counts",
@@ -206,14 +207,15 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::ManagerCounts { .. }
         | Refusal::LossNotAccepted
         | Refusal::ManagersApart
+        | Refusal::IssuerUsed
         | Refusal::TooManyRegistryManagers
-        | Refusal::Fault(_) => 45,
+        | Refusal::Fault(_) => 46,
     };
-    // 44 variants have a name; `Tree` has three of its own and shares one with DomainExists.
-    assert_eq!(all(&Refusal::Empty), 45);
+    // 45 variants have a name; `Tree` has three of its own and shares one with DomainExists.
+    assert_eq!(all(&Refusal::Empty), 46);
     let mut names: BTreeSet<_> = refused().into_iter().map(|(name, _)| name).chain(ELSEWHERE).collect();
     names.insert("too-many-changes");
-    assert_eq!(names.len(), 45 - 2 + 3, "{names:?}");
+    assert_eq!(names.len(), 46 - 2 + 3, "{names:?}");
     names
 }
 

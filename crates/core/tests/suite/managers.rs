@@ -40,6 +40,15 @@ fn join_with(token: u128, host: &str) -> Change {
     }
 }
 
+/// As [`join_with`], with an issuer that nobody has had.
+fn join_anew(token: u128, host: &str) -> Change {
+    let mut change = join_with(token, host);
+    if let Change::JoinManager { issuer, .. } = &mut change {
+        issuer.id = *blake3::hash(format!("{host} {token}").as_bytes()).as_bytes();
+    }
+    change
+}
+
 fn join(host: &str) -> Change {
     join_with(1, host)
 }
@@ -133,6 +142,8 @@ fn a_manager_joins_with_a_managers_token_only_and_a_second_time_only_with_one_th
     let view = world.view();
     assert!(!view.counts_manager(world.host_id("m2"), 1, Some([77; 32])), "the one that was replaced");
     assert!(view.counts_manager(world.host_id("m2"), 2, Some([77; 32])));
+    world.edit([replacing(6, "m2")]);
+    assert_eq!(world.refuse([join_with(6, "m2")]), Refusal::IssuerUsed);
     // One that counts, and the primary, are not replaced behind everybody's back.
     let counts = admit(&world, "m2");
     world.edit([counts]);
@@ -226,6 +237,9 @@ fn one_who_leaves_is_denied_and_what_its_issuer_has_signed_can_be_renewed_for_a_
     let late = Certified { not_after: world.now + DAY, ..own };
     assert_eq!(standing(&world, &late), Standing::Refused(Doubt::Issuer));
     world.edit([add_domain("/later")]);
+    assert!(world.view().has_left(late.issuer), "nobody is to believe it before its certificate ends");
+    world.now = START + YEAR + Duration::from_millis(1);
+    world.edit([add_domain("/much-later")]);
     assert!(world.registry.issuer(&issuer("m2").id).is_none(), "it is forgotten");
 }
 
@@ -293,7 +307,8 @@ fn a_registry_that_knows_no_issuers_yet_goes_by_the_root_alone_until_its_manager
     assert_eq!(world.registry.standing(&own, world.now), Standing::Good(Access::Manager));
     let strange = Certified { issuer: Some([9; 32]), ..own };
     assert_eq!(world.registry.standing(&strange, world.now), Standing::Refused(Doubt::Issuer));
-    assert!(!world.view().counts_manager(host, 1, Some([9; 32])));
+    let later = Some([9; 32]);
+    assert!(world.view().counts_manager(host, 1, later), "the root has signed it after this view");
     assert!(world.edit([record(host)]).rows.is_empty(), "once is enough");
 }
 
@@ -338,11 +353,11 @@ fn check_managers(world: &World, commit: &Commit) -> Result<(), TestCaseError> {
     for package in &managers {
         let identity = registry.identity(&Subject::Manager(package.host));
         prop_assert!(identity.is_some(), "a manager has an identity");
-        prop_assert!(registry.issuers_of(package.host).any(|i| i.renew_only.is_none()));
+        prop_assert!(registry.issuers_of(package.host).any(|i| i.is_in_force()));
     }
     for issuer in registry.issuers() {
         let there = registry.package(issuer.host, &of).is_some();
-        prop_assert!(there || issuer.renew_only.is_some(), "who has left signs nothing new");
+        prop_assert!(there || !issuer.is_in_force(), "who has left signs nothing new");
     }
     let touched = commit.rows.iter().any(|row| row.key == echelon_core::row::RowKey::Meta);
     prop_assert!(touched || !commit.alone, "alone is said of changes of the rule only");
@@ -365,7 +380,7 @@ proptest! {
                     let bound = Token { host: Some(name(manager)), replace: flag, ..token(tokens) };
                     world.edit([create(Token { access: Access::Manager, expires: world.now + DAY, ..bound })]);
                     before = world.registry.clone();
-                    join_with(tokens, manager)
+                    join_anew(tokens, manager)
                 }
                 (1, Some(host)) => Change::Admit { host },
                 (2, _) => Change::RemoveManager { host: name(manager), accept_loss: flag, compromised: other },

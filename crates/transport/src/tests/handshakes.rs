@@ -5,9 +5,10 @@ use crate::quic;
 use crate::tls::{certified_key, provider};
 use crate::verify::{Expectation, ServerVerifier};
 use crate::{
-    AdmitAll, BindError, ConnectProblem, Distrust, Endpoint, Refusal, Rejection, Role, Settings, Target,
-    limits,
+    AdmitAll, BindError, CloseReason, ConnectProblem, Distrust, Endpoint, Refusal, Rejection, Role, Settings,
+    Target, limits,
 };
+use echelon_core::limits::RENEW_GRACE;
 use echelon_identity::{CertificateChain, Credentials, KeyPair, PeerIdentity, Spiffe};
 use rustls::sign::SingleCertAndKey;
 use std::net::SocketAddr;
@@ -102,11 +103,51 @@ async fn a_certificate_of_another_authority_is_refused() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_refused() {
+async fn an_expired_certificate_is_refused_unless_a_host_may_still_renew_it() {
+    let day = Duration::from_secs(24 * 3600);
+    let acme = Framework::made_at("acme", now() - 2 * RENEW_GRACE);
+    let ended = |subject, ago: Duration| acme.issue_at(subject, 1, now() - ago - day, day);
+    let minute = Duration::from_secs(60);
+    let agent = || Spiffe::Host(host(2));
+    let refused = [
+        ended(Spiffe::Manager(host(3)), minute),
+        ended(Spiffe::Console("anna".parse().unwrap()), minute),
+        ended(agent(), RENEW_GRACE + minute),
+    ];
+    for credentials in refused {
+        let found = problem(&acme.client_as(Some(&credentials)), &acme.server(), &Target::AnyManager).await;
+        assert_eq!(found, ConnectProblem::Refused(Refusal::Time), "{:?}", credentials.peer());
+    }
+    for ago in [minute, RENEW_GRACE - minute] {
+        let manager = acme.issue(Spiffe::Manager(host(1)), 1);
+        let settings = Settings { anonymous_life: Duration::from_millis(300), ..Settings::server() };
+        let server = acme.server_as(&manager, settings);
+        let (ours, theirs) = join(&acme.client_as(Some(&ended(agent(), ago))), &server).await;
+        assert!(theirs.peer().unwrap().not_after < now(), "the manager sees that it has expired");
+        assert_eq!(within(theirs.closed()).await, CloseReason::Expired);
+        drop(ours);
+    }
+    let stranger =
+        Framework::made_at("acme", now() - 2 * RENEW_GRACE).issue_at(agent(), 1, now() - day - minute, day);
+    let found = problem(&acme.client_as(Some(&stranger)), &acme.server(), &Target::AnyManager).await;
+    assert_eq!(found, ConnectProblem::Refused(Refusal::Unsigned));
+}
+
+#[tokio::test]
+async fn who_signed_a_certificate_is_told_by_the_signature_and_not_by_what_is_shown() {
     let acme = Framework::new("acme");
-    let agent = acme.expired(Spiffe::Host(host(2)));
-    let found = problem(&acme.client_as(Some(&agent)), &acme.server(), &Target::AnyManager).await;
-    assert_eq!(found, ConnectProblem::Refused(Refusal::Time));
+    let server = acme.server();
+    let agent = acme.issue(Spiffe::Host(host(2)), 1);
+    let (_ours, theirs) = join(&acme.client_as(Some(&agent)), &server).await;
+    assert_eq!(theirs.peer().unwrap().issuer, Some(acme.issuer.id()));
+    // Another manager's issuer put before the true one, which the library finds all the same.
+    let other = acme.authority.issue_intermediate(host(9), now()).unwrap();
+    let [leaf, issuer, root] = agent.chain().certificates() else { panic!("a chain of three") };
+    let other_leaf = other.credentials().chain().leaf().to_vec();
+    let chain = vec![leaf.clone(), other_leaf, issuer.clone(), root.clone()];
+    let forged = Credentials::new(agent.key().clone(), CertificateChain::new(chain).unwrap()).unwrap();
+    let (_ours, theirs) = join(&acme.client_as(Some(&forged)), &server).await;
+    assert_eq!(theirs.peer().unwrap().issuer, None);
 }
 
 /// A certificate for another framework, signed by `acme`'s issuer all the same.
@@ -340,7 +381,7 @@ async fn a_fleet_that_comes_at_once_waits_its_turn_and_gets_in() {
 async fn the_next_second_of_a_certificate_is_its_last() {
     // Validity is checked by the clock at the handshake, not when the certificate was loaded.
     let acme = Framework::new("acme");
-    let short = acme.issue_at(Spiffe::Host(host(2)), 1, now(), Duration::from_secs(2));
+    let short = acme.issue_at(Spiffe::Console("anna".parse().unwrap()), 1, now(), Duration::from_secs(2));
     let (server, client) = (acme.server(), acme.client_as(Some(&short)));
     drop(join(&client, &server).await);
     within(async {

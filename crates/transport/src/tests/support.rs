@@ -35,8 +35,12 @@ pub(super) struct Framework {
 
 impl Framework {
     pub(super) fn new(name: &str) -> Self {
-        let authority = Authority::create(&name.parse().unwrap(), now()).unwrap();
-        let issuer = authority.issue_intermediate(host(1), now()).unwrap();
+        Self::made_at(name, now())
+    }
+
+    pub(super) fn made_at(name: &str, at: UnixMillis) -> Self {
+        let authority = Authority::create(&name.parse().unwrap(), at).unwrap();
+        let issuer = authority.issue_intermediate(host(1), at).unwrap();
         Self { authority, issuer }
     }
 

@@ -1,0 +1,152 @@
+//! `echelon manager`.
+
+use crate::console::Console;
+use crate::edit::{EditArgs, edit};
+use crate::problem::{Problem, failed};
+use crate::table::{Table, cell, maybe, state};
+use echelon_core::change::Change;
+use echelon_core::message::Query;
+use echelon_core::name::HostName;
+use echelon_core::report::{IssuerReport, ManagerReport, ManagerRole};
+
+/// What to do with registry managers.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Manager {
+    /// List the registry managers, the primary first
+    #[command(after_help = "Examples:\n  echelon manager list\n  echelon manager list --output json")]
+    List,
+    /// Show one registry manager
+    #[command(after_help = "Example:\n  echelon manager show registry2")]
+    Show {
+        /// Its host
+        host: HostName,
+    },
+    /// Take a registry manager out; its host and the agent there stay
+    #[command(after_help = "Examples:
+  echelon manager remove registry2
+  echelon manager remove registry2 --accept-loss     # it is dead, and edits wait for it
+  echelon manager remove registry2 --compromised     # its keys are in wrong hands")]
+    Remove {
+        /// Its host
+        host: HostName,
+        /// Do it without asking it: edits that only it and the primary hold may be lost later
+        #[arg(long)]
+        accept_loss: bool,
+        /// What it has signed is worth nothing any more: hosts with such certificates enrol anew
+        #[arg(long)]
+        compromised: bool,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Change how many standbys have to hold an edit before it is acknowledged
+    #[command(after_help = "Examples:
+  echelon manager set min_sync=2
+  echelon manager set min_sync=0 --accept-loss       # the primary alone is enough")]
+    Set {
+        /// The setting
+        #[arg(value_name = "min_sync=N", value_parser = min_sync)]
+        min_sync: u32,
+        /// Needed for min_sync=0: an edit that is on the primary alone is lost with it
+        #[arg(long)]
+        accept_loss: bool,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+}
+
+fn min_sync(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("min_sync=").ok_or("write min_sync=N, such as min_sync=1")?;
+    number.parse().map_err(|_| "write a whole number, such as min_sync=1".to_owned())
+}
+
+/// Does it.
+pub(crate) async fn run(command: Manager, console: &mut Console) -> Result<(), Problem> {
+    match command {
+        Manager::List => list(console).await,
+        Manager::Show { host } => show(&host, console).await,
+        Manager::Remove { host, accept_loss, compromised, edit: args } => {
+            edit(console, &args, vec![Change::RemoveManager { host, accept_loss, compromised }]).await
+        }
+        Manager::Set { min_sync, accept_loss, edit: args } => {
+            edit(console, &args, vec![Change::SetMinSync { min_sync, accept_loss }]).await?;
+            say_whether_capped(min_sync, console).await
+        }
+    }
+}
+
+async fn reports(console: &Console) -> Result<Vec<ManagerReport>, Problem> {
+    let manager = console.manager().await?;
+    let reports = manager.query::<ManagerReport>(Query::Managers).await.map_err(|error| error.failure());
+    manager.close().await;
+    Ok(reports?)
+}
+
+/// There may be fewer standbys that count than are asked for.
+async fn say_whether_capped(min_sync: u32, console: &mut Console) -> Result<(), Problem> {
+    let counting = reports(console).await?.iter().filter(|m| m.counts).count();
+    match usize::try_from(min_sync) {
+        Ok(asked) if asked <= counting => Ok(()),
+        _ => console.out.note(format!(
+            "min_sync is {min_sync}, and {counting} standbys count at the moment: until there are more, all of them \
+             have to hold an edit"
+        )),
+    }
+}
+
+async fn list(console: &mut Console) -> Result<(), Problem> {
+    let reports = reports(console).await?;
+    if console.out.is_json() {
+        return reports.iter().try_for_each(|report| console.out.object(report));
+    }
+    let mut table = Table::new(["HOST", "ROLE", "ENDPOINT", "COUNTS", "STATE", "ISSUER"]);
+    for report in &reports {
+        table.row([
+            cell(&report.host),
+            cell(report.role),
+            maybe(report.endpoint.as_ref()),
+            cell(counts(report)),
+            state(report.state),
+            maybe(report.issuers.first().map(issuer)),
+        ]);
+    }
+    console.out.table(&table)
+}
+
+/// Whether edits wait for it; the primary always has them.
+fn counts(report: &ManagerReport) -> &'static str {
+    match (report.role, report.counts) {
+        (ManagerRole::Standby, true) => "yes",
+        (ManagerRole::Standby, false) => "not yet",
+        (ManagerRole::Primary | ManagerRole::Left, _) => "-",
+    }
+}
+
+fn issuer(issuer: &IssuerReport) -> String {
+    match &issuer.renew_only {
+        _ if issuer.dropped => "worth nothing".to_owned(),
+        Some(until) => format!("for renewals until {until}"),
+        None => format!("until {}", issuer.not_after),
+    }
+}
+
+async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
+    let report = reports(console).await?.into_iter().find(|report| report.host == *host);
+    let report = report.ok_or_else(|| {
+        failed("no-registry-manager", format!("host {host} runs no registry manager"))
+            .remedy("see which there are: echelon manager list")
+            .pointless()
+    })?;
+    if console.out.is_json() {
+        return console.out.object(&report);
+    }
+    let mut table = Table::new(["", ""]);
+    let mut say = |what: &str, value: String| table.row([cell(what), cell(value)]);
+    say("host", report.host.to_string());
+    say("role", report.role.to_string());
+    report.endpoint.iter().for_each(|endpoint| say("endpoint", endpoint.to_string()));
+    say("counts", counts(&report).to_owned());
+    report.state.iter().for_each(|state| say("state", state.to_string()));
+    report.joined.iter().for_each(|joined| say("joined", joined.clone()));
+    report.issuers.iter().for_each(|of| say("issuer", issuer(of)));
+    console.out.table(&table)
+}
