@@ -7,13 +7,14 @@ use crate::race::first_of;
 use echelon_core::change::ChangeSet;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::grant::Grant;
-use echelon_core::message::{EditAnswer, Query, Request, Response};
+use echelon_core::message::{EditAnswer, Query, RENEW_FIRST, Request, Response};
 use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::time::UnixMillis;
-use echelon_identity::directory::DirectoryError;
+use echelon_identity::directory::{DirectoryError, MAX_MANAGERS};
 use echelon_identity::{CertificateChain, CertificateRequest, Credentials, IdentityDirectory, TrustBundle};
 use echelon_transport::{Connection, Endpoint as Socket, Settings, Target};
 use echelon_wire::{MAX_EDIT_FRAME, MAX_SESSION_FRAME, Wire};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,7 +45,9 @@ pub struct ManagerClient {
 impl ManagerClient {
     /// Connects as the identity in this directory to the first manager that answers: at `addresses`, or,
     /// where there are none, at those the directory names. Each is tried for 5 s, the next beside it after a
-    /// quarter of a second or when those before it have failed. An identity past half of its life is renewed on the way, where the manager does so.
+    /// quarter of a second or when those before it have failed. An identity past half of
+    /// its life, or whose issuer has left, is renewed on the way, where the manager does so; and the directory learns the
+    /// addresses of all managers.
     ///
     /// # Errors
     /// The identity cannot be used, or no manager lets it in; see [`ConnectError`].
@@ -52,14 +55,33 @@ impl ManagerClient {
         let unusable = |source| ConnectError::Identity { path: identity.path().to_owned(), source };
         let credentials = identity.load_credentials().map_err(unusable)?;
         let trust = identity.load_trust().map_err(unusable)?;
+        let learns = addresses.is_empty();
         let addresses = match addresses {
             [] => known_managers(identity).map_err(unusable)?,
             given => given.to_vec(),
         };
         let client = Self::connect_with(&credentials, &trust, &addresses).await?;
-        // A renewal that fails leaves the identity as good as it was; the next call tries again.
-        let _ = client.renew_if_due(identity, &credentials, &trust).await;
-        Ok(client)
+        match client.query::<Known>(Query::Managers).await {
+            Err(CallError::Failed(failure)) if failure.error == RENEW_FIRST => {
+                client.close().await;
+                let client = Self::connect_with(&credentials, &trust, &addresses).await?;
+                // One that fails is told as the failure of whatever is asked next.
+                let _ = client.renew(identity, &credentials, &trust).await;
+                client.close().await;
+                let credentials = identity.load_credentials().map_err(unusable)?;
+                Self::connect_with(&credentials, &trust, &addresses).await
+            }
+            known => {
+                if let Some(known) = known.ok().filter(|_| learns) {
+                    learn(identity, &addresses, known);
+                }
+                // A renewal that fails leaves the identity as good as it was; the next call tries again.
+                if credentials.peer().is_ok_and(|peer| now() >= peer.renew_at()) {
+                    let _ = client.renew(identity, &credentials, &trust).await;
+                }
+                Ok(client)
+            }
+        }
     }
 
     /// Connects with credentials at hand, as [`Self::connect`] does, and renews nothing.
@@ -186,20 +208,16 @@ impl ManagerClient {
         Ok(Documents::new(self.ask(&Request::Query(query)).await?))
     }
 
-    /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new
-    /// one; where it is past half of its life.
+    /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new one.
     ///
     /// # Errors
     /// The manager renews nothing, or the directory cannot be written. The identity is then as it was.
-    async fn renew_if_due(
+    async fn renew(
         &self,
         identity: &IdentityDirectory,
         credentials: &Credentials,
         trust: &TrustBundle,
     ) -> Result<(), CallError> {
-        if credentials.peer().is_ok_and(|peer| now() < peer.renew_at()) {
-            return Ok(());
-        }
         let refused = |problem: String| CallError::Lost(Lost::Document(problem));
         let csr = CertificateRequest::new(credentials.key()).map_err(|e| refused(e.to_string()))?;
         let mut answers = self.ask(&Request::Renew { csr: csr.der().to_vec() }).await?;
@@ -262,6 +280,26 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Attempt> {
         Err(_) => return Err(Attempt::unresolved(endpoint, "the resolver gave no answer".into())),
     };
     Ok(found)
+}
+
+/// What is looked at of a [`echelon_core::report::ManagerReport`].
+#[derive(Deserialize)]
+struct Known {
+    endpoint: Option<Endpoint>,
+}
+
+/// Keeps the addresses of the managers there are, the primary's first, and behind them those known before, so that a
+/// standby is found when the primary is gone. What cannot be kept is learned the next time.
+fn learn(identity: &IdentityDirectory, before: &[Endpoint], known: Vec<Known>) {
+    let mut addresses: Vec<Endpoint> = Vec::new();
+    for address in known.into_iter().filter_map(|known| known.endpoint).chain(before.iter().cloned()) {
+        if addresses.len() < MAX_MANAGERS && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses != before {
+        let _ = identity.save_managers(&addresses);
+    }
 }
 
 /// What an answer is, for errors.

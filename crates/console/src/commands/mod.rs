@@ -13,6 +13,7 @@ mod host_list;
 mod host_show;
 pub(crate) mod lineage;
 pub(crate) mod man;
+pub(crate) mod manager;
 pub(crate) mod package;
 pub(crate) mod policy;
 pub(crate) mod promote;
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     /// Make another registry manager the primary, or another manager of a type
     #[command(after_help = promote::EXAMPLES)]
     Promote(promote::Promote),
+    /// List and show registry managers, take one out, and say how many have to hold an edit
+    #[command(subcommand, after_help = "Example:\n  echelon manager list")]
+    Manager(manager::Manager),
     /// Who was the primary registry manager since when, and which of two lineages goes on
     #[command(subcommand, after_help = "Example:\n  echelon lineage show")]
     Lineage(lineage::Lineage),
@@ -101,6 +105,7 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::Host(args) => host::run(args, console).await,
         Command::Package(args) => package::run(args, console).await,
         Command::Promote(args) => promote::run(args, console).await,
+        Command::Manager(args) => manager::run(args, console).await,
         Command::Lineage(args) => lineage::run(args, console).await,
         Command::Edits(args) => edits::run(args, console).await,
         Command::Policy(args) => policy::run(args, console).await,

@@ -52,7 +52,7 @@ pub(crate) struct Create {
     /// The domain in or below which it enrols
     #[arg(long, value_name = "PATH", default_value = "/")]
     domain: DomainPath,
-    /// What the enrolled identity may do; in this version hosts alone enrol, as agent
+    /// What the enrolled identity may do: agent for hosts, manager for registry managers that join
     #[arg(long, value_name = "LEVEL", default_value = "agent")]
     access: Access,
     /// A type that the enrolled host may announce by itself; may be given several times
