@@ -71,6 +71,11 @@ pub(crate) fn standing(registry: &Registry, peer: &PeerIdentity) -> Standing {
     registry.standing(&Certified { subject: subject(peer), enrolment, issuer, not_after }, unix_now())
 }
 
+/// Whether a peer's certificate is worth all that its access level allows.
+pub(crate) fn is_good(registry: &Registry, peer: &PeerIdentity) -> bool {
+    matches!(standing(registry, peer), Standing::Good(_))
+}
+
 /// What an identity may do now.
 fn access(registry: &Registry, peer: &PeerIdentity) -> Result<Access, Failure> {
     match standing(registry, peer) {

@@ -10,7 +10,6 @@ use echelon_core::board::Report;
 use echelon_core::digest::Digest;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
-use echelon_core::issuer;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
     AgentHeartbeat, Delta, FromAgent, Hello, Holding, Liveness, ManagerHeartbeat, PROTOCOL, PROTOCOL_LOWEST,
@@ -364,7 +363,7 @@ impl Session<'_> {
     /// The host's place, and whether it may still have a session at all.
     fn place(&self) -> Result<Place, SessionEnd> {
         let registry = self.hub.registry();
-        if !matches!(requests::standing(&registry, self.peer), issuer::Standing::Good(_)) {
+        if !requests::is_good(&registry, self.peer) {
             return Err(SessionEnd::Unknown);
         }
         place(&registry, self.host).ok_or(SessionEnd::Unknown)

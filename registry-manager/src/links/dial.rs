@@ -116,7 +116,7 @@ async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<C
         let connect = shared.endpoint.connect(addr, &target);
         match timeout(LINK_DEADLINE, connect).await {
             Ok(Ok(connection)) => {
-                let peer = connection.peer().filter(|p| requests::is_in_force(&shared.hub.registry(), p));
+                let peer = connection.peer().filter(|p| requests::is_good(&shared.hub.registry(), p));
                 return match peer {
                     Some(_) => Ok(connection),
                     None => Err("its identity is unknown here, or denied".to_owned()),
