@@ -45,42 +45,48 @@ pub struct ManagerClient {
 impl ManagerClient {
     /// Connects as the identity in this directory to the first manager that answers: at `addresses`, or,
     /// where there are none, at those the directory names. Each is tried for 5 s, the next beside it after a
-    /// quarter of a second or when those before it have failed. An identity past half of
-    /// its life, or whose issuer has left, is renewed on the way, where the manager does so; and the directory learns the
-    /// addresses of all managers.
+    /// quarter of a second or when those before it have failed. An identity past half of its life is renewed on the way, where the manager does so.
     ///
     /// # Errors
     /// The identity cannot be used, or no manager lets it in; see [`ConnectError`].
     pub async fn connect(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, ConnectError> {
-        let unusable = |source| ConnectError::Identity { path: identity.path().to_owned(), source };
-        let credentials = identity.load_credentials().map_err(unusable)?;
-        let trust = identity.load_trust().map_err(unusable)?;
-        let learns = addresses.is_empty();
-        let addresses = match addresses {
-            [] => known_managers(identity).map_err(unusable)?,
-            given => given.to_vec(),
-        };
-        let client = Self::connect_with(&credentials, &trust, &addresses).await?;
+        let own = Own::load(identity, addresses)?;
+        let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
+        if own.credentials.peer().is_ok_and(|peer| now() >= peer.renew_at()) {
+            // A renewal that fails leaves the identity as good as it was; the next call tries again.
+            let _ = client.renew(identity, &own.credentials, &own.trust).await;
+        }
+        Ok(client)
+    }
+
+    /// As [`Self::connect`]; and the directory learns the addresses of all managers, where it named those that were
+    /// tried. An identity whose issuer has left is renewed before anything else.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_and_learn(
+        identity: &IdentityDirectory,
+        addresses: &[Endpoint],
+    ) -> Result<Self, ConnectError> {
+        let client = Self::connect(identity, addresses).await?;
         match client.query::<Known>(Query::Managers).await {
-            Err(CallError::Failed(failure)) if failure.error == RENEW_FIRST => {
-                client.close().await;
-                let client = Self::connect_with(&credentials, &trust, &addresses).await?;
-                // One that fails is told as the failure of whatever is asked next.
-                let _ = client.renew(identity, &credentials, &trust).await;
-                client.close().await;
-                let credentials = identity.load_credentials().map_err(unusable)?;
-                Self::connect_with(&credentials, &trust, &addresses).await
-            }
-            known => {
-                if let Some(known) = known.ok().filter(|_| learns) {
-                    learn(identity, &addresses, known);
-                }
-                // A renewal that fails leaves the identity as good as it was; the next call tries again.
-                if credentials.peer().is_ok_and(|peer| now() >= peer.renew_at()) {
-                    let _ = client.renew(identity, &credentials, &trust).await;
+            Ok(known) => {
+                if addresses.is_empty() {
+                    learn(identity, known);
                 }
                 Ok(client)
             }
+            Err(CallError::Failed(failure)) if failure.error == RENEW_FIRST => {
+                client.close().await;
+                let own = Own::load(identity, addresses)?;
+                let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
+                // One that fails is told as the failure of whatever is asked next.
+                let _ = client.renew(identity, &own.credentials, &own.trust).await;
+                client.close().await;
+                Self::connect(identity, addresses).await
+            }
+            // Whatever is asked next says what is wrong.
+            Err(_) => Ok(client),
         }
     }
 
@@ -282,6 +288,26 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Attempt> {
     Ok(found)
 }
 
+/// Who connects, whom it trusts, and where it tries.
+struct Own {
+    credentials: Credentials,
+    trust: TrustBundle,
+    addresses: Vec<Endpoint>,
+}
+
+impl Own {
+    fn load(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, ConnectError> {
+        let unusable = |source| ConnectError::Identity { path: identity.path().to_owned(), source };
+        let credentials = identity.load_credentials().map_err(unusable)?;
+        let trust = identity.load_trust().map_err(unusable)?;
+        let addresses = match addresses {
+            [] => known_managers(identity).map_err(unusable)?,
+            given => given.to_vec(),
+        };
+        Ok(Self { credentials, trust, addresses })
+    }
+}
+
 /// What is looked at of a [`echelon_core::report::ManagerReport`].
 #[derive(Deserialize)]
 struct Known {
@@ -290,7 +316,8 @@ struct Known {
 
 /// Keeps the addresses of the managers there are, the primary's first, and behind them those known before, so that a
 /// standby is found when the primary is gone. What cannot be kept is learned the next time.
-fn learn(identity: &IdentityDirectory, before: &[Endpoint], known: Vec<Known>) {
+fn learn(identity: &IdentityDirectory, known: Vec<Known>) {
+    let before = known_managers(identity).unwrap_or_default();
     let mut addresses: Vec<Endpoint> = Vec::new();
     for address in known.into_iter().filter_map(|known| known.endpoint).chain(before.iter().cloned()) {
         if addresses.len() < MAX_MANAGERS && !addresses.contains(&address) {

@@ -31,7 +31,8 @@ impl Console {
     /// A connection to the first manager that answers.
     pub(crate) async fn manager(&self) -> Result<ManagerClient, Problem> {
         let identity = self.identity()?;
-        ManagerClient::connect(&identity, &self.global.manager).await.map_err(|error| error.failure().into())
+        let connected = ManagerClient::connect_and_learn(&identity, &self.global.manager).await;
+        connected.map_err(|error| error.failure().into())
     }
 
     /// The directory of the identity to use.
