@@ -50,7 +50,7 @@ impl ManagerClient {
     /// # Errors
     /// The identity cannot be used, or no manager lets it in; see [`ConnectError`].
     pub async fn connect(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, ConnectError> {
-        let own = Own::load(identity, addresses)?;
+        let own = Own::load(identity, addresses).map_err(|e| *e)?;
         let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
         if own.credentials.peer().is_ok_and(|peer| now() >= peer.renew_at()) {
             // A renewal that fails leaves the identity as good as it was; the next call tries again.
@@ -78,7 +78,7 @@ impl ManagerClient {
             }
             Err(CallError::Failed(failure)) if failure.error == RENEW_FIRST => {
                 client.close().await;
-                let own = Own::load(identity, addresses)?;
+                let own = Own::load(identity, addresses).map_err(|e| *e)?;
                 let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
                 // One that fails is told as the failure of whatever is asked next.
                 let _ = client.renew(identity, &own.credentials, &own.trust).await;
@@ -296,8 +296,8 @@ struct Own {
 }
 
 impl Own {
-    fn load(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, ConnectError> {
-        let unusable = |source| ConnectError::Identity { path: identity.path().to_owned(), source };
+    fn load(identity: &IdentityDirectory, addresses: &[Endpoint]) -> Result<Self, Box<ConnectError>> {
+        let unusable = |source| Box::new(ConnectError::Identity { path: identity.path().to_owned(), source });
         let credentials = identity.load_credentials().map_err(unusable)?;
         let trust = identity.load_trust().map_err(unusable)?;
         let addresses = match addresses {
