@@ -1,6 +1,7 @@
 //! Alarms: those that this manager raises of itself, and all that are up.
 
 use crate::clock::{Clock, unix_now};
+use crate::failure;
 use crate::hooks::{AlarmNews, Key, Teller};
 use crate::hub::Event;
 use crate::limits::{ALARM_INTERVAL, SELF_INTERVAL};
@@ -30,6 +31,9 @@ const SUPERSEDED: &str = "superseded";
 
 /// The alarm of two lineages.
 const CONFLICT: &str = "conflict";
+
+/// The alarm of a state directory that was set back.
+const ROLLED_BACK: &str = "rolled-back";
 
 /// The alarm of settings that were refused.
 pub(crate) const SETTINGS: &str = "settings-refused";
@@ -134,6 +138,15 @@ fn rewritten(at: Position) -> Notice {
     Notice::critical(REWRITTEN, &message, remedy)
 }
 
+/// Others hold entries that only this manager can have made, and that it has not got.
+fn rolled_back(seen: Position) -> Notice {
+    let message = format!(
+        "the state directory of this manager was set back: others have seen revision {} of epoch {}, and it takes no edits",
+        seen.revision, seen.epoch
+    );
+    Notice::critical(ROLLED_BACK, &message, failure::ROLLED_BACK)
+}
+
 /// Agents know of grants that this manager does not go by: newer ones, or another lineage.
 fn superseded(witnesses: &Witnesses) -> [(&'static str, Option<Notice>); 2] {
     let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
@@ -172,6 +185,7 @@ pub(crate) async fn watch_self(shared: Shared) {
         set(&shared.alarms, ISSUER, issuer(shared.issuer.not_after(), unix_now()));
         let witnesses = &shared.hub.witnesses;
         set(&shared.alarms, REWRITTEN, witnesses.rewritten().map(rewritten));
+        set(&shared.alarms, ROLLED_BACK, shared.edits.situation().rolled_back.map(rolled_back));
         for (name, notice) in superseded(witnesses) {
             set(&shared.alarms, name, notice);
         }

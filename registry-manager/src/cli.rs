@@ -1,15 +1,19 @@
 //! What the binary does with its arguments.
 
 mod init;
+mod recover;
+mod restore;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
 use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
 pub(crate) use init::{InitArgs, init};
+pub(crate) use recover::{RecoverArgs, recover};
 use registry_manager::StartError;
 use registry_manager::config::{self, Recorded};
 use registry_manager::paths::Paths;
+pub(crate) use restore::{RestoreArgs, restore};
 pub(crate) use run::{RunArgs, run};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +35,16 @@ pub(crate) enum Command {
     /// Serves agents and consoles until it is told to stop.
     #[command(after_help = "Example:\n  registry-manager run --http 127.0.0.1:29121")]
     Run(RunArgs),
+    /// Makes what a backup holds the newest lineage of the registry; only while no manager runs.
+    #[command(after_help = "Examples:
+  registry-manager restore /backup/acme.tar --check
+  registry-manager restore /backup/acme.tar --passphrase-file /root/passphrase --reason 'disk of hub is gone'")]
+    Restore(RestoreArgs),
+    /// Goes on with a state directory that has lost edits, by a new lineage; only while no manager runs.
+    #[command(
+        after_help = "Example:\n  registry-manager recover --reason 'the machine was set back to its snapshot'"
+    )]
+    Recover(RecoverArgs),
     /// Prints every key of the settings file with its default.
     #[command(after_help = "Example:\n  registry-manager config --default > /etc/echelon/manager.toml")]
     Config(ConfigArgs),

@@ -95,6 +95,13 @@ pub(crate) fn too_many_down(count: usize, most: usize) -> Failure {
     failure("too-many-down", FailureClass::Failed, message, "name fewer", Retry::Pointless)
 }
 
+/// No backup of the registry was made, or not all of it.
+pub(crate) fn not_backed_up(why: &str) -> Failure {
+    let message = format!("no backup could be made: {why}");
+    let remedy = "see the manager's log; it takes as much room on its disk as the registry has";
+    failure("not-backed-up", FailureClass::Failed, message, remedy, Retry::Safe)
+}
+
 /// As many watch as may.
 pub(crate) fn too_many_watchers(most: usize) -> Failure {
     let message = format!("{most} consoles watch this manager already, which is as many as may");
@@ -185,6 +192,10 @@ pub(crate) fn versions_apart(why: &str) -> Failure {
     failure("versions-apart", FailureClass::Failed, why.to_owned(), "upgrade the older one", Retry::Pointless)
 }
 
+/// The two ways out for a manager whose state directory was set back.
+pub(crate) const ROLLED_BACK: &str = "promote a standby, which has the edits: echelon promote HOST --force --reason TEXT; \
+     without one, stop the manager and go on with what it has: registry-manager recover --reason TEXT";
+
 /// No edit can be taken at the moment, and none was.
 pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, now: Monotonic) -> Failure {
     let name = |host: &HostId| registry.host(*host).map_or_else(|| host.to_string(), |h| h.name.to_string());
@@ -211,11 +222,14 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
                 "no edit was taken: this manager is to be the primary and lacks edits that others have";
             unreachable("no-primary", message.to_owned(), shortly)
         }
-        CannotWrite::RolledBack => {
-            let message =
-                "no edit was taken: this manager's registry is older than others have seen it".to_owned();
-            let remedy = "promote a standby: echelon promote HOST --force --reason TEXT";
-            unreachable("rolled-back", message, remedy)
+        CannotWrite::RolledBack { seen } => {
+            let message = format!(
+                "no edit was taken: this manager's state directory is older than it was: it goes up to revision {}, and \
+                 others have seen revision {}",
+                registry.position().revision,
+                seen.revision
+            );
+            unreachable("rolled-back", message, ROLLED_BACK)
         }
         CannotWrite::Handing => {
             let message = "no edit was taken: another manager is about to become the primary".to_owned();

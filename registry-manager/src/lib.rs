@@ -4,6 +4,8 @@
 //! states that it publishes. A session for each agent pushes what changed and takes in what it reports.
 
 mod alarms;
+mod backup;
+mod backups;
 mod clock;
 pub mod config;
 pub mod copies;
@@ -19,6 +21,7 @@ pub mod init;
 mod joining;
 mod journal;
 mod limits;
+mod lineage;
 mod links;
 mod managers;
 mod metrics;
@@ -28,9 +31,11 @@ mod places;
 mod rates;
 mod readings;
 mod record;
+pub mod recover;
 mod relay;
 mod reports;
 mod requests;
+pub mod restore;
 mod server;
 mod session;
 mod sessions;

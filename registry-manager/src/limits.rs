@@ -128,6 +128,12 @@ pub(crate) const PREVIEWS: usize = 2;
 /// Readings of the history at once: each takes a thread and a connection to the journal's file.
 pub(crate) const HISTORIES: usize = 8;
 
+/// Backups made at once: each takes a thread, and as much of the disk as the registry's file.
+pub(crate) const BACKUPS: usize = 2;
+
+/// Parts of a backup that wait to be sent: the disk reads ahead of the network, and holds no more than a megabyte.
+pub(crate) const BACKUP_QUEUE: usize = 4;
+
 /// Most managers that one question takes as down: a whole region, and few enough to compare each with all.
 pub(crate) const MAX_DOWN: usize = 1_024;
 

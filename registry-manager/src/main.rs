@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Init(args) => cli::init(&args, &log),
         Command::Run(args) => cli::run(&args, &log),
+        Command::Restore(args) => cli::restore(&args, &log),
+        Command::Recover(args) => cli::recover(&args, &log),
         Command::Config(args) => Ok(cli::config(&args)),
     };
     match done {

@@ -17,6 +17,11 @@ impl Paths {
         self.0.join("registry.db")
     }
 
+    /// A registry that is about to take that one's place.
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.0.join("registry.db.restoring")
+    }
+
     /// The root of trust: key and certificate. Needed only to add managers and to rotate.
     pub fn root(&self) -> PathBuf {
         self.0.join("root.pem")

@@ -229,6 +229,7 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_ms: now.0 / 1000,
         at: registry.position().into(),
+        rolled_back: shared.edits.situation().rolled_back.map(Into::into),
         view_revision: mark.view_revision,
         view_digest: mark.digest.to_string(),
         domains: count(registry.hierarchy().len()),

@@ -1,5 +1,6 @@
 //! What peers ask for, and whether they may.
 
+use crate::backups;
 use crate::clock::unix_now;
 use crate::enrol;
 use crate::failure;
@@ -170,6 +171,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Join(_) => "join",
         Request::Leave { .. } => "leave",
         Request::Promotion(_) => "promotion",
+        Request::Backup { .. } => "backup",
     }
 }
 
@@ -243,6 +245,12 @@ impl Caller<'_> {
             // These can be asked again, and take as long as the peer does.
             Request::Read if reads => self.unless_stopping(self.read(channel)).await,
             Request::Query(query) if reads => self.unless_stopping(self.unless_gone(channel, query)).await,
+            Request::Backup { passphrase } if self.access.allows(Access::Admin) => {
+                self.unless_stopping(backups::serve(self.shared, channel, passphrase)).await
+            }
+            Request::Backup { .. } => {
+                fail(channel, failure::not_allowed("make a backup: it takes admin access")).await
+            }
             Request::Read | Request::Query(_) => {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
@@ -414,12 +422,12 @@ async fn ended(end: Result<Infallible, WatchEnd>, channel: &mut Channel) -> Resu
     }
 }
 
-async fn fail(channel: &mut Channel, failure: Failure) -> Result<(), RequestEnd> {
+pub(crate) async fn fail(channel: &mut Channel, failure: Failure) -> Result<(), RequestEnd> {
     debug!(error = failure.error, "A request failed: {}", failure.message);
     respond(channel, &Response::Failed(failure)).await
 }
 
-async fn respond(channel: &mut Channel, response: &Response) -> Result<(), RequestEnd> {
+pub(crate) async fn respond(channel: &mut Channel, response: &Response) -> Result<(), RequestEnd> {
     match timeout(SEND_DEADLINE, channel.send(&response.encode())).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(RequestEnd::Slow),

@@ -9,8 +9,8 @@ use crate::hub::Hub;
 use crate::init::load_issuer;
 use crate::journal::{self, Edits, Journal, LoadError, Queue};
 use crate::limits::{
-    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, COPIES, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL, MAX_WATCHERS,
-    PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+    ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, BACKUPS, COPIES, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL,
+    MAX_WATCHERS, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::links::{self, Links};
 use crate::occasion::Occasion;
@@ -29,9 +29,7 @@ use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_core::time::UnixMillis;
 use echelon_daemon::{DrainError, Exit, Tasks, shell_word};
-use echelon_identity::{
-    Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle, lifetime,
-};
+use echelon_identity::{Credentials, IdentityDirectory, Issuer, Leaf, PeerIdentity, Spiffe, TrustBundle};
 use echelon_store::RegistryStore;
 use echelon_transport::limits::ANONYMOUS_LIFE;
 use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
@@ -132,12 +130,14 @@ pub(crate) struct Inner {
     /// How often hosts announce.
     pub(crate) announcements: Rates,
     pub(crate) watchers: Semaphore,
+    pub(crate) backups: Arc<Semaphore>,
     pub(crate) alarms: Alarms,
     pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
     pub(crate) journal: PathBuf,
     /// The file of the root key, which need not be there.
     pub(crate) root: PathBuf,
+    pub(crate) paths: Paths,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
 }
@@ -237,10 +237,12 @@ impl Manager {
             histories: Arc::new(Semaphore::new(HISTORIES)),
             announcements: Rates::new(ANNOUNCEMENTS, ANNOUNCEMENT_INTERVAL),
             watchers: Semaphore::new(MAX_WATCHERS),
+            backups: Arc::new(Semaphore::new(BACKUPS)),
             alarms,
             hooks,
             journal: paths.registry(),
             root: paths.root(),
+            paths: paths.clone(),
             endpoint,
             stop: tasks.shutdown(),
         });
@@ -407,12 +409,17 @@ fn load_identity(paths: &Paths, issuer: &Issuer) -> Result<(Credentials, HostId)
     Ok((renewed, host))
 }
 
-fn renew(credentials: &Credentials, peer: &PeerIdentity, issuer: &Issuer) -> Result<Credentials, StartError> {
+/// The same identity with a new certificate.
+pub(crate) fn renew(
+    credentials: &Credentials,
+    peer: &PeerIdentity,
+    issuer: &Issuer,
+) -> Result<Credentials, StartError> {
     let leaf = Leaf {
         subject: &peer.subject,
         name: peer.name.as_str(),
         enrolment: peer.enrolment,
-        lifetime: lifetime::MANAGER,
+        lifetime: peer.subject.lifetime(),
     };
     let key = credentials.key();
     let chain = issuer.issue(&leaf, &key.public_key(), unix_now()).map_err(identity_error)?;

@@ -157,6 +157,8 @@ fn systemd_takes_the_units() {
             ("registry-agent.service", "registry-agent", &binaries().agent),
             // It is verified together with its service.
             ("registry-agent.socket", "", &binaries().agent),
+            ("echelon-backup.service", "echelon", &binaries().console),
+            ("echelon-backup.timer", "", &binaries().console),
         ] {
             let text = std::fs::read_to_string(dist.join(unit)).unwrap();
             let installed = format!("/usr/local/bin/{program}");

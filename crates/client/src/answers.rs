@@ -2,6 +2,7 @@
 
 use crate::errors::CallError;
 use crate::manager::kind;
+use echelon_core::backup::BackupError;
 use echelon_core::message::{LivenessEntry, Request, Response, RowsPart};
 use echelon_core::position::Position;
 use echelon_core::registry::Registry;
@@ -41,6 +42,9 @@ pub enum Lost {
     /// A document that is not what was asked for, or rows that contradict each other.
     #[error("the manager's answer makes no sense here: {0}")]
     Document(String),
+    /// A backup that is not whole.
+    #[error("the backup did not arrive whole")]
+    Backup(#[source] BackupError),
     /// An answer to another question.
     #[error("the manager answered with {0}, which was not asked for")]
     Unexpected(&'static str),

@@ -8,6 +8,8 @@
 pub mod agent;
 #[cfg(feature = "manager")]
 mod answers;
+#[cfg(feature = "manager")]
+mod backup;
 pub mod blocking;
 mod dial;
 #[cfg(feature = "manager")]
@@ -24,6 +26,8 @@ mod watch;
 pub use agent::{AgentError, LocalAgent};
 #[cfg(feature = "manager")]
 pub use answers::{Lost, Reading};
+#[cfg(feature = "manager")]
+pub use backup::IncomingBackup;
 pub use dial::{Connection, DialError, Way};
 #[cfg(feature = "manager")]
 pub use documents::Documents;

@@ -1,6 +1,7 @@
 //! A registry manager, over the network.
 
 use crate::answers::{Answers, Lost, Reading, collect_rows};
+use crate::backup::IncomingBackup;
 use crate::documents::Documents;
 use crate::errors::{Attempt, CallError, ConnectError};
 use crate::race::first_of;
@@ -8,6 +9,7 @@ use echelon_core::change::ChangeSet;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::grant::Grant;
 use echelon_core::message::{EditAnswer, Query, RENEW_FIRST, Request, Response};
+use echelon_core::passphrase::Passphrase;
 use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::time::UnixMillis;
 use echelon_identity::directory::{DirectoryError, MAX_MANAGERS};
@@ -214,6 +216,14 @@ impl ManagerClient {
         Ok(Documents::new(self.ask(&Request::Query(query)).await?))
     }
 
+    /// Asks for a backup; with a passphrase, the manager's keys are part of it.
+    ///
+    /// # Errors
+    /// See [`CallError`]; nothing was changed, a retry is safe.
+    pub async fn backup(&self, passphrase: Option<Passphrase>) -> Result<IncomingBackup, CallError> {
+        IncomingBackup::begin(self.ask(&Request::Backup { passphrase }).await?).await
+    }
+
     /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new one.
     ///
     /// # Errors
@@ -338,6 +348,7 @@ pub(crate) fn kind(response: &Response) -> &'static str {
         Response::Edited(_) => "an edit's answer",
         Response::Rows(_) => "rows",
         Response::Documents { .. } => "documents",
+        Response::Backup(_) => "a backup",
         Response::Joined(_) => "a manager's joining",
         Response::Promotion(_) => "a promotion's answer",
         Response::Linked(_) => "a link",

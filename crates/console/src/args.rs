@@ -167,6 +167,8 @@ mod tests {
             "echelon token create --host a --domain / --access agent --allow-type x --replace --ttl 1h --uses 3 --out f",
             "echelon token list",
             "echelon token revoke 017f22e2-79b0-7cc3-98c4-dc0c0c07398f",
+            "echelon backup /tmp/b.tar",
+            "echelon backup b.tar --passphrase-file p --force --output json",
             "echelon completion bash",
             "echelon man /tmp/man",
         ] {

@@ -24,6 +24,13 @@ pub(crate) async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
     done
 }
 
+/// A bar for so many bytes, on standard error. Shows itself on a terminal only.
+pub(crate) fn of_bytes(size: u64) -> ProgressBar {
+    let plain = indicatif::ProgressStyle::default_bar();
+    let style = plain.clone().template("{bar:40} {bytes}/{total_bytes} ({eta})").unwrap_or(plain);
+    ProgressBar::new(size).with_style(style)
+}
+
 fn style() -> indicatif::ProgressStyle {
     let plain = indicatif::ProgressStyle::default_spinner();
     plain.clone().template("{spinner} {msg} ({elapsed})").unwrap_or(plain)

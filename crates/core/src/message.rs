@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::alarm::Raised;
 use crate::announce::Announcement;
+use crate::backup::BackupPart;
 use crate::board::Told;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
@@ -11,6 +12,7 @@ use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::member::MemberMessage;
 use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
+use crate::passphrase::Passphrase;
 use crate::position::Position;
 use crate::promotion::{Promoted, Promotion};
 use crate::report::Outcome;
@@ -274,6 +276,11 @@ pub enum Request {
         /// Under which id that is an edit.
         request: RequestId,
     },
+    /// Asks for a backup: a copy of the registry's file, as it is at one moment, in an archive. Only admins may.
+    Backup {
+        /// Seals the manager's keys, which are part of it then.
+        passphrase: Option<Passphrase>,
+    },
 }
 
 /// What a peer without a certificate may ask for.
@@ -418,7 +425,8 @@ pub struct Join {
     pub issuer_csr: Vec<u8>,
 }
 
-/// An answer. A request has one, but for reads and queries, which have parts until `last`.
+/// An answer. A request has one, but for reads and queries, which have parts until `last`, and for backups, which have
+/// an end.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Response {
     /// The request failed.
@@ -451,6 +459,8 @@ pub enum Response {
     Promotion(Promoted),
     /// The manager may join.
     Joined(Joined),
+    /// Part of a backup.
+    Backup(BackupPart),
 }
 
 /// What a registry manager that joins needs to know. Its own certificate it makes with its issuer.

@@ -273,6 +273,10 @@ pub struct StatusReport {
     /// The committed state.
     #[serde(flatten)]
     pub at: At,
+    /// The newest state that others have seen and this manager has lost, because its state directory was set back: it
+    /// takes no edits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<At>,
     /// The revision of the last change that agents see.
     pub view_revision: u64,
     /// The digest of the view, as agents know it.

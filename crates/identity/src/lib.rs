@@ -18,6 +18,7 @@ pub mod lifetime;
 pub mod peer;
 pub mod proof;
 pub mod request;
+pub mod sealed;
 mod sign;
 pub mod spiffe;
 pub mod token;

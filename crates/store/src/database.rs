@@ -44,7 +44,7 @@ pub(crate) enum Sync {
 /// An open file.
 pub(crate) struct Database {
     connection: Connection,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Database {
@@ -146,17 +146,25 @@ impl Database {
         self.read("set when to sync", |connection| set_sync(connection, sync))
     }
 
-    /// Copies the whole file, as it is at one moment, to a path where nothing is. Whoever writes to it is held up in
-    /// nothing.
-    pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+    /// Copies the whole file, as it is at one moment, to a path where nothing is, and reads of the same moment. Whoever
+    /// writes to it is held up in nothing.
+    pub(crate) fn copy_to<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, StoreError> {
         const DOING: &str = "make a copy";
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
         made.map_err(|e| StoreError::new(path, DOING, e))?;
-        let copy = || -> Result<(), Problem> {
+        let copy = || -> Result<T, Problem> {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut to = Connection::open_with_flags(path, flags)?;
+            // What is read begins the transaction, and the copy is made in it.
+            let moment = self.connection.unchecked_transaction()?;
+            let read = read(&moment)?;
             copy_all(&self.connection, &mut to)?;
-            to.close().map_err(|(_, error)| error.into())
+            to.close().map_err(|(_, error)| error)?;
+            Ok(read)
         };
         copy().map_err(|problem| {
             // What is left of it is of no use; where it cannot be removed, the first error says why.

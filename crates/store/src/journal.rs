@@ -3,8 +3,9 @@
 use crate::database::{Database, to_sql};
 use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
-use crate::registry::{MAX_PART_BYTES, MAX_PART_ENTRIES, SCHEMA};
+use crate::registry::{MAX_PART_BYTES, MAX_PART_ENTRIES, Meta, SCHEMA, Standing};
 use crate::surplus::{self, Lost};
+use echelon_core::grant::{Chain, Mark};
 use echelon_core::row::Commit;
 use rusqlite::params;
 use std::path::Path;
@@ -13,6 +14,17 @@ use std::path::Path;
 /// by nothing here: each part is read from one state of the file, and the file is let go after it.
 pub struct JournalReader {
     database: Database,
+}
+
+/// What a copy of a registry's file holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copied {
+    /// The last entry.
+    pub head: Mark,
+    /// The revision up to which entries were known to be committed.
+    pub committed: u64,
+    /// All grants that its manager knew of.
+    pub grants: Chain,
 }
 
 impl JournalReader {
@@ -59,8 +71,13 @@ impl JournalReader {
     ///
     /// # Errors
     /// It could not be made; nothing is left of it.
-    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        self.database.copy_to(path)
+    pub fn copy_to(&self, path: &Path) -> Result<Copied, StoreError> {
+        self.database.copy_to(path, |connection| {
+            let Meta { head, committed, .. } = Meta::load(connection)?;
+            let standing = Standing::load(connection)?;
+            let standing = standing.ok_or_else(|| Problem::Inconsistent("it says no grants".into()))?;
+            Ok(Copied { head, committed, grants: standing.grants })
+        })
     }
 
     fn part(&self, sql: &str, from: u64, to: u64) -> Result<Vec<Commit>, StoreError> {

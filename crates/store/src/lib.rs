@@ -20,7 +20,7 @@ mod surplus;
 pub use aside::{MAX_SET_ASIDE, set_aside};
 pub use entry::Entry;
 pub use error::{Problem, StoreError};
-pub use journal::JournalReader;
+pub use journal::{Copied, JournalReader};
 pub use registry::{Loaded, RegistryStore, Remembered, Standing};
 pub use replica::{LoadedReplica, ReplicaStore};
 pub use surplus::Lost;

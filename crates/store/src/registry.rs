@@ -20,7 +20,8 @@ use echelon_core::time::UnixMillis;
 use rusqlite::Connection;
 use std::path::Path;
 
-use meta::{Extent, Meta};
+use meta::Extent;
+pub(crate) use meta::Meta;
 pub use standing::Standing;
 
 /// Most entries in one part, which may become one message to another manager.

@@ -19,6 +19,7 @@
 mod macros;
 
 mod access;
+mod backup;
 mod change;
 mod content;
 mod error;

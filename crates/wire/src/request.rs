@@ -1,5 +1,6 @@
 //! What can be asked of a manager, and its answers.
 
+use crate::backup::BackupPart;
 use crate::change::{CHANGES, ChangeSet};
 use crate::error::DecodeError;
 use crate::field::Field;
@@ -16,7 +17,7 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 40, 41, 42")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 40, 41, 42, 50")
     unit { "1" Session, "5" Read, "41" Copy }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
@@ -37,6 +38,9 @@ choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 
         },
         "21" Leave {
             #[prost(bytes = "vec", tag = "1")] request: Vec<u8>,
+        },
+        "50" Backup {
+            #[prost(string, optional, tag = "1")] passphrase: Option<String>,
         },
     }
 }
@@ -144,7 +148,7 @@ choice! { message::Query => Query, QueryKind ("QueryKind", "1, 2, 3, 10, 11, 12,
     }
 }
 
-choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20, 30, 40, 41")
+choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3, 4, 5, 6, 20, 30, 40, 41, 50")
     unit {}
     value {
         #[prost(message, tag = "1")] Failed(Failure),
@@ -155,6 +159,7 @@ choice! { message::Response => Response, ResponseKind ("ResponseKind", "1, 2, 3,
         #[prost(message, tag = "20")] Joined(Joined),
         #[prost(message, tag = "30")] Promotion(Promoted),
         #[prost(message, tag = "40")] Linked(Greeting),
+        #[prost(message, tag = "50")] Backup(Box<BackupPart>),
     }
     record {
         "41" Copied {

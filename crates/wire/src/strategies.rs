@@ -4,6 +4,7 @@ use crate::Wire;
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
+use echelon_core::backup::{BackupHead, BackupPart};
 use echelon_core::board::Told;
 use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
@@ -17,6 +18,7 @@ use echelon_core::member::{Append, Entry, MemberMessage, Seal, Standing};
 use echelon_core::message::*;
 use echelon_core::name::{ConsoleName, DomainName, DomainPath, FrameworkName, HostName, ManagerType, Text};
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
+use echelon_core::passphrase::Passphrase;
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::promotion::{Promoted, Promotion};
@@ -909,6 +911,9 @@ pub fn request() -> impl Strategy<Value = Request> {
         Just(Request::Copy),
         greeting().prop_map(Request::Link),
         relayed().prop_map(Request::Relayed).boxed(),
+        option::of("[ -~]{8,40}").prop_map(|passphrase| Request::Backup {
+            passphrase: passphrase.map(|text| Passphrase::parse(&text).expect("a line of text")),
+        }),
     ]
 }
 
@@ -989,5 +994,18 @@ pub fn response() -> impl Strategy<Value = Response> {
         (vec(any::<String>(), LIST), any::<bool>())
             .prop_map(|(documents, last)| Response::Documents { documents, last }),
         promoted().prop_map(Response::Promotion),
+        backup_part().prop_map(Response::Backup),
+    ]
+}
+
+fn backup_part() -> impl Strategy<Value = BackupPart> {
+    let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
+    let head = (framework, position(), any::<u64>(), any::<u64>(), any::<bool>());
+    prop_oneof![
+        head.prop_map(|(framework, position, committed, size, keys)| {
+            BackupPart::Head(BackupHead { framework, position, committed, size, keys })
+        }),
+        vec(any::<u8>(), 0..40).prop_map(BackupPart::Bytes),
+        any::<[u8; 32]>().prop_map(BackupPart::End),
     ]
 }

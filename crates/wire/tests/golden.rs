@@ -7,6 +7,7 @@
 use echelon_core::access::{Access, Denial, Identity, Subject, Token};
 use echelon_core::alarm::{Notice, Raised, Severity};
 use echelon_core::announce::{AnnouncedSpec, Announcement, HostWord};
+use echelon_core::backup::{BackupHead, BackupPart};
 use echelon_core::board::Told;
 use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
@@ -18,6 +19,7 @@ use echelon_core::issuer::Issuer;
 use echelon_core::member::MemberMessage;
 use echelon_core::message::*;
 use echelon_core::package::{HostSide, Listens, Package, Role, Withdrawal};
+use echelon_core::passphrase::Passphrase;
 use echelon_core::policy::{Failback, Policy, PolicySettings, Probe, TypeSelector, Walk};
 use echelon_core::position::Position;
 use echelon_core::promotion::{Promoted, Promotion};
@@ -119,9 +121,10 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup }
     Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual, Lineage, Lost }
-    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion, Linked, Copied }
+    Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion, Linked, Copied, Backup }
+    BackupPart { Head, Bytes, End }
     Promotion { HandOver, Force, Choose, Signed, Abort }
     Promoted { Evidence, Proposed, Done, Aborted }
     FailureClass { Failed, Forbidden, Unreachable, NotAllowed, Unknown }
@@ -649,6 +652,7 @@ fn requests() -> Vec<Request> {
             issuer_csr: vec![18],
         }),
         Request::Leave { request: request_id() },
+        Request::Backup { passphrase: Some(Passphrase::parse("correct horse").unwrap()) },
         Request::Promotion(promotions().swap_remove(0)),
         Request::Link(greeting()),
         Request::Copy,
@@ -722,6 +726,7 @@ fn responses() -> Vec<Response> {
         Response::Documents { documents: vec!["{}".into(), "{\"a\":1}".into()], last: true },
         Response::Linked(greeting()),
         Response::Copied { part: vec![1, 2], last: true },
+        Response::Backup(BackupPart::End([12; 32])),
         Response::Joined(Joined {
             issuer: vec![vec![1, 2], vec![3]],
             framework: to("acme"),
@@ -731,6 +736,12 @@ fn responses() -> Vec<Response> {
         }),
         Response::Promotion(Promoted::Aborted),
     ]
+}
+
+fn backup_parts() -> [BackupPart; 3] {
+    let head =
+        BackupHead { framework: to("acme"), position: position(), committed: 299, size: 4096, keys: true };
+    [BackupPart::Head(head), BackupPart::Bytes(vec![1, 2, 3]), BackupPart::End([12; 32])]
 }
 
 /// The words and kinds that stand inside other messages, each in one that carries it.
@@ -774,6 +785,7 @@ fn inner() -> Vec<Example> {
     let mut all = Vec::new();
     let words = [HostWord::Runs(AnnouncedSpec::default()), HostWord::Withdraws];
     all.extend(words.map(|w| example(w.kind(), Request::Announce(announcement(w)))));
+    all.extend(backup_parts().map(|part| example(part.kind(), Response::Backup(part))));
     all.extend(health.map(|h| example(h.kind(), liveness_entry(h))));
     all.extend(queries().into_iter().map(|q| example(q.kind(), Request::Query(q))));
     all.extend(promotions().into_iter().map(|p| example(p.kind(), Request::Promotion(p))));

@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod domain;
 pub(crate) mod edits;
@@ -88,6 +89,11 @@ pub(crate) enum Command {
     /// List what is wrong at the moment, and what to do about it
     #[command(subcommand, after_help = "Example:\n  echelon alarm list")]
     Alarm(alarm::Alarm),
+    /// Copy the registry with its history into a file, while it runs
+    #[command(after_help = "Examples:
+  echelon backup /backup/acme.tar
+  echelon backup /backup/acme.tar --passphrase-file /root/passphrase --force")]
+    Backup(backup::Backup),
     /// Print the completion of these commands for a shell
     #[command(after_help = "Example:\n  echelon completion bash > /etc/bash_completion.d/echelon")]
     Completion(completion::Completion),
@@ -116,6 +122,7 @@ pub(crate) async fn run(command: Command, console: &mut Console) -> Result<(), P
         Command::History(args) => history::run(args, console).await,
         Command::Watch => watch::run(console).await,
         Command::Alarm(args) => alarm::run(args, console).await,
+        Command::Backup(args) => backup::run(args, console).await,
         Command::Completion(args) => completion::run(&args, console),
         Command::Man(args) => man::run(&args, console),
     }

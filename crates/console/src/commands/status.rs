@@ -71,6 +71,13 @@ fn lines(r: &StatusReport) -> Vec<String> {
         format!("routing    {} managers failing, {} hosts not home", r.managers_failing, r.hosts_not_home),
         format!("alarms     {}", alarms(r)),
     ];
+    if let Some(seen) = &r.rolled_back {
+        let bad = style::BAD;
+        lines.push(format!(
+            "{bad}set back{bad:#}   it has lost edits: others have seen revision {} of epoch {}, and it takes none",
+            seen.revision, seen.epoch
+        ));
+    }
     if !r.types_unserved.is_empty() {
         let (bad, types) = (style::BAD, r.types_unserved.iter().map(ManagerType::as_str).collect::<Vec<_>>());
         lines.push(format!("{bad}unserved{bad:#}   no manager can be used of: {}", types.join(", ")));

@@ -3,6 +3,7 @@
 use super::{Effect, Entry, Member, MemberMessage, Peer, Told};
 use crate::grant::{Chain, GrantId, Mark, SyncRule};
 use crate::id::{HostId, RequestId};
+use crate::position::Position;
 use crate::time::Monotonic;
 
 /// Most entries that wait to be committed: with more, something is wrong, and more would not help.
@@ -25,7 +26,10 @@ pub enum CannotWrite {
     /// It holds the newest grant, and lacks entries that this builds on.
     NotLevel,
     /// Its journal has lost what others have seen.
-    RolledBack,
+    RolledBack {
+        /// The newest position that they have.
+        seen: Position,
+    },
     /// It is handing over, or being chosen: a moment later it is known who writes.
     Handing,
     /// Too few of the standbys that count are there.
@@ -55,8 +59,8 @@ impl Member {
     /// # Errors
     /// See [`CannotWrite`].
     pub fn may_write_under(&self, rule: &SyncRule) -> Result<(), CannotWrite> {
-        if self.rolled_back.is_some() {
-            return Err(CannotWrite::RolledBack);
+        if let Some(seen) = self.rolled_back {
+            return Err(CannotWrite::RolledBack { seen });
         }
         if !self.leading {
             return Err(self.not_leading());

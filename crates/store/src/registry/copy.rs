@@ -5,6 +5,7 @@ use crate::database::{Database, Sync, sync_directory};
 use crate::error::{Problem, StoreError};
 use crate::surplus;
 use echelon_core::grant::Relation;
+use echelon_core::position::Position;
 use echelon_core::time::UnixMillis;
 use std::path::Path;
 
@@ -59,6 +60,39 @@ impl RegistryStore {
         self.database.become_copy_of(&theirs)?;
         (self.head, self.committed, self.grants) = (copied.head, copied.committed, copied.grants);
         Ok(())
+    }
+
+    /// Opens a copy that came from elsewhere, after everything in it was looked at.
+    ///
+    /// # Errors
+    /// It is damaged, no registry's, or of a later build. It is left as it is.
+    pub fn open_copy(copy: &Path) -> Result<Self, StoreError> {
+        check(copy)
+    }
+
+    /// Keeps, where [`crate::JournalReader::surplus`] finds them, the entries of the file that this one is to replace,
+    /// as far as this one has not got them, beside what was lost there before. Gives the newest of these entries.
+    ///
+    /// # Errors
+    /// [`Problem::OtherRegistry`], or one of the files cannot be read or written; nothing has changed.
+    pub fn keep_surplus_of(&mut self, old: &Self) -> Result<Option<Position>, StoreError> {
+        let other = || StoreError::new(&old.database.path, REPLACING, Problem::OtherRegistry);
+        let common = old.common_revision(self)?.ok_or_else(other)?;
+        let (from, lost_to) = (old.database.connection(), self.grants.head().id);
+        self.database.write(REPLACING, |transaction| {
+            transaction.execute("DELETE FROM surplus", [])?;
+            surplus::carry(from, transaction)?;
+            surplus::carry_entries(from, transaction, common, lost_to)
+        })?;
+        Ok(Some(old.head.position).filter(|_| old.head.revision() > common))
+    }
+
+    /// Closes the file, after which nothing of it stands beside it and it may be moved.
+    ///
+    /// # Errors
+    /// It could not be brought into one file; nothing is lost of it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.database.close()
     }
 
     /// The newest revision up to which both journals are one; none where they begin differently.

@@ -34,15 +34,15 @@ impl Extent {
 }
 
 /// The one row of the table `meta`.
-pub(super) struct Meta {
-    pub(super) head: Mark,
-    pub(super) committed: u64,
+pub(crate) struct Meta {
+    pub(crate) head: Mark,
+    pub(crate) committed: u64,
     pub(super) genesis_revision: u64,
     pub(super) genesis: Hash,
 }
 
 impl Meta {
-    pub(super) fn load(connection: &Connection) -> Result<Self, Problem> {
+    pub(crate) fn load(connection: &Connection) -> Result<Self, Problem> {
         let sql = "SELECT lineage, epoch, revision, chain, committed, genesis_revision, genesis FROM meta";
         let meta = connection.query_row(sql, [], |r| {
             let position = position(r.get(0)?, r.get(1)?, r.get(2)?);

@@ -27,7 +27,7 @@ pub struct Standing {
 
 impl Standing {
     /// The row; none in a file of a build that had no grants.
-    pub(super) fn load(connection: &Connection) -> Result<Option<Self>, Problem> {
+    pub(crate) fn load(connection: &Connection) -> Result<Option<Self>, Problem> {
         let mut statement = connection.prepare("SELECT grants, seal, rolled_back FROM standing")?;
         let mut rows = statement.query([])?;
         let Some(row) = rows.next()? else { return Ok(None) };
