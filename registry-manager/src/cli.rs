@@ -1,14 +1,17 @@
 //! What the binary does with its arguments.
 
 mod init;
+mod join;
 mod recover;
 mod restore;
 mod run;
+mod token;
 
 use clap::{Args, Parser, Subcommand};
 use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
 pub(crate) use init::{InitArgs, init};
+pub(crate) use join::{JoinArgs, join};
 pub(crate) use recover::{RecoverArgs, recover};
 use registry_manager::StartError;
 use registry_manager::config::{self, Recorded};
@@ -32,6 +35,13 @@ pub(crate) enum Command {
     /// Makes the authority, this manager's identity and an empty registry.
     #[command(after_help = "Example:\n  registry-manager init --framework acme --advertise 10.0.0.5:29120")]
     Init(InitArgs),
+    /// Makes this host a standby of a registry that there is: it gets an identity, an issuer and a copy of everything.
+    #[command(
+        after_help = "The token (echelon token create --access manager) is taken from the environment variable \
+        ECHELON_TOKEN, or from --token-file.\n\n\
+        Example:\n  ECHELON_TOKEN=$(cat token) registry-manager join --manager 10.0.0.5:29120 --advertise 10.0.0.6:29120"
+    )]
+    Join(JoinArgs),
     /// Serves agents and consoles until it is told to stop.
     #[command(after_help = "Example:\n  registry-manager run --http 127.0.0.1:29121")]
     Run(RunArgs),

@@ -48,7 +48,7 @@ impl Drop for Made {
 }
 
 /// Where a copy lies while it is made or arrives: beside the registry, so that it can be put in place.
-fn beside(registry: &Path) -> PathBuf {
+pub(crate) fn beside(registry: &Path) -> PathBuf {
     registry.with_extension(format!("copy-{}", Uuid::now_v7().simple()))
 }
 

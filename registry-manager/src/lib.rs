@@ -18,6 +18,7 @@ pub mod hooks;
 mod http;
 mod hub;
 pub mod init;
+pub mod join;
 mod joining;
 mod journal;
 mod limits;

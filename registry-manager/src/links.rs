@@ -6,7 +6,7 @@
 mod dial;
 mod speak;
 
-pub(crate) use dial::keep;
+pub(crate) use dial::{keep, resolve};
 pub(crate) use speak::accept;
 
 use crate::limits::LINK_QUEUE;

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let Cli { command, log } = Cli::parse();
     let done = match command {
         Command::Init(args) => cli::init(&args, &log),
+        Command::Join(args) => cli::join(args, &log),
         Command::Run(args) => cli::run(&args, &log),
         Command::Restore(args) => cli::restore(&args, &log),
         Command::Recover(args) => cli::recover(&args, &log),

@@ -32,7 +32,7 @@ pub(crate) struct InitArgs {
 }
 
 /// An address that agents can be told: any free port would be another at each start.
-fn fixed_port(value: &str) -> Result<SocketAddr, String> {
+pub(super) fn fixed_port(value: &str) -> Result<SocketAddr, String> {
     match value.parse::<SocketAddr>() {
         Ok(addr) if addr.port() == 0 => Err("give the port that agents are to connect to".into()),
         Ok(addr) => Ok(addr),
@@ -41,7 +41,7 @@ fn fixed_port(value: &str) -> Result<SocketAddr, String> {
 }
 
 /// An endpoint that somebody else can connect to.
-fn reachable(value: &str) -> Result<Endpoint, String> {
+pub(super) fn reachable(value: &str) -> Result<Endpoint, String> {
     let endpoint: Endpoint = value.parse().map_err(|e: NameError| e.to_string())?;
     match endpoint.socket_addr() {
         Some(addr) if addr.ip().is_unspecified() => {
@@ -70,7 +70,7 @@ pub(crate) fn init(args: &InitArgs, log: &LogArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn system_host_name() -> anyhow::Result<HostName> {
+pub(super) fn system_host_name() -> anyhow::Result<HostName> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading this host's name")?;
     let name = name.trim().to_ascii_lowercase();
     name.parse().context("this host's own name cannot be used; give one with --name")

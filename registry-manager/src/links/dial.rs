@@ -129,7 +129,7 @@ async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<C
     Err(problem)
 }
 
-async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     let name = match &endpoint.address {
         Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, endpoint.port.into())]),
         Address::Name(name) => name.as_str(),
