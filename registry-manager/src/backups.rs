@@ -69,7 +69,7 @@ fn back_up(
     send: &mpsc::Sender<BackupPart>,
 ) -> Result<(), BackupFault> {
     // The file learns of it later than this manager knows it.
-    let committed = shared.edits.situation().committed;
+    let committed = shared.edits.situation().standing.committed;
     let (file, copied) = copy(&shared.journal)?;
     if copied.grants.head().parent.is_some_and(|parent| parent.mark.revision() > copied.head.revision()) {
         return Err(BackupFault::NotLevel);

@@ -6,6 +6,16 @@ use echelon_core::member::CannotWrite;
 use echelon_core::message::{Failure, FailureClass, RENEW_FIRST, Retry};
 use echelon_core::registry::Registry;
 use echelon_core::time::Monotonic;
+use std::time::Duration;
+
+/// No edit was taken: no primary is there.
+pub(crate) const NO_PRIMARY: &str = "no-primary";
+
+/// No edit was taken: the primary is handing over.
+pub(crate) const HANDING_OVER: &str = "handing-over";
+
+/// No edit was taken: too few standbys would hold it.
+pub(crate) const TOO_FEW: &str = "too-few-standbys";
 
 fn failure(error: &str, class: FailureClass, message: String, remedy: &str, retry: Retry) -> Failure {
     let (error, remedy, place) = (error.to_owned(), remedy.to_owned(), String::new());
@@ -114,6 +124,57 @@ pub(crate) fn too_many_watchers(most: usize) -> Failure {
     )
 }
 
+/// There is no such lineage here.
+pub(crate) fn unknown_lineage(lineage: &dyn std::fmt::Display) -> Failure {
+    let message = format!("no lineage that this manager goes by or is in conflict with is {lineage}");
+    let remedy = "look it up: echelon lineage show";
+    failure("unknown-lineage", FailureClass::Failed, message, remedy, Retry::Pointless)
+}
+
+/// On this host is no registry manager.
+pub(crate) fn no_registry_manager(host: &dyn std::fmt::Display) -> Failure {
+    let message = format!("there is no registry manager on {host}");
+    let remedy = "look at echelon manager list; to promote a manager of a type there, name it: --type TYPE";
+    failure("no-registry-manager", FailureClass::Failed, message, remedy, Retry::Pointless)
+}
+
+/// The primary is not there to hand over.
+pub(crate) fn no_primary_to_hand_over(
+    primary: &dyn std::fmt::Display,
+    silent: Option<Duration>,
+    successor: &dyn std::fmt::Display,
+) -> Failure {
+    let silent = silent.map_or("was not heard since this manager's start".to_owned(), |silent| {
+        format!("has been silent for {} s", silent.as_secs())
+    });
+    let message = format!("the primary, {primary}, {silent} and cannot hand over; nothing was changed");
+    let remedy = format!(
+        "start it; where it is gone for good: echelon promote {successor} --force --reason T, first with --dry-run"
+    );
+    failure("no-primary", FailureClass::Unreachable, message, &remedy, Retry::Safe)
+}
+
+/// A manager that a step of a promotion is for is not reached; nothing was changed.
+pub(crate) fn no_manager(name: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("the registry manager on {name} cannot be reached: {why}; nothing was changed");
+    let remedy =
+        format!("see on {name} whether registry-manager runs, or ask it itself: --manager ADDR:PORT");
+    failure("manager-unreachable", FailureClass::Unreachable, message, &remedy, Retry::Safe)
+}
+
+/// A step that changes the primary got no answer.
+pub(crate) fn promotion_unknown(name: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {
+    let message = format!("whether the primary has changed is not known: {name}: {why}");
+    failure("outcome-unknown", FailureClass::Unknown, message, "repeat it, which is safe", Retry::Safe)
+}
+
+/// A grant was handed in that nobody has given.
+pub(crate) fn not_proved(why: &str) -> Failure {
+    let message = format!("the grant is not proved: {why}; nothing was changed");
+    let remedy = "sign it with the console identity of an admin: give the command once more";
+    failure("not-proved", FailureClass::NotAllowed, message, remedy, Retry::Pointless)
+}
+
 /// The host's agent is not there to say what it uses.
 pub(crate) fn agent_away(host: &dyn std::fmt::Display, heard: Option<u64>) -> Failure {
     let heard = match heard {
@@ -215,12 +276,12 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
                  echelon promote {} --force --reason TEXT",
                 name(&me)
             );
-            unreachable("no-primary", message, &remedy)
+            unreachable(NO_PRIMARY, message, &remedy)
         }
         CannotWrite::NotLevel => {
             let message =
                 "no edit was taken: this manager is to be the primary and lacks edits that others have";
-            unreachable("no-primary", message.to_owned(), shortly)
+            unreachable(NO_PRIMARY, message.to_owned(), shortly)
         }
         CannotWrite::RolledBack { seen } => {
             let message = format!(
@@ -233,7 +294,7 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
         }
         CannotWrite::Handing => {
             let message = "no edit was taken: another manager is about to become the primary".to_owned();
-            unreachable("handing-over", message, shortly)
+            unreachable(HANDING_OVER, message, shortly)
         }
         CannotWrite::TooFew { needed, connected, silent } => {
             let names = silent.iter().map(name).collect::<Vec<_>>().join(", ");
@@ -246,7 +307,7 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
                 "bring one back; or do without, and without what only it holds: echelon manager remove {first} \
                  --accept-loss, or echelon manager min-sync 0 --accept-loss"
             );
-            unreachable("too-few-standbys", message, &remedy)
+            unreachable(TOO_FEW, message, &remedy)
         }
         CannotWrite::Full => {
             let message = "no edit was taken: too many wait to be committed".to_owned();

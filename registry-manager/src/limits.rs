@@ -39,6 +39,30 @@ pub(crate) const RELAY_DEADLINE: Duration = Duration::from_secs(15);
 /// behind, as long as it is not catching up.
 pub(crate) const RELAY_LEVEL: Duration = Duration::from_secs(5);
 
+/// How long the steps of a promotion may take before its outcome counts as unknown: to bring a manager level is what
+/// takes long. Less than a console waits, so that it is told.
+pub(crate) const PROMOTION_DEADLINE: Duration = Duration::from_secs(25);
+
+/// How long it may take until the first edit under a new grant is shown, and until the journal has taken a grant up:
+/// a few writes to disk and round trips.
+pub(crate) const PROMOTED_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the journal has published what it has told already: within one turn of it.
+pub(crate) const PROMOTED_LOOK: Duration = Duration::from_millis(2);
+
+/// How long an edit waits while the primary is handing over, and who comes next has not been heard of: a little longer
+/// than a hand-over may take.
+pub(crate) const HANDING_DEADLINE: Duration = Duration::from_secs(7);
+
+/// How often an edit is tried meanwhile: nothing is written by a try that is refused.
+pub(crate) const HANDING_LOOK: Duration = Duration::from_millis(5);
+
+/// What was relayed is waited for so much longer than whoever carries it out waits, who then says what is known.
+pub(crate) const PROMOTION_RELAY: Duration = Duration::from_secs(3);
+
+/// Most edits that were given up and are shown: a promotion by force loses a handful, and more than this nobody reads.
+pub(crate) const MAX_LOST: usize = 10_000;
+
 /// Copies of the registry that are given out at once: each is a file as large as the registry's.
 pub(crate) const COPIES: usize = 2;
 

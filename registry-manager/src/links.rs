@@ -6,8 +6,8 @@
 mod dial;
 mod speak;
 
-pub(crate) use dial::{keep, resolve};
-pub(crate) use speak::accept;
+pub(crate) use dial::{keep, reaches, resolve};
+pub(crate) use speak::{accept, is_proved};
 
 use crate::limits::LINK_QUEUE;
 use arc_swap::ArcSwap;

@@ -78,11 +78,11 @@ fn registry(m: &mut Metered, hub: &Hub) {
 /// This manager among the others.
 fn others(m: &mut Metered, manager: &Inner) {
     let situation = manager.edits.situation();
-    let waiting = situation.last.revision().saturating_sub(situation.committed);
+    let waiting = situation.standing.last.revision().saturating_sub(situation.standing.committed);
     let linked = || situation.peers.values().filter(|peer| peer.connected);
     let lag = |peer: &Peer| {
         let acked = peer.acked.map_or(0, |mark| mark.revision());
-        situation.last.revision().saturating_sub(acked)
+        situation.standing.last.revision().saturating_sub(acked)
     };
     let lag = linked().filter(|_| situation.leading).map(lag).max().unwrap_or(0);
     gauge(m, "primary", "1 while this manager is the primary", situation.leading.into());
@@ -101,7 +101,7 @@ fn others(m: &mut Metered, manager: &Inner) {
         "1 while this registry is older than others have seen",
         situation.rolled_back.is_some().into(),
     );
-    gauge(m, "conflicts", "Lineages in conflict with the one of this manager", situation.rivals as u64);
+    gauge(m, "conflicts", "Lineages in conflict with the one of this manager", situation.rivals.len() as u64);
 }
 
 fn agents(m: &mut Metered, hub: &Hub) {

@@ -2,21 +2,79 @@
 
 use crate::clock::unix_now;
 use crate::failure;
-use crate::limits::{RELAY_DEADLINE, RELAY_LEVEL};
+use crate::limits::{HANDING_DEADLINE, HANDING_LOOK, RELAY_DEADLINE, RELAY_LEVEL};
 use crate::server::Shared;
 use echelon_core::access::{Access, Subject};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
+use echelon_core::grant::GrantId;
 use echelon_core::id::HostId;
 use echelon_core::message::{EditAnswer, Failure, Relayed, Request, Response};
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_transport::Connection;
 use echelon_wire::{MAX_EDIT_FRAME, Wire};
+use std::time::Instant;
 use tokio::time::timeout;
 
-/// Carries out an edit where it can be: here, or at the primary.
+/// Carries out an edit where it can be: here, or at the primary. While the primary changes hands it waits: nothing is
+/// written by a try that is refused.
 pub(crate) async fn edit(
+    shared: &Shared,
+    set: ChangeSet,
+    context: Context,
+    dry_run: bool,
+) -> Result<EditAnswer, Failure> {
+    let end = Instant::now() + HANDING_DEADLINE;
+    loop {
+        let before = Hands::now(shared);
+        let refused = match try_to_edit(shared, set.clone(), context.clone(), dry_run).await {
+            Err(refused) if may_pass(&refused) && Instant::now() < end => refused,
+            answer => return answer,
+        };
+        // The journal answers before it publishes how things are.
+        tokio::time::sleep(HANDING_LOOK).await;
+        let after = Hands::now(shared);
+        if before.grant == after.grant && !before.may_pass(&refused) && !after.may_pass(&refused) {
+            return Err(refused);
+        }
+    }
+}
+
+/// Whether this may be only because the primary changes hands.
+fn may_pass(refused: &Failure) -> bool {
+    [failure::HANDING_OVER, failure::NO_PRIMARY, failure::TOO_FEW].contains(&refused.error.as_str())
+}
+
+/// In whose hands the registry is, as this manager knows.
+struct Hands {
+    grant: GrantId,
+    /// Whether the primary was heard a moment ago.
+    there: bool,
+    /// Whether the first commit under the grant is shown: before it, the primary may not have heard yet from those
+    /// that count.
+    begun: bool,
+}
+
+impl Hands {
+    fn now(shared: &Shared) -> Self {
+        let (situation, now) = (shared.edits.situation(), shared.hub.clock.now());
+        let (grant, peer) = (situation.chain.head().id, situation.peers.get(&situation.primary()));
+        let there = situation.leading || peer.is_some_and(|peer| !peer.is_silent(now));
+        Self { grant, there, begun: GrantId::of(&shared.hub.registry().position()) == grant }
+    }
+
+    /// Whether an edit was refused only because it is not known everywhere yet who the primary is, or it is too new.
+    fn may_pass(&self, refused: &Failure) -> bool {
+        match refused.error.as_str() {
+            failure::HANDING_OVER => true,
+            failure::NO_PRIMARY => self.there,
+            _ => self.there && !self.begun,
+        }
+    }
+}
+
+async fn try_to_edit(
     shared: &Shared,
     set: ChangeSet,
     context: Context,

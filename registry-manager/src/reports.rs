@@ -4,7 +4,9 @@ use crate::failure;
 use crate::history::History;
 use crate::hub::Hub;
 use crate::limits::{MAX_DOWN, REPORT_OVERHEAD};
+use crate::lost;
 use crate::managers;
+use crate::promotion::sight;
 use crate::server::Shared;
 use echelon_core::access::Subject;
 use echelon_core::actual;
@@ -52,7 +54,8 @@ pub(crate) fn answer(
         Query::Alarms => shared.survey(|survey| survey.alarms()).iter().try_for_each(|a| parts.add(a))?,
         Query::Agents { host } => agents(hub, host.as_ref())?.iter().try_for_each(|a| parts.add(a))?,
         Query::History { since, limit, .. } => history(shared, hub, since, limit, &mut parts)?,
-        Query::Lineage | Query::Lost => return Err(failure::bad_request(&"grants are not kept yet")),
+        Query::Lineage => sight(shared, |sight| sight.grants()).iter().try_for_each(|g| parts.add(g))?,
+        Query::Lost => lost::edits(shared)?.iter().try_for_each(|edit| parts.add(edit))?,
         // Has no end, and is answered in `watchers`.
         Query::Watch => return Err(failure::bad_request(&"a watch has no end")),
     }

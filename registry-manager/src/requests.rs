@@ -9,7 +9,7 @@ use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::server::Shared;
 use crate::session;
 use crate::watchers::{self, WatchEnd};
-use crate::{copies, relay, reports};
+use crate::{copies, promotion, relay, reports};
 use echelon_core::access::{Access, Subject};
 use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
@@ -172,6 +172,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Leave { .. } => "leave",
         Request::Promotion(_) => "promotion",
         Request::Backup { .. } => "backup",
+        Request::PromotionFor { .. } => "promotion-for",
     }
 }
 
@@ -254,7 +255,17 @@ impl Caller<'_> {
             Request::Read | Request::Query(_) => {
                 fail(channel, failure::not_allowed("read the registry")).await
             }
-            Request::Promotion(_) => fail(channel, failure::not_allowed("change the primary")).await,
+            Request::Promotion(step) => {
+                let answer = match &self.peer.subject {
+                    Spiffe::Console(name) => promotion::carry_out(self.shared, name, step).await,
+                    _ => Err(failure::not_allowed("change the primary")),
+                };
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Promotion)).await
+            }
+            Request::PromotionFor { console, step } if self.access == Access::Manager => {
+                let answer = promotion::carry_out_relayed(self.shared, &console, step).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Promotion)).await
+            }
             Request::Copy if self.access == Access::Manager => {
                 let given = self.unless_stopping(async { Ok(copies::give(self.shared, channel).await) });
                 match given.await? {
@@ -266,7 +277,7 @@ impl Caller<'_> {
                 let answer = relay::carry_out(self.shared, relayed).await;
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
             }
-            Request::Link(_) | Request::Copy | Request::Relayed(_) => {
+            Request::Link(_) | Request::Copy | Request::Relayed(_) | Request::PromotionFor { .. } => {
                 fail(channel, failure::not_allowed("do what registry managers do among themselves")).await
             }
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,

@@ -14,6 +14,7 @@ use crate::edit::repeat;
 use crate::problem::{Problem, failed};
 use crate::style;
 use echelon_client::{CallError, ManagerClient};
+use echelon_core::id::RequestId;
 use echelon_core::message::FailureClass;
 use echelon_core::promotion::{EvidenceReport, Promoted, PromotedReport, Promotion, Way};
 use serde::de::DeserializeOwned;
@@ -27,15 +28,12 @@ pub(crate) async fn trial(manager: &ManagerClient, step: Promotion) -> Result<Ev
 }
 
 /// What a manager says of a step that changes the primary. Where that is unknown, the problem says how to find out.
-pub(crate) fn outcome(answer: Result<Promoted, CallError>) -> Result<Promoted, Problem> {
-    answer.map_err(|error| match &error {
-        CallError::OutcomeUnknown { request, .. } => {
-            let remedy = repeat(*request);
-            Problem::from(error.failure()).remedy(remedy)
-        }
-        _ => {
-            let failure = error.failure();
-            Problem::from(failure)
+pub(crate) fn outcome(id: RequestId, answer: Result<Promoted, CallError>) -> Result<Promoted, Problem> {
+    answer.map_err(|error| {
+        let failure = error.failure();
+        match failure.class {
+            FailureClass::Unknown => Problem::from(failure).remedy(repeat(id)),
+            _ => failure.into(),
         }
     })
 }

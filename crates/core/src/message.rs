@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::grant::{Chain, Hash};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::member::MemberMessage;
-use crate::name::{DomainPath, FrameworkName, HostName, ManagerType, Text};
+use crate::name::{ConsoleName, DomainPath, FrameworkName, HostName, ManagerType, Text};
 use crate::passphrase::Passphrase;
 use crate::position::Position;
 use crate::promotion::{Promoted, Promotion};
@@ -269,6 +269,13 @@ pub enum Request {
     Copy,
     /// Edits the registry for somebody else. Only managers may.
     Relayed(Relayed),
+    /// The same, handed on by a manager that it is not for. Only managers may.
+    PromotionFor {
+        /// The admin who asks.
+        console: ConsoleName,
+        /// The step.
+        step: Promotion,
+    },
     /// Makes a registry manager. Beside [`Self::Enrol`] the only request a peer without a certificate may make.
     Join(Join),
     /// Takes the registry manager that asks out of the registry. Only managers may.

@@ -9,7 +9,7 @@ mod evidence;
 mod refused;
 mod report;
 
-pub use again::{Again, again, again_id, is_again};
+pub use again::{Again, Mark, again, again_id, again_mark};
 pub use evidence::{Asked, MAX_LISTED, Sight};
 pub use refused::refused;
 pub use report::{

@@ -1,14 +1,19 @@
 //! The journal, for readers beside the one writer.
 
-use crate::database::{Database, to_sql};
+use crate::database::{Database, from_sql, to_sql};
 use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
 use crate::registry::{MAX_PART_BYTES, MAX_PART_ENTRIES, Meta, SCHEMA, Standing};
 use crate::surplus::{self, Lost};
 use echelon_core::grant::{Chain, Mark};
+use echelon_core::id::RequestId;
 use echelon_core::row::Commit;
 use rusqlite::params;
 use std::path::Path;
+use uuid::Uuid;
+
+/// Most request ids in one part: one has a few tens of bytes.
+const MAX_REQUESTS: i64 = 16_384;
 
 /// Reads the journal of a registry manager's file while its [`crate::RegistryStore`] writes, which is held up
 /// by nothing here: each part is read from one state of the file, and the file is let go after it.
@@ -64,6 +69,24 @@ impl JournalReader {
     /// The file cannot be read.
     pub fn surplus(&self, after: u64) -> Result<Vec<Lost>, StoreError> {
         self.database.read("read what was lost", |connection| surplus::after(connection, after))
+    }
+
+    /// The oldest commits after this revision, no more than [`MAX_REQUESTS`]: their revisions and request ids.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn requests(&self, after: u64) -> Result<Vec<(u64, RequestId)>, StoreError> {
+        const SQL: &str =
+            "SELECT revision, request FROM journal WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+        self.database.read("read the journal", |connection| {
+            let mut statement = connection.prepare_cached(SQL)?;
+            let mut rows = statement.query(params![to_sql("the revision", after)?, MAX_REQUESTS])?;
+            let mut requests = Vec::new();
+            while let Some(row) = rows.next()? {
+                requests.push((from_sql(row.get(0)?), RequestId(Uuid::from_bytes(row.get(1)?))));
+            }
+            Ok(requests)
+        })
     }
 
     /// Makes a copy of the whole file, as it is at one moment, at a path where nothing is. Holds up the writer in

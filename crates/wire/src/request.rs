@@ -17,7 +17,7 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 40, 41, 42, 50")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 31, 40, 41, 42, 50")
     unit { "1" Session, "5" Read, "41" Copy }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
@@ -35,6 +35,10 @@ choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 
         "4" Edit {
             #[prost(message, optional, tag = "1")] set: Option<ChangeSet>,
             #[prost(bool, tag = "2")] dry_run: bool,
+        },
+        "31" PromotionFor {
+            #[prost(string, tag = "1")] console: String,
+            #[prost(message, optional, tag = "2")] step: Option<Promotion>,
         },
         "21" Leave {
             #[prost(bytes = "vec", tag = "1")] request: Vec<u8>,

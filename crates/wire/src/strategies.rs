@@ -914,6 +914,9 @@ pub fn request() -> impl Strategy<Value = Request> {
         option::of("[ -~]{8,40}").prop_map(|passphrase| Request::Backup {
             passphrase: passphrase.map(|text| Passphrase::parse(&text).expect("a line of text")),
         }),
+        (console_name(), promotion())
+            .prop_map(|(console, step)| Request::PromotionFor { console, step })
+            .boxed(),
     ]
 }
 

@@ -121,7 +121,7 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup, PromotionFor }
     Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual, Lineage, Lost }
     Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion, Linked, Copied, Backup }
     BackupPart { Head, Bytes, End }
@@ -663,6 +663,7 @@ fn requests() -> Vec<Request> {
             set: change_set(changes()),
             dry_run: true,
         }),
+        Request::PromotionFor { console: to("alice"), step: promotions().swap_remove(0) },
     ]
 }
 

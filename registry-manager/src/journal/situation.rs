@@ -1,8 +1,8 @@
 //! How things are with a manager among the others, for everybody who has to know.
 
-use echelon_core::grant::{Chain, Mark};
+use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
-use echelon_core::member::{CannotWrite, Member, Peer};
+use echelon_core::member::{CannotWrite, Member, Peer, Standing};
 use echelon_core::position::Position;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ pub(crate) struct Situation {
     pub(crate) leading: bool,
     /// Whether an edit can be taken.
     pub(crate) writes: Result<(), CannotWrite>,
-    /// Its last entry, committed or not.
-    pub(crate) last: Mark,
-    /// The newest revision that it knows to be committed.
-    pub(crate) committed: u64,
+    /// Where its journal stands.
+    pub(crate) standing: Standing,
     /// The other managers it was ever linked to.
     pub(crate) peers: BTreeMap<HostId, Peer>,
     /// A position that others have seen and this manager has lost.
     pub(crate) rolled_back: Option<Position>,
-    /// How many chains are in conflict with its own.
-    pub(crate) rivals: usize,
+    /// The chains in conflict with its own; hardly ever any.
+    pub(crate) rivals: Vec<Chain>,
+    /// Whether its journal is being copied from another manager's.
+    pub(crate) copying: bool,
 }
 
 impl Situation {
@@ -37,11 +37,11 @@ impl Situation {
             chain,
             leading: member.is_leading(),
             writes: member.may_write(),
-            last: member.log().last(),
-            committed: member.log().committed(),
+            standing: member.standing(),
             peers: member.peers().map(|(host, peer)| (host, peer.clone())).collect(),
             rolled_back: member.rolled_back(),
-            rivals: member.rivals().len(),
+            rivals: member.rivals().to_vec(),
+            copying: member.is_copying(),
         }
     }
 

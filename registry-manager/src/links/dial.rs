@@ -110,6 +110,20 @@ async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks)
     began.elapsed() >= LINK_DEADLINE
 }
 
+/// Whether a manager lets itself be connected to within this time, whatever is known of it.
+pub(crate) async fn reaches(shared: &Shared, host: HostId, within: Duration) -> bool {
+    let Some((_, endpoint)) = others(shared).into_iter().find(|(other, _)| *other == host) else {
+        return false;
+    };
+    match timeout(within, connect(shared, host, &endpoint)).await {
+        Ok(Ok(connection)) => {
+            connection.close(server::LINK_ENDED, "it was only looked whether this manager is there");
+            true
+        }
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
 async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<Connection, String> {
     let (target, mut problem) = (Target::Manager(host), format!("{endpoint} has no address"));
     for addr in resolve(endpoint).await? {

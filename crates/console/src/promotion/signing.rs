@@ -64,7 +64,7 @@ impl Signing {
             }
         };
         let what = format!("Making {to} the primary");
-        outcome(shown(&what, manager.promotion(Promotion::Signed { id, to, grant })).await)
+        outcome(id, shown(&what, manager.promotion(Promotion::Signed { id, to, grant })).await)
     }
 
     /// The grant in these bytes, where it is what was asked for and what the evidence shows.

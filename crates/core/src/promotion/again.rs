@@ -22,21 +22,25 @@ pub struct Again {
 }
 
 /// Tells edits apart by what is not their time, in the id of a request.
-type Mark = [u8; 10];
+pub type Mark = [u8; 10];
+
+/// Bytes of the time, at the beginning of an id.
+const TIME: usize = 6;
 
 /// Under which id an edit that was given up is made once more: the same one for a day, so that doing so twice has
-/// one effect; and at any time one that [`is_again`] knows.
+/// one effect; and at any time one with the same [`again_mark`].
 pub fn again_id(position: &Position, request: RequestId, now: UnixMillis) -> RequestId {
     const DAY: u64 = 24 * 3600 * 1000;
     let day = now.0 - now.0 % DAY;
     RequestId(uuid::Builder::from_unix_timestamp_millis(day, &drawn(position, request)).into_uuid())
 }
 
-/// Whether a request made an edit once more that was given up: this one, whose place was `position`.
-pub fn is_again(made: RequestId, position: &Position, request: RequestId) -> bool {
-    // Or whoever asked for it at first has repeated that.
-    let same = |a: RequestId, b: RequestId| a.0.as_bytes()[6..] == b.0.as_bytes()[6..];
-    made == request || same(made, again_id(position, request, UnixMillis(0)))
+/// What stays the same in the id under which an edit is made once more, whenever that is. Whether a request of the
+/// registry's journal is it, this tells; or it is the request itself, which whoever asked for it has repeated.
+pub fn again_mark(made: RequestId) -> Mark {
+    let mut mark = Mark::default();
+    mark.copy_from_slice(&made.0.as_bytes()[TIME..]);
+    mark
 }
 
 fn drawn(position: &Position, request: RequestId) -> Mark {

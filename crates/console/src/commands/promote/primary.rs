@@ -55,7 +55,7 @@ async fn hand_over(args: Promote, console: &mut Console) -> Result<(), Problem> 
         return show_trial(console, &evidence);
     }
     let what = format!("The primary hands over to {}", args.host);
-    let promoted = outcome(shown(&what, manager.promotion(step(false))).await)?;
+    let promoted = outcome(id, shown(&what, manager.promotion(step(false))).await)?;
     manager.close().await;
     done(console, promoted)
 }
