@@ -2,6 +2,7 @@
 
 mod init;
 mod join;
+mod leave;
 mod recover;
 mod restore;
 mod run;
@@ -12,6 +13,7 @@ use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
 pub(crate) use init::{InitArgs, init};
 pub(crate) use join::{JoinArgs, join};
+pub(crate) use leave::{LeaveArgs, leave};
 pub(crate) use recover::{RecoverArgs, recover};
 use registry_manager::StartError;
 use registry_manager::config::{self, Recorded};
@@ -55,6 +57,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  registry-manager recover --reason 'the machine was set back to its snapshot'"
     )]
     Recover(RecoverArgs),
+    /// Takes this host's standby out of the registry.
+    #[command(after_help = "Example:\n  registry-manager leave")]
+    Leave(LeaveArgs),
     /// Prints every key of the settings file with its default.
     #[command(after_help = "Example:\n  registry-manager config --default > /etc/echelon/manager.toml")]
     Config(ConfigArgs),

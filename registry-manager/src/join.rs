@@ -6,6 +6,7 @@ mod pending;
 use crate::clock::unix_now;
 use crate::config::Recorded;
 use crate::copies::CopyError;
+use crate::left;
 use crate::paths::Paths;
 use ask::ask;
 use echelon_core::endpoint::Endpoint;
@@ -102,6 +103,9 @@ pub(crate) fn identity_error(e: impl std::error::Error + Send + Sync + 'static) 
 /// [`JoinError`] says what is left behind.
 pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
     let paths = Paths::of(&options.state);
+    if left::mark_of(&paths).map_err(identity_error)?.is_some() {
+        left::set_aside(&paths).map_err(identity_error)?;
+    }
     if paths.registry().exists() {
         let issuer = crate::init::load_issuer(&paths).map_err(JoinError::Identity)?;
         return Ok(Outcome::WasThere(issuer.framework().clone()));

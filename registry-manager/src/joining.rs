@@ -3,6 +3,7 @@
 use crate::clock::unix_now;
 use crate::enrol::{Refused, in_turn, knows_secret};
 use crate::failure;
+use crate::relay;
 use crate::server::Shared;
 use echelon_core::access::Subject;
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
@@ -120,5 +121,5 @@ pub(crate) async fn leave(
     let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] };
     let (actor, content) = (Actor::Manager(row.name.clone()), content_hash(&set));
     let context = Context { now: unix_now(), actor, from: Some(from.into()), content };
-    shared.edits.edit(set, context, false).await
+    relay::edit(shared, set, context, false).await
 }

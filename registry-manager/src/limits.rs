@@ -24,6 +24,10 @@ pub(crate) const LINK_PAUSE: Duration = Duration::from_millis(250);
 /// See [`LINK_PAUSE`]: a manager that is back is linked to within so much.
 pub(crate) const LINK_PAUSE_MOST: Duration = Duration::from_secs(5);
 
+/// How often in a row the primary refuses a manager before that ends: about a second's worth, so that a primary which
+/// is about to learn of another one is asked again.
+pub(crate) const REFUSALS: u32 = 3;
+
 /// How long a linked manager may say nothing before the link is given up: it says where it stands twice a second. A
 /// dead process says nothing over UDP, and edits wait for standbys that count as long as they seem to be there.
 pub(crate) const LINK_SILENCE: Duration = Duration::from_secs(4);

@@ -6,7 +6,7 @@
 mod dial;
 mod speak;
 
-pub(crate) use dial::{keep, reaches, resolve};
+pub(crate) use dial::{keep, others_of, reaches, resolve};
 pub(crate) use speak::{accept, is_proved};
 
 use crate::limits::LINK_QUEUE;
@@ -21,7 +21,7 @@ use echelon_transport::Connection;
 use echelon_wire::{Bytes, Wire};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 /// Close code of a connection whose manager is too slow for what it is told.
@@ -34,6 +34,8 @@ pub(crate) struct Links {
     copies: mpsc::UnboundedSender<(HostId, u64)>,
     /// With which this manager proves that it hands over.
     credentials: ArcSwap<Credentials>,
+    /// How often in a row the primary has refused this manager.
+    refusals: watch::Sender<u32>,
 }
 
 /// The sending end of a link.
@@ -46,7 +48,12 @@ impl Links {
     /// None yet. Gives the end at which wishes for copies come out as well.
     pub(crate) fn new(credentials: Credentials) -> (Arc<Self>, mpsc::UnboundedReceiver<(HostId, u64)>) {
         let (copies, wanted) = mpsc::unbounded_channel();
-        let links = Self { open: Mutex::default(), copies, credentials: ArcSwap::from_pointee(credentials) };
+        let links = Self {
+            open: Mutex::default(),
+            copies,
+            credentials: ArcSwap::from_pointee(credentials),
+            refusals: watch::Sender::new(0),
+        };
         (Arc::new(links), wanted)
     }
 
@@ -75,6 +82,16 @@ impl Links {
     /// From now on grants are signed with these.
     pub(crate) fn set_credentials(&self, credentials: Credentials) {
         self.credentials.store(Arc::new(credentials));
+    }
+
+    /// How often in a row the primary has refused this manager.
+    pub(crate) fn refusals(&self) -> watch::Receiver<u32> {
+        self.refusals.subscribe()
+    }
+
+    /// Notes whether the primary refuses this manager.
+    fn primary_refuses(&self, refuses: bool) {
+        self.refusals.send_modify(|count| *count = if refuses { count.saturating_add(1) } else { 0 });
     }
 
     /// The managers to which there is a link.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run(&args, &log),
         Command::Restore(args) => cli::restore(&args, &log),
         Command::Recover(args) => cli::recover(&args, &log),
+        Command::Leave(args) => cli::leave(&args, &log),
         Command::Config(args) => Ok(cli::config(&args)),
     };
     match done {

@@ -42,6 +42,16 @@ impl Paths {
         self.0.join("console")
     }
 
+    /// The note that this manager has left, which is there once it has.
+    pub fn left(&self) -> PathBuf {
+        self.0.join("left")
+    }
+
+    /// Another file of the directory, by its name.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// The settings that `init` was given.
     pub fn settings(&self) -> PathBuf {
         self.0.join("manager.toml")

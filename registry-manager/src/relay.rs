@@ -10,6 +10,7 @@ use echelon_core::edit::Context;
 use echelon_core::grant::GrantId;
 use echelon_core::id::HostId;
 use echelon_core::message::{EditAnswer, Failure, Relayed, Request, Response};
+use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_transport::Connection;
@@ -158,8 +159,8 @@ fn check(registry: &Registry, actor: &Actor, set: &ChangeSet) -> Result<(), Fail
                 false => Err(failure::not_allowed("do anything but enrol with a token")),
             };
         }
-        Actor::Manager(_) => {
-            return match set.changes.iter().all(is_a_managers_own) {
+        Actor::Manager(name) => {
+            return match set.changes.iter().all(|change| is_a_managers_own(name, change)) {
                 true => Ok(()),
                 false => Err(failure::not_allowed("make this change by itself")),
             };
@@ -176,8 +177,12 @@ fn check(registry: &Registry, actor: &Actor, set: &ChangeSet) -> Result<(), Fail
 }
 
 /// What a manager may ask for of itself, and through another one.
-fn is_a_managers_own(change: &Change) -> bool {
-    matches!(change, Change::RecordManager { .. } | Change::EndDrains)
+fn is_a_managers_own(name: &HostName, change: &Change) -> bool {
+    match change {
+        Change::RecordManager { .. } | Change::EndDrains => true,
+        Change::RemoveManager { host, accept_loss: false, compromised: false } => host == name,
+        _ => false,
+    }
 }
 
 /// A host announces of itself only.
@@ -195,5 +200,23 @@ fn access_of(registry: &Registry, subject: &Subject) -> Option<Access> {
     match registry.denial_in_force(subject) {
         Some(_) => None,
         None => registry.identity(subject).map(|identity| identity.access),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// Protects: through another one a manager takes out itself, and nobody else, and never at the others' expense.
+    #[test]
+    fn a_manager_takes_out_only_itself() {
+        let own = |host: &str, accept_loss, compromised| {
+            let change = Change::RemoveManager { host: host.parse().unwrap(), accept_loss, compromised };
+            is_a_managers_own(&"spare".parse().unwrap(), &change)
+        };
+        assert!(own("spare", false, false));
+        assert!(!own("hub", false, false) && !own("spare", true, false) && !own("spare", false, true));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::backup::{Backup, Keys, KeysError, Manifest, ReadError};
 use crate::config::Recorded;
+use crate::left;
 use crate::lineage::{self, LineageError, Me, registry_in, renewed, trust_in};
 use crate::paths::Paths;
 use echelon_core::grant::{Chain, GrantId, Relation};
@@ -194,6 +195,12 @@ pub fn restore(wish: &Restore) -> Result<Done, RestoreError> {
         put_keys(&paths, keys, &me, &backup, &registry)?;
     }
     let set_aside = put_in_place(&paths)?;
+    // In what it goes on with, it has not left.
+    left::forget(&paths).map_err(|source| RestoreError::Io {
+        action: "remove",
+        path: paths.left(),
+        source,
+    })?;
     let name = registry.host(me.host).map(|host| host.name.clone());
     Ok(Done {
         restored,

@@ -17,7 +17,7 @@ use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{alarms, copies, drains, http, metrics, record, requests, witnesses};
+use crate::{alarms, copies, drains, http, left, metrics, record, removal, requests, witnesses};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::id::{HostId, RequestId};
@@ -51,8 +51,6 @@ use uuid::Uuid;
 
 /// Close codes of the manager's connections.
 mod code {
-    /// The peer's identity does not count.
-    pub(super) const DENIED: u32 = 1;
     /// The peer's certificate is to be renewed before anything else.
     pub(super) const RENEW: u32 = 5;
     /// A session ended.
@@ -63,6 +61,9 @@ mod code {
     pub(super) const STOPPING: u32 = 4;
 }
 
+/// Close code of a connection of a peer whose identity does not count.
+pub(crate) const DENIED: u32 = 1;
+
 /// Close code of a connection whose link ended.
 pub(crate) const LINK_ENDED: u32 = 5;
 
@@ -72,6 +73,14 @@ pub enum StartError {
     /// The state directory holds no manager.
     #[error("{0} holds no registry: make one with registry-manager init --state {dir} --framework NAME", dir = shell_word(.0))]
     NoRegistry(String),
+    /// The manager of the directory has left.
+    #[error(
+        "this registry manager is out of the registry: {why}. What it has kept serves nobody; to be a standby again: registry-manager join"
+    )]
+    Left {
+        /// Why.
+        why: String,
+    },
     /// A setting is out of its range.
     #[error(
         "host_certificates is {given:?}, and may be from {least:?} to {most:?}; correct it in the settings file",
@@ -200,7 +209,9 @@ impl Manager {
         let store = RegistryStore::open(&paths.registry()).map_err(LoadError::from)?;
         let (registry, tail) = journal::load(&store)?;
         let issuer = load_issuer(&paths).map_err(StartError::Identity)?;
-        let (credentials, host) = load_identity(&paths, &issuer)?;
+        let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
+        let (credentials, host) = own_credentials(&directory, &issuer)?;
+        refuse_left(&paths)?;
         let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(identity_error)?;
         info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
@@ -351,6 +362,10 @@ impl Manager {
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
         if let Ok(peer) = credentials.peer() {
+            tasks.spawn(
+                "removal",
+                removal::watch(Arc::clone(shared), peer.clone(), paths.clone(), tasks.clone()),
+            );
             tasks.spawn("record", record::itself(Arc::clone(shared), peer));
         }
         tasks.spawn("self-watch", alarms::watch_self(Arc::clone(shared)));
@@ -360,6 +375,13 @@ impl Manager {
         if let Some(listener) = http {
             tasks.spawn("http", http::serve(Arc::clone(shared), listener, tasks.clone()));
         }
+    }
+}
+
+fn refuse_left(paths: &Paths) -> Result<(), StartError> {
+    match left::mark_of(paths).map_err(identity_error)? {
+        None => Ok(()),
+        Some(why) => Err(StartError::Left { why }),
     }
 }
 
@@ -393,13 +415,15 @@ async fn released(addr: SocketAddr) {
     }
 }
 
-/// The manager's own credentials, renewed where they are past half of their life.
-fn load_identity(paths: &Paths, issuer: &Issuer) -> Result<(Credentials, HostId), StartError> {
-    let directory = IdentityDirectory::open(&paths.identity()).map_err(identity_error)?;
+/// The manager's own credentials, renewed and kept where they are past half of their life.
+pub(crate) fn own_credentials(
+    directory: &IdentityDirectory,
+    issuer: &Issuer,
+) -> Result<(Credentials, HostId), StartError> {
     let credentials = directory.load_credentials().map_err(identity_error)?;
     let peer = credentials.peer().map_err(identity_error)?;
     let Spiffe::Manager(host) = peer.subject else {
-        return Err(StartError::NoRegistry(paths.identity().display().to_string()));
+        return Err(StartError::NoRegistry(directory.path().display().to_string()));
     };
     if unix_now() < peer.renew_at() {
         return Ok((credentials, host));
@@ -441,7 +465,7 @@ fn admission(
             Standing::Good(_) | Standing::RenewOnly(_) => Ok(()),
             Standing::Refused(why) => {
                 debug!(peer = %peer.name, "A peer is not let in: {why}");
-                Err(Rejection { code: code::DENIED, reason: failure::unknown_identity().message })
+                Err(Rejection { code: DENIED, reason: failure::unknown_identity().message })
             }
         }
     }
@@ -512,7 +536,7 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
                 return connection.close(code::RENEW, &failure::renew_first(why).message);
             }
             Some(Standing::Refused(_)) => {
-                return connection.close(code::DENIED, &failure::unknown_identity().message);
+                return connection.close(DENIED, &failure::unknown_identity().message);
             }
         }
         let accept = async {

@@ -355,3 +355,72 @@ async fn edits_through_a_standby_are_read_there_and_none_is_taken_that_too_few_w
     pair.primary.kill();
     assert_eq!(pair.primary.store().head().position, before);
 }
+
+/// What a command of `registry-manager` says at a state directory, and how it ends.
+fn manager_says(command: &str, node: &Node) -> (Option<i32>, String) {
+    let mut said = Command::new(env!("CARGO_BIN_EXE_registry-manager"));
+    let said = said.arg(command).arg("--state").arg(&node.state).env_clear().output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    (said.status.code(), format!("{out}{err}"))
+}
+
+impl Node {
+    /// Waits until its process has ended by itself.
+    async fn wait_until_ended(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it was started");
+        let mut ended = None;
+        wait_for("a manager to end", async || {
+            ended = process.try_wait().unwrap();
+            ended.is_some()
+        })
+        .await;
+        ended.and_then(|status| status.code())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.state.with_extension("log")).unwrap()
+    }
+}
+
+/// Protects: a standby that leaves is out at once, while it runs: edits do not wait for it, it ends by itself, and does
+/// not start again. The primary cannot leave.
+#[tokio::test]
+async fn a_standby_that_leaves_ends_and_does_not_start_again() {
+    let mut pair = Pair::running().await;
+    let (code, said) = manager_says("leave", &pair.primary);
+    assert!(code == Some(1) && said.contains("echelon promote spare"), "{said}");
+
+    let (code, said) = manager_says("leave", &pair.standby);
+    assert!(code == Some(0) && said.contains("spare has left"), "{said}");
+    assert_eq!(pair.standby.wait_until_ended().await, Some(5), "{}", pair.standby.log());
+    let console = pair.console(&pair.primary).await;
+    console.edit(host("after"), false).await.unwrap();
+    assert!(rule(&console).await.members.is_empty());
+
+    let (code, said) = manager_says("run", &pair.standby);
+    assert!(code == Some(5) && said.contains("is out of the registry: it left"), "{said}");
+    let (code, said) = manager_says("leave", &pair.standby);
+    assert!(code == Some(0) && said.contains("has left already"), "{said}");
+}
+
+/// Protects: a standby that is taken out ends by itself, and again when it is started, whatever it has heard of that.
+#[tokio::test]
+async fn a_standby_that_is_removed_ends_by_itself() {
+    let mut pair = Pair::running().await;
+    let console = pair.console(&pair.primary).await;
+    let remove =
+        Change::RemoveManager { host: "spare".parse().unwrap(), accept_loss: false, compromised: false };
+    console.edit(set(remove), false).await.unwrap();
+    assert_eq!(pair.standby.wait_until_ended().await, Some(5), "{}", pair.standby.log());
+    let log = pair.standby.log();
+    assert!(log.contains("To join again: registry-manager"), "{log}");
+
+    std::fs::remove_file(Paths::of(&pair.standby.state).left()).ok();
+    pair.standby.start();
+    assert_eq!(pair.standby.wait_until_ended().await, Some(5), "{}", pair.standby.log());
+    std::fs::remove_file(Paths::of(&pair.standby.state).left()).ok();
+    let (code, said) = manager_says("leave", &pair.standby);
+    assert!(code == Some(0) && said.contains("was removed before"), "{said}");
+    let (code, said) = manager_says("run", &pair.standby);
+    assert!(code == Some(5) && said.contains("is out of the registry: it was removed"), "{said}");
+}

@@ -5,9 +5,9 @@ use anyhow::Context;
 use clap::Args;
 use echelon_daemon::config::{ConfigError, layered, load_or_default};
 use echelon_daemon::{Exit, Log, LogArgs, StateDir, Tasks, notify, shutdown};
-use registry_manager::Manager;
 use registry_manager::config::{self, Config, File};
 use registry_manager::hooks::HookSettings;
+use registry_manager::{Manager, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tracing::{error, info};
@@ -41,7 +41,13 @@ pub(crate) fn run(args: &RunArgs, log: &LogArgs) -> anyhow::Result<Exit> {
 async fn serve(args: &RunArgs, log: &Log, config: &Config) -> anyhow::Result<Exit> {
     let tasks = Tasks::new();
     let mut hangups = shutdown::on_signals(&tasks)?;
-    let manager = Manager::start(config, tasks.clone()).await?;
+    let manager = match Manager::start(config, tasks.clone()).await {
+        Err(out @ StartError::Left { .. }) => {
+            error!("{out}");
+            return Ok(Exit::NotAllowed);
+        }
+        started => started?,
+    };
     let pulse = manager.pulse();
     notify::watchdog(&tasks, move || {
         let pulse = pulse.clone();

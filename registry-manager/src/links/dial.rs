@@ -9,8 +9,9 @@ use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::HostId;
 use echelon_core::member::Input;
 use echelon_core::name::ManagerType;
+use echelon_core::registry::Registry;
 use echelon_daemon::Tasks;
-use echelon_transport::{Connection, Target};
+use echelon_transport::{ConnectError, ConnectProblem, Connection, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,7 @@ pub(crate) async fn keep(shared: Shared, tasks: Tasks) {
     let attempts: Arc<Mutex<BTreeMap<HostId, Attempts>>> = Arc::default();
     let mut known = BTreeSet::new();
     loop {
-        let managers = others(&shared);
+        let managers = others_of(&shared.hub.registry(), shared.host);
         let there: BTreeSet<_> = managers.iter().map(|(host, _)| *host).collect();
         for gone in known.difference(&there) {
             shared.edits.say(crate::journal::Said::Input(Input::Forgotten(*gone))).await;
@@ -56,10 +57,10 @@ pub(crate) async fn keep(shared: Shared, tasks: Tasks) {
     }
 }
 
-/// The other managers of the registry, and where they are.
-fn others(shared: &Shared) -> Vec<(HostId, Endpoint)> {
-    let (registry, of) = (shared.hub.registry(), ManagerType::registry());
-    let packages = registry.packages_of(&of).filter(|p| p.host != shared.host);
+/// The other managers of a registry, and where they are.
+pub(crate) fn others_of(registry: &Registry, me: HostId) -> Vec<(HostId, Endpoint)> {
+    let of = ManagerType::registry();
+    let packages = registry.packages_of(&of).filter(|p| p.host != me);
     let at = |p: &echelon_core::package::Package| {
         let host = registry.host(p.host)?;
         Some((p.host, p.endpoint(&host.reached_at())?))
@@ -112,7 +113,9 @@ async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks)
 
 /// Whether a manager lets itself be connected to within this time, whatever is known of it.
 pub(crate) async fn reaches(shared: &Shared, host: HostId, within: Duration) -> bool {
-    let Some((_, endpoint)) = others(shared).into_iter().find(|(other, _)| *other == host) else {
+    let Some((_, endpoint)) =
+        others_of(&shared.hub.registry(), shared.host).into_iter().find(|(other, _)| *other == host)
+    else {
         return false;
     };
     match timeout(within, connect(shared, host, &endpoint)).await {
@@ -128,7 +131,11 @@ async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<C
     let (target, mut problem) = (Target::Manager(host), format!("{endpoint} has no address"));
     for addr in resolve(endpoint).await? {
         let connect = shared.endpoint.connect(addr, &target);
-        match timeout(LINK_DEADLINE, connect).await {
+        let connected = timeout(LINK_DEADLINE, connect).await;
+        if let Ok(connected) = &connected {
+            note_word_of_primary(shared, host, connected.as_ref().err());
+        }
+        match connected {
             Ok(Ok(connection)) => {
                 let peer = connection.peer().filter(|p| requests::is_good(&shared.hub.registry(), p));
                 return match peer {
@@ -141,6 +148,19 @@ async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<C
         }
     }
     Err(problem)
+}
+
+/// Only what the primary says of this manager counts: another one may be behind, and not know it yet.
+fn note_word_of_primary(shared: &Shared, host: HostId, error: Option<&ConnectError>) {
+    let situation = shared.edits.situation();
+    if situation.primary() != host || situation.leading {
+        return;
+    }
+    match error.map(|e| &e.problem) {
+        None => shared.links.primary_refuses(false),
+        Some(ConnectProblem::Rejected { code: server::DENIED, .. }) => shared.links.primary_refuses(true),
+        Some(_) => {}
+    }
 }
 
 pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {

@@ -1,0 +1,56 @@
+//! `registry-manager leave`.
+
+use crate::cli::{StateArgs, recorded};
+use anyhow::Context;
+use clap::Args;
+use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, StateDirError};
+use registry_manager::leave::{self, Outcome};
+use registry_manager::left;
+use registry_manager::paths::Paths;
+use std::path::Path;
+
+/// Arguments of `leave`.
+#[derive(Args)]
+pub(crate) struct LeaveArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Takes this host's manager out of the registry.
+pub(crate) fn leave(args: &LeaveArgs, log: &LogArgs) -> anyhow::Result<Exit> {
+    log.start(&LogConfig::default())?;
+    let state = &args.state.state;
+    // The manager may run meanwhile; where it does not, it must not begin to.
+    let (_locked, runs) = match StateDir::open(state, false) {
+        Ok(locked) => (Some(locked), false),
+        Err(StateDirError::InUse { .. }) => (None, true),
+        Err(e) => return Err(e.into()),
+    };
+    let paths = Paths::of(state);
+    if let Some(why) = left::mark_of(&paths)? {
+        println!("The registry manager of {} has left already: {why}.", state.display());
+        return Ok(Exit::Done);
+    }
+    recorded(state)?;
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let outcome = runtime.block_on(leave::leave(&paths))?;
+    print!("{}", told(state, &outcome, runs));
+    Ok(Exit::Done)
+}
+
+fn told(state: &Path, outcome: &Outcome, runs: bool) -> String {
+    let mut text = match outcome {
+        Outcome::Left(host) => format!(
+            "The registry manager on {host} has left. Hosts and consoles with certificates of it renew them elsewhere.\n"
+        ),
+        Outcome::WasOut(host) => format!("The registry manager on {host} was removed before.\n"),
+    };
+    if runs {
+        text += "Its process ends by itself within seconds.\n";
+    }
+    text += &format!(
+        "{} stays as it is and is marked: nothing serves it any more. To be a standby again: registry-manager join\n",
+        state.display()
+    );
+    text
+}
