@@ -32,6 +32,9 @@ pub(crate) const REFUSALS: u32 = 3;
 /// dead process says nothing over UDP, and edits wait for standbys that count as long as they seem to be there.
 pub(crate) const LINK_SILENCE: Duration = Duration::from_secs(4);
 
+/// After how long without anything to carry a link is told that it is alive: a few times within [`LINK_SILENCE`].
+pub(crate) const LINK_KEEPALIVE: Duration = Duration::from_secs(1);
+
 /// How long another manager may take to answer a connection, and then to say who it is.
 pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -327,6 +327,20 @@ async fn what_was_acknowledged_is_at_the_standby_when_the_primary_is_killed() {
     assert!(primary.rows().eq(standby.rows()));
 }
 
+/// Protects: where both managers have dialled there are two links, one of which carries nothing; neither is given up
+/// for its silence.
+#[tokio::test]
+async fn a_link_that_carries_nothing_is_kept() {
+    let pair = Pair::running().await;
+    // Half as long again as a link may be silent: that nothing happens meanwhile can only be waited for.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for node in [&pair.primary, &pair.standby] {
+        let log = std::fs::read_to_string(node.state.with_extension("log")).unwrap();
+        assert!(log.contains("Linked to a registry manager"), "{log}");
+        assert!(!log.contains("fell silent"), "{log}");
+    }
+}
+
 /// Protects: whoever edits through a standby reads there what it wrote; and where too few standbys hold it, no edit is
 /// taken, and nothing is written.
 #[tokio::test]

@@ -205,7 +205,7 @@ pub struct ManagerHeartbeat {
 
 /// What one registry manager tells another of agents: everything it knows when their link comes up, in parts, then
 /// what changes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct BoardNews {
     /// One entry for each agent.
     pub agents: Vec<Told>,

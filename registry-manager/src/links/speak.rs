@@ -3,19 +3,19 @@
 use super::Links;
 use crate::failure;
 use crate::journal::Said;
-use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_SILENCE, SEND_DEADLINE};
+use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE};
 use crate::server::Shared;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::member::{Input, MemberMessage};
 use echelon_core::message::{
-    Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
+    BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
 };
 use echelon_identity::{TrustBundle, check_chain};
 use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 /// How many minor versions managers may be apart; availability.md.
@@ -173,14 +173,18 @@ async fn send_all(
 ) -> Unlinked {
     let mut tick = interval(BOARD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = Instant::now();
     loop {
         let frame = tokio::select! {
             frame = queue.recv() => frame,
             _ = tick.tick() => match shared.hub.board_news(shared.host, peer) {
                 Some(news) => Some(ManagerMessage::Board(news).encode()),
+                // Where both have dialled there are two links, and one of them carries nothing: it is alive all the same.
+                None if said.elapsed() >= LINK_KEEPALIVE => Some(ManagerMessage::Board(BoardNews::default()).encode()),
                 None => continue,
             },
         };
+        said = Instant::now();
         let Some(frame) = frame else { return Unlinked::Ended };
         match timeout(SEND_DEADLINE, sender.send(&frame)).await {
             Ok(Ok(())) => {}
