@@ -4,19 +4,23 @@ use crate::clock::{Clock, unix_now};
 use crate::failure;
 use crate::hooks::{AlarmNews, Key, Teller};
 use crate::hub::Event;
-use crate::limits::{ALARM_INTERVAL, SELF_INTERVAL};
+use crate::journal::Situation;
+use crate::limits::{ALARM_INTERVAL, LOST_INTERVAL, SELF_INTERVAL};
+use crate::lost;
+use crate::promotion::sight;
 use crate::server::{Inner, Shared};
 use crate::witnesses::Witnesses;
 use echelon_core::alarm::{Notice, OwnAlarms, Raised};
 use echelon_core::event::{EventKind, EventReport};
-use echelon_core::grant::Relation;
+use echelon_core::grant::{Chain, GrantId, Relation};
 use echelon_core::position::Position;
 use echelon_core::report::AlarmReport;
 use echelon_core::survey::Survey;
 use echelon_core::time::UnixMillis;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -34,6 +38,12 @@ const CONFLICT: &str = "conflict";
 
 /// The alarm of a state directory that was set back.
 const ROLLED_BACK: &str = "rolled-back";
+
+/// The alarm of a promise that holds this manager.
+const SEALED: &str = "sealed";
+
+/// The alarm of edits that were given up and are kept.
+const SURPLUS: &str = "surplus";
 
 /// The alarm of settings that were refused.
 pub(crate) const SETTINGS: &str = "settings-refused";
@@ -98,9 +108,11 @@ impl Inner {
     /// Works on what there is to see at the moment. Holds the board meanwhile.
     pub(crate) fn survey<T>(&self, work: impl FnOnce(&Survey<'_>) -> T) -> T {
         let (registry, own, manager) = (self.hub.registry(), self.alarms.list(), self.name());
+        let managers = sight(self, |sight| sight.alarms());
         let board = self.hub.board();
         let now = self.hub.clock.now();
-        work(&Survey { registry: &registry, board: &board, now, manager: &manager, own: &own })
+        let (manager, own, managers) = (&manager, &own, &managers);
+        work(&Survey { registry: &registry, board: &board, now, manager, own, managers })
     }
 }
 
@@ -148,10 +160,10 @@ fn rolled_back(seen: Position) -> Notice {
 }
 
 /// Agents know of grants that this manager does not go by: newer ones, or another lineage.
-fn superseded(witnesses: &Witnesses) -> [(&'static str, Option<Notice>); 2] {
+fn superseded(witnesses: &Witnesses, situation: &Situation) -> [(&'static str, Option<Notice>); 2] {
     let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
     let relation = heard.as_ref().map(|heard| own.chain.compare(heard));
-    let (mut newer, mut conflict) = (None, None);
+    let (mut newer, mut conflict) = (None, situation.rivals.first().map(|rival| rivals(rival, situation)));
     match (relation, heard) {
         (Some(Relation::Newer(_)), Some(heard)) => {
             let message = format!(
@@ -172,9 +184,45 @@ fn superseded(witnesses: &Witnesses) -> [(&'static str, Option<Notice>); 2] {
     [(SUPERSEDED, newer), (CONFLICT, conflict)]
 }
 
+/// Managers know of another lineage than this one.
+fn rivals(rival: &Chain, situation: &Situation) -> Notice {
+    let (ours, theirs) = (situation.chain.head().id, rival.head().id);
+    let message = format!("two managers were made primary of one state: by {ours}, as here, and by {theirs}");
+    Notice::critical(CONFLICT, &message, "echelon lineage choose")
+}
+
+/// It has promised to take nothing more from the primary: a promotion is under way, or was left unfinished.
+fn sealed(shared: &Shared, situation: &Situation) -> Option<Notice> {
+    let grant = situation.chain.head().id;
+    let seal = situation.standing.seal.filter(|seal| seal.grant == grant)?;
+    let [by, primary] = [seal.by, situation.primary()].map(|host| shared.hub.name_of(host));
+    let message =
+        format!("this manager has promised {by}, for its promotion, to take no edits from {primary}");
+    let remedy = format!(
+        "finish it: echelon promote {by} --force; or where {primary} answers: echelon promote {primary}"
+    );
+    Some(Notice::warning(SEALED, &message, &remedy))
+}
+
+/// Edits that were given up with their grant are kept here, and were not made once more.
+fn surplus(edits: u64) -> Option<Notice> {
+    let message = format!("{edits} edits are kept here that were given up when the primary changed");
+    (edits > 0)
+        .then(|| Notice::warning(SURPLUS, &message, "echelon edits lost, and --apply to make them once more"))
+}
+
+/// Counts the edits that were given up and not made once more. What cannot be read now is read later.
+async fn look_for_lost(shared: &Shared) {
+    let reader = Arc::clone(shared);
+    let Ok(Ok(lost)) = tokio::task::spawn_blocking(move || lost::edits(&reader)).await else { return };
+    let left = lost.iter().filter(|edit| edit.applied.is_none()).count() as u64;
+    shared.surplus.store(left, Ordering::Relaxed);
+    set(&shared.alarms, SURPLUS, surplus(left));
+}
+
 /// Looks at the manager itself until it stops.
 pub(crate) async fn watch_self(shared: Shared) {
-    let mut lost = 0;
+    let (mut lost, mut looked) = (0, None::<(GrantId, Instant)>);
     let mut tick = interval(SELF_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -186,8 +234,15 @@ pub(crate) async fn watch_self(shared: Shared) {
         let witnesses = &shared.hub.witnesses;
         set(&shared.alarms, REWRITTEN, witnesses.rewritten().map(rewritten));
         set(&shared.alarms, ROLLED_BACK, shared.edits.situation().rolled_back.map(rolled_back));
-        for (name, notice) in superseded(witnesses) {
+        let situation = shared.edits.situation();
+        for (name, notice) in superseded(witnesses, &situation) {
             set(&shared.alarms, name, notice);
+        }
+        set(&shared.alarms, SEALED, sealed(&shared, &situation));
+        let grant = situation.chain.head().id;
+        if looked.is_none_or(|(at, when)| at != grant || when.elapsed() >= LOST_INTERVAL) {
+            looked = Some((grant, Instant::now()));
+            look_for_lost(&shared).await;
         }
         let drops = shared.endpoint.socket_drops().unwrap_or(0);
         lost = drops.max(lost);

@@ -10,10 +10,12 @@ mod effects;
 mod group;
 mod load;
 mod queue;
+mod role;
 mod situation;
 mod waiting;
 
 use crate::failure;
+use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::limits::MAX_GROUP;
 use crate::links::Links;
@@ -29,6 +31,7 @@ use echelon_store::{Entry, Problem, RegistryStore, StoreError};
 use echelon_wire::DecodeError;
 use group::{Group, own_context};
 use queue::{Edit, Turn, Word};
+use role::Role;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +73,7 @@ pub(crate) struct Journal {
     hub: Arc<Hub>,
     links: Arc<Links>,
     situation: Arc<ArcSwap<Situation>>,
+    role: Role,
 }
 
 impl Journal {
@@ -80,8 +84,10 @@ impl Journal {
         tail: &[Entry],
         hub: Arc<Hub>,
         links: Arc<Links>,
+        hooks: Hooks,
     ) -> Result<Self, LoadError> {
         let committed = hub.registry();
+        let role = Role::new(hooks, committed.position());
         let stored = load::stored(&store, &committed, tail)?;
         let appended = load::appended(committed, tail)?;
         if let Some(mark) = store.mark_at(store.committed())? {
@@ -102,6 +108,7 @@ impl Journal {
             hub,
             links,
             situation,
+            role,
         })
     }
 
@@ -145,6 +152,7 @@ impl Journal {
         self.waiting.expire(Instant::now(), &self.hub);
         let situation = Situation::of(&self.member, Some(&self.situation.load()));
         self.situation.store(Arc::new(situation));
+        self.role.see(&self.member, &self.hub);
         Ok(())
     }
 

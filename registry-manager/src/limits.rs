@@ -146,6 +146,10 @@ pub(crate) const ALARM_INTERVAL: Duration = Duration::from_secs(1);
 /// Most alarms that metrics tell one by one: a fleet that falls silent must not make a series of each host.
 pub(crate) const MAX_ALARM_SERIES: usize = 1_000;
 
+/// How often it looks for edits that were given up, where no new grant has come: each time all of them are read, and
+/// the requests since.
+pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often the manager looks at itself for alarms.
 pub(crate) const SELF_INTERVAL: Duration = Duration::from_secs(5);
 

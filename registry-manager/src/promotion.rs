@@ -5,7 +5,7 @@ mod here;
 
 use crate::failure;
 use crate::limits::{PROMOTION_DEADLINE, PROMOTION_RELAY};
-use crate::server::Shared;
+use crate::server::{Inner, Shared};
 use echelon_core::access::{Access, Subject};
 use echelon_core::id::HostId;
 use echelon_core::message::{Failure, Request, Response};
@@ -135,7 +135,7 @@ fn unreachable(shared: &Shared, to: HostId, step: &Promotion) -> Failure {
 }
 
 /// Works on what this manager knows of the others at the moment. Holds the board meanwhile.
-pub(crate) fn sight<T>(shared: &Shared, work: impl FnOnce(&Sight<'_>) -> T) -> T {
+pub(crate) fn sight<T>(shared: &Inner, work: impl FnOnce(&Sight<'_>) -> T) -> T {
     let (registry, situation) = (shared.hub.registry(), shared.edits.situation());
     let board = shared.hub.board();
     work(&Sight {

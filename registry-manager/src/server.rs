@@ -141,6 +141,8 @@ pub(crate) struct Inner {
     pub(crate) watchers: Semaphore,
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) alarms: Alarms,
+    /// How many edits it keeps that were given up and not made once more.
+    pub(crate) surplus: AtomicU64,
     pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
     pub(crate) journal: PathBuf,
@@ -228,7 +230,7 @@ impl Manager {
             None => None,
         };
         let (links, copies_wanted) = Links::new(credentials.clone());
-        let journal = Journal::new(host, store, &tail, Arc::clone(&hub), Arc::clone(&links))?;
+        let journal = Journal::new(host, store, &tail, Arc::clone(&hub), Arc::clone(&links), hooks.clone())?;
         let journal = journal.begun().map_err(|e| StartError::Begin(Box::new(e)))?;
         let (edits, queue) = Edits::queue(journal.situation());
         let journal = start_journal(journal, queue, tasks.clone());
@@ -250,6 +252,7 @@ impl Manager {
             watchers: Semaphore::new(MAX_WATCHERS),
             backups: Arc::new(Semaphore::new(BACKUPS)),
             alarms,
+            surplus: AtomicU64::new(0),
             hooks,
             journal: paths.registry(),
             root: paths.root(),

@@ -104,9 +104,10 @@ async fn each_change_of_the_role_is_told_in_order_with_its_positions_and_nothing
     site.promoted(Cause::Started, RegistryRole::Standby, None);
     site.promoted(Basis::Force.into(), RegistryRole::Primary, Some(at));
     site.promoted(Cause::Fenced, RegistryRole::Standby, Some(at));
-    assert_eq!(site.lines("told", 3).await, ["standby started", "primary forced", "standby fenced"]);
+    let told = ["primary started", "standby started", "primary forced", "standby fenced"];
+    assert_eq!(site.lines("told", 4).await, told, "its own start comes first");
     let lineage = at.lineage;
-    let second = site.lines("env", 33).await[11..22].join("\n");
+    let second = site.lines("env", 44).await[22..33].join("\n");
     let expected = format!(
         "ECHELON_CAUSE=forced\nECHELON_EPOCH=7\nECHELON_EVENT=promote\nECHELON_HOST=registry\n\
          ECHELON_LINEAGE={lineage}\nECHELON_NEW={lineage}/7.9\nECHELON_OLD={lineage}/1.0\n\
@@ -115,7 +116,7 @@ async fn each_change_of_the_role_is_told_in_order_with_its_positions_and_nothing
     assert_eq!(second, expected);
     let metrics = site.get("/metrics").await;
     assert!(
-        metrics.contains("echelon_manager_hooks_total{hook=\"on_promote\",outcome=\"done\"} 3"),
+        metrics.contains("echelon_manager_hooks_total{hook=\"on_promote\",outcome=\"done\"} 4"),
         "{metrics}"
     );
     site.manager.stop().await.unwrap();
@@ -123,7 +124,7 @@ async fn each_change_of_the_role_is_told_in_order_with_its_positions_and_nothing
 
 #[tokio::test]
 async fn what_fails_is_an_alarm_and_is_tried_again_until_something_newer_is_to_be_told() {
-    let script = "echo \"$ECHELON_ROLE\" >> tried; test -e mended || { echo 'no such device'; exit 1; }
+    let script = "test $ECHELON_CAUSE = started && exit; echo \"$ECHELON_ROLE\" >> tried; test -e mended || { echo 'no such device'; exit 1; }
         echo \"$ECHELON_ROLE\" >> told";
     let site = Site::start(script).await;
     site.promoted(Cause::Planned, RegistryRole::Primary, None);
@@ -145,7 +146,7 @@ async fn what_fails_is_an_alarm_and_is_tried_again_until_something_newer_is_to_b
 
 #[tokio::test]
 async fn a_reload_has_what_failed_tried_at_once_and_without_a_hook_nothing_is_told() {
-    let site = Site::start("exit 1").await;
+    let site = Site::start("test $ECHELON_CAUSE = started").await;
     site.promoted(Cause::Planned, RegistryRole::Primary, None);
     site.until_alarm("on-promote-failed", true).await;
     let mended = site.path("mended.sh");
@@ -164,7 +165,10 @@ async fn a_reload_has_what_failed_tried_at_once_and_without_a_hook_nothing_is_to
 /// Whoever is slow is told the newest, and the manager says that some was lost; its end waits for nobody.
 #[tokio::test]
 async fn a_command_that_hangs_holds_up_nothing_and_is_gone_with_the_manager() {
-    let site = Site::start("echo $$ > pid; echo $ECHELON_CAUSE >> told; sleep 1000").await;
+    let site = Site::start(
+        "test $ECHELON_CAUSE = started && exit; echo $$ > pid; echo $ECHELON_CAUSE >> told; sleep 1000",
+    )
+    .await;
     for _ in 0..40 {
         site.promoted(Cause::Planned, RegistryRole::Primary, None);
     }

@@ -4,6 +4,7 @@
 
 use echelon_client::{CallError, ManagerClient};
 use echelon_core::access::{Access, Token};
+use echelon_core::alarm::Severity;
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
 use echelon_core::edit::{Context, Edited};
 use echelon_core::grant::{Basis, Grant, SyncRule};
@@ -14,6 +15,7 @@ use echelon_core::promotion::{
     EvidenceReport, GrantReport, GrantState, LostEditReport, Promoted, PromotedReport, Promotion,
 };
 use echelon_core::registry::Registry;
+use echelon_core::report::AlarmReport;
 use echelon_core::row::{Actor, Row};
 use echelon_core::time::UnixMillis;
 use echelon_identity::proof::prove_grant;
@@ -83,9 +85,21 @@ impl Node {
 
     fn start(&mut self) {
         let log = std::fs::File::create(self.state.with_extension("log")).unwrap();
+        let told = self.state.with_extension("roles");
+        let words = "$ECHELON_ROLE $ECHELON_CAUSE $ECHELON_SUCCESS $ECHELON_PRIMARY $ECHELON_EPOCH";
+        let hook = format!("echo {words} >> {}", told.display());
+        let settings = self.state.with_extension("toml");
+        std::fs::write(&settings, format!("[on_promote]\ncommand = ['/bin/sh', '-c', '{hook}']\n")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_registry-manager"));
-        command.arg("run").arg("--state").arg(&self.state).args(["--http", &self.http.to_string()]);
-        command.env_clear().env("ECHELON_LOG", "info").stdout(Stdio::null()).stderr(log);
+        command
+            .env_clear()
+            .arg("run")
+            .arg("--config")
+            .arg(&settings)
+            .arg("--state")
+            .arg(&self.state)
+            .args(["--http", &self.http.to_string()]);
+        command.env("ECHELON_LOG", "info").stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().unwrap());
     }
 
@@ -117,6 +131,18 @@ impl Node {
 
     async fn wait_until_ready(&self) {
         wait_for("a manager to serve", async || self.get("/readyz").await == 200).await;
+    }
+
+    /// What its command of `on_promote` was told, once the last of it is this.
+    async fn told(&self, last: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        wait_for(last, async || {
+            let text = std::fs::read_to_string(self.state.with_extension("roles")).unwrap_or_default();
+            told = text.lines().map(ToOwned::to_owned).collect();
+            told.last().is_some_and(|line| line == last)
+        })
+        .await;
+        told
     }
 
     fn store(&self) -> RegistryStore {
@@ -361,6 +387,16 @@ async fn a_planned_promotion_loses_no_edit() {
     let failure = failure(at_hub.promotion(hand_over("nobody", false)).await);
     assert_eq!((failure.error.as_str(), failure.class), ("unknown-host", FailureClass::Failed));
     assert!(acknowledged.len() > 10);
+    let told = pair.primary.told("primary planned true hub 3").await;
+    assert_eq!(
+        told,
+        ["primary started true hub 1", "standby planned true spare 2", "primary planned true hub 3"]
+    );
+    let told = pair.standby.told("standby planned true hub 3").await;
+    assert_eq!(
+        told,
+        ["standby started true hub 1", "primary planned true spare 2", "standby planned true hub 3"]
+    );
 }
 
 /// Protects: while the primary answers nobody takes its place by force; once it was killed, a console that reaches the
@@ -399,6 +435,14 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
     pair.standby.start();
     pair.standby.wait_until_ready().await;
     let console = pair.console(&pair.standby).await;
+    wait_for("the alarm of a silent primary", async || {
+        let alarms: Vec<AlarmReport> = console.query(Query::Alarms).await.unwrap();
+        let remedy = "echelon promote spare --force";
+        alarms.iter().any(|a| {
+            a.name.as_str() == "no-primary" && a.severity == Severity::Critical && a.remedy.contains(remedy)
+        })
+    })
+    .await;
     let refused = failure(console.promotion(hand_over("spare", false)).await);
     assert_eq!((refused.error.as_str(), refused.class), ("no-primary", FailureClass::Unreachable));
     assert!(refused.remedy.contains("--force"), "{refused:?}");
@@ -418,6 +462,12 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
     let promoted = console.promotion(Promotion::Signed { id: name, to: to(), grant: signed }).await.unwrap();
     let promoted = done(promoted);
     assert_eq!((promoted.from.as_str(), promoted.to.as_str(), promoted.accepts), ("hub", "spare", true));
+    let told = pair.standby.told("primary forced true spare 2").await;
+    assert_eq!(
+        told[..2],
+        ["standby started true hub 1", "standby forced false hub 1"],
+        "it was refused first"
+    );
     console.edit(host("after"), false).await.unwrap();
     let again = done(console.promotion(force(name, false)).await.unwrap());
     assert!(again.repeated && again.after.lineage == promoted.after.lineage, "{again:?}");
@@ -428,9 +478,21 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
     let at_hub = pair.console(&pair.primary).await;
     wait_for("the old primary to follow", async || knows(&at_hub, "after").await).await;
     assert_eq!((pair.primary.get("/primary").await, primary(&at_hub).await.as_str()), (503, "spare"));
+    let told = pair.primary.told("standby fenced true spare 2").await;
+    assert_eq!(
+        told,
+        ["primary started true hub 1", "primary started true hub 1", "standby fenced true spare 2"]
+    );
     let lost: Vec<LostEditReport> = at_hub.query(Query::Lost).await.unwrap();
     let names: Vec<_> = lost.iter().flat_map(|edit| &edit.changed).map(|c| c.name.as_str()).collect();
     assert_eq!(names, ["unheard-of"]);
+    wait_for("the alarm of what is kept", async || {
+        let alarms: Vec<AlarmReport> = at_hub.query(Query::Alarms).await.unwrap();
+        alarms
+            .iter()
+            .any(|a| a.name.as_str() == "surplus" && a.subject == "hub" && a.message.starts_with("1 "))
+    })
+    .await;
     let edit = &lost[0];
     assert_eq!((edit.applied, edit.lost_to.lineage), (None, promoted.after.lineage));
     assert!(!knows(&at_hub, "unheard-of").await);

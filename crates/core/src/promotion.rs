@@ -5,6 +5,7 @@
 //! takes it up. [`crate::member`] decides.
 
 mod again;
+mod alarms;
 mod evidence;
 mod refused;
 mod report;

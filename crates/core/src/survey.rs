@@ -27,13 +27,16 @@ pub struct Survey<'a> {
     pub manager: &'a HostName,
     /// The alarms that the manager has raised of itself.
     pub own: &'a [Raised],
+    /// What is wrong among the registry managers.
+    pub managers: &'a [AlarmReport],
 }
 
 impl Survey<'_> {
-    /// All alarms that are up: the manager's own, types without a manager, then host by host, by name.
+    /// All alarms that are up: the manager's own, those of registry managers, types without a manager, then host by host, by name.
     pub fn alarms(&self) -> Vec<AlarmReport> {
         let mut alarms: Vec<_> =
             self.own.iter().map(|raised| AlarmReport::raised(raised, self.manager.as_str())).collect();
+        alarms.extend_from_slice(self.managers);
         alarms.extend(self.doubt());
         alarms.extend(self.unserved_types().iter().map(|ty| self.unserved_type(ty)));
         for host in self.registry.hosts_by_name() {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::alarms::Alarms;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::grant::{Chain, Grant, SyncRule};
@@ -74,12 +75,16 @@ fn grants() -> Chain {
     Chain::begin(first).unwrap()
 }
 
+fn hooks(hub: &Arc<Hub>) -> Hooks {
+    Hooks::new(Default::default(), Alarms::new(hub.clock), Arc::clone(hub))
+}
+
 /// How things are with a manager that is alone and has just begun.
 pub(crate) fn situation() -> Arc<ArcSwap<Situation>> {
     let dir = tempfile::tempdir().unwrap();
     let (store, hub) = journal(dir.path());
     let links = Links::new(credentials()).0;
-    Journal::new(ME, store, &[], hub, links).unwrap().situation()
+    Journal::new(ME, store, &[], Arc::clone(&hub), links, hooks(&hub)).unwrap().situation()
 }
 
 fn credentials() -> Credentials {
@@ -93,7 +98,7 @@ fn credentials() -> Credentials {
 
 fn begun(store: RegistryStore, hub: &Arc<Hub>) -> Journal {
     let links = Links::new(credentials()).0;
-    Journal::new(ME, store, &[], Arc::clone(hub), links).unwrap().begun().unwrap()
+    Journal::new(ME, store, &[], Arc::clone(hub), links, hooks(hub)).unwrap().begun().unwrap()
 }
 
 fn asks(id: HostId, name: &str, dry_run: bool) -> (Edit, oneshot::Receiver<Result<EditAnswer, Failure>>) {

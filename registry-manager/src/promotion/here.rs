@@ -3,6 +3,7 @@
 use super::{manager_on, sight};
 use crate::clock::unix_now;
 use crate::failure;
+use crate::hooks::{self, Cause, RegistryRole};
 use crate::limits::{PROMOTED_DEADLINE, PROMOTED_LOOK, PROMOTION_DEADLINE};
 use crate::links;
 use crate::server::Shared;
@@ -27,8 +28,8 @@ pub(super) async fn here(
     console: &ConsoleName,
     step: Promotion,
 ) -> Result<Promoted, Failure> {
-    let work =
-        Work { shared, id: step.id(), console, before: shared.edits.situation().standing.last.position };
+    let before = shared.edits.situation().standing.last.position;
+    let work = Work { shared, id: step.id(), console, before, cause: cause(&step) };
     match step {
         Promotion::HandOver { to, reason, trial, .. } => {
             work.hand_over(manager_on(shared, &to)?, reason, trial).await
@@ -52,6 +53,8 @@ struct Work<'a> {
     console: &'a ConsoleName,
     /// Where the journal stood when it began.
     before: Position,
+    /// Why the role of this manager would change; none for a trial, after which nothing does.
+    cause: Option<Cause>,
 }
 
 impl Work<'_> {
@@ -197,8 +200,24 @@ impl Work<'_> {
 
     fn refused(&self, why: &Refused, to: HostId) -> Failure {
         info!(to = %self.shared.hub.name_of(to), "A promotion was refused: {why}");
+        self.tell_of_failure();
         let name = self.shared.hub.name_of(to);
         sight(self.shared, |sight| refused(why, &name, &sight.names()))
+    }
+
+    /// Has the command of `on_promote` told that what was wanted did not come about.
+    fn tell_of_failure(&self) {
+        let Some(cause) = self.cause else { return };
+        let (situation, new) = (self.shared.edits.situation(), self.shared.hub.registry().position());
+        self.shared.hooks.promoted(&hooks::Promoted {
+            success: false,
+            cause,
+            role: if situation.leading { RegistryRole::Primary } else { RegistryRole::Standby },
+            host: self.shared.name(),
+            primary: Some(self.shared.hub.name_of(situation.primary())),
+            old: Some(new),
+            new,
+        });
     }
 
     fn evidence(
@@ -263,6 +282,17 @@ impl Work<'_> {
             accepts: true,
             repeated: false,
         }
+    }
+}
+
+/// Why the role of this manager would change by a step; none where it is a trial, or gives something up.
+fn cause(step: &Promotion) -> Option<Cause> {
+    match step {
+        Promotion::HandOver { trial: false, .. } => Some(Cause::Planned),
+        Promotion::Force { trial: false, .. } => Some(Cause::Forced),
+        Promotion::Choose { trial: false, .. } => Some(Cause::Chosen),
+        Promotion::Signed { grant, .. } => Some(grant.basis.into()),
+        _ => None,
     }
 }
 

@@ -1,0 +1,247 @@
+//! What is wrong among the registry managers, as one of them sees it: worked out with nothing kept.
+
+use super::Sight;
+use crate::alarm::Severity;
+use crate::id::HostId;
+use crate::member::{Peer, STANDING_INTERVAL};
+use crate::report::{AlarmReport, millis};
+use crate::time::Monotonic;
+use std::time::Duration;
+
+/// A manager that was not heard for longer than this is lost: a restart takes less.
+const LOST: Duration = Duration::from_secs(10);
+
+/// For how long too few standbys are there before that is an alarm: links take a moment after a start.
+const SHORT: Duration = STANDING_INTERVAL.saturating_mul(4);
+
+/// For how long a linked standby may lack edits: a copy of a large registry takes seconds.
+const BEHIND: Duration = Duration::from_secs(30);
+
+impl Sight<'_> {
+    /// The alarms that are up: at the primary of its standbys, at a standby of the primary.
+    pub fn alarms(&self) -> Vec<AlarmReport> {
+        match self.standing.leads {
+            true => self.lost().chain(self.short()).chain(self.behind()).collect(),
+            false => self.no_primary().into_iter().collect(),
+        }
+    }
+
+    /// The standbys that count and are silent.
+    fn lost(&self) -> impl Iterator<Item = AlarmReport> {
+        let counting = self.standing.rule.members.iter().filter(|host| **host != self.me);
+        let silent = counting.map(|host| (*host, self.silence(*host))).filter(|(_, silence)| *silence > LOST);
+        silent.map(|(host, silence)| {
+            let remedy = format!(
+                "start the registry manager there; where it is gone for good: echelon manager remove {} --accept-loss",
+                self.name(host)
+            );
+            let message = "a standby that counts for commits is silent";
+            self.alarm("standby-lost", Severity::Warning, host, message, &remedy, silence)
+        })
+    }
+
+    /// So few of those that count take edits that none is accepted.
+    fn short(&self) -> Option<AlarmReport> {
+        let rule = &self.standing.rule;
+        let synced = |host: &HostId| self.of(*host).is_some_and(|p| p.is_synced(self.standing.grant));
+        let missing: Vec<_> = rule.members.iter().filter(|host| !synced(host)).collect();
+        let there = rule.members.len().saturating_sub(missing.len());
+        // It is so since the last of them was lost.
+        let since = missing.iter().map(|host| self.not_taking(**host)).min()?;
+        if there >= rule.needed() || since < SHORT {
+            return None;
+        }
+        let names: Vec<_> = missing.iter().map(|host| self.name(**host)).collect();
+        let message = format!(
+            "edits are refused: {} of the standbys that count have to hold each, and {there} can; missing: {}",
+            rule.needed(),
+            names.join(", ")
+        );
+        let remedy = "start the registry managers there; where they are gone for good: echelon manager remove HOST --accept-loss";
+        Some(self.alarm("sync-short", Severity::Critical, self.me, &message, remedy, since))
+    }
+
+    /// The standbys that are linked and do not become level.
+    fn behind(&self) -> impl Iterator<Item = AlarmReport> {
+        let linked = self.peers.iter().filter(|(_, peer)| peer.connected);
+        let behind = linked.filter_map(|(host, peer)| Some((*host, self.now.since(peer.behind_since?))));
+        behind.filter(|(_, since)| *since > BEHIND).map(|(host, since)| {
+            let message = "a standby lacks edits and does not become level";
+            let remedy =
+                "see its log, its disk and the network to it; echelon manager list shows how many it lacks";
+            self.alarm("standby-behind", Severity::Warning, host, message, remedy, since)
+        })
+    }
+
+    /// The primary is silent.
+    fn no_primary(&self) -> Option<AlarmReport> {
+        let holder = self.chain.head().holder;
+        let silence = self.silence(holder);
+        if holder == self.me || silence <= LOST {
+            return None;
+        }
+        let remedy = format!(
+            "start the registry manager there; where it is gone for good: echelon promote {} --force --reason T",
+            self.name(self.me)
+        );
+        let message = "the primary is silent: edits and enrolments are refused, routing goes on";
+        Some(self.alarm("no-primary", Severity::Critical, holder, message, &remedy, silence))
+    }
+
+    /// How long it was not heard; of one that never was, since this manager's start.
+    fn silence(&self, host: HostId) -> Duration {
+        let heard = self.of(host).and_then(|peer| peer.heard);
+        self.now.since(heard.unwrap_or(Monotonic(0)))
+    }
+
+    /// How long it has not taken edits.
+    fn not_taking(&self, host: HostId) -> Duration {
+        match self.of(host).filter(|peer| peer.connected) {
+            Some(peer) if peer.is_sealed(self.standing.grant) => SHORT,
+            Some(peer) => peer.behind_since.map_or(Duration::ZERO, |since| self.now.since(since)),
+            None => self.silence(host),
+        }
+    }
+
+    fn of(&self, host: HostId) -> Option<&Peer> {
+        self.peers.get(&host)
+    }
+
+    fn name(&self, host: HostId) -> String {
+        self.names().host_name(host)
+    }
+
+    fn alarm(
+        &self,
+        name: &'static str,
+        severity: Severity,
+        of: HostId,
+        message: &str,
+        remedy: &str,
+        since: Duration,
+    ) -> AlarmReport {
+        AlarmReport {
+            name: name.parse().expect("names of alarms in the code are lower case with dashes"),
+            severity,
+            subject: self.name(of),
+            message: message.to_owned(),
+            remedy: remedy.to_owned(),
+            since_ms: millis(since),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Board;
+    use crate::grant::{Chain, Grant, Mark, SyncRule};
+    use crate::id::{DomainId, Lineage};
+    use crate::member::Standing;
+    use crate::position::Position;
+    use crate::registry::Registry;
+    use crate::row::{Domain, Host, Meta, Row};
+    use crate::time::UnixMillis;
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    const HUB: HostId = HostId(Uuid::from_u128(1));
+    const SPARE: HostId = HostId(Uuid::from_u128(2));
+    const THIRD: HostId = HostId(Uuid::from_u128(3));
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(seconds * 1_000_000)
+    }
+
+    fn position() -> Position {
+        Position { lineage: Lineage(Uuid::from_u128(9)), epoch: 1, revision: 4 }
+    }
+
+    fn registry(rule: &SyncRule) -> Registry {
+        let host = |(id, name): (HostId, &str)| {
+            let name = name.parse().unwrap();
+            Row::Host(Host { id, name, domain: DomainId::ROOT, address: None, drained: None })
+        };
+        let meta = Meta {
+            framework: "test".parse().unwrap(),
+            next_domain: DomainId(1),
+            trust: Vec::new(),
+            emptied: None,
+            sync: rule.clone(),
+        };
+        let mut rows = vec![Row::Meta(meta), Row::Domain(Domain { id: DomainId::ROOT, place: None })];
+        rows.extend([(HUB, "hub"), (SPARE, "spare"), (THIRD, "third")].map(host));
+        Registry::from_rows(position(), rows).unwrap()
+    }
+
+    /// One that was heard at this second, and takes entries.
+    fn peer(heard: u64) -> Peer {
+        let mut peer = Peer::default();
+        (peer.connected, peer.heard) = (true, Some(at(heard)));
+        peer.acked = Some(Mark { position: position(), hash: [0; 32] });
+        peer
+    }
+
+    /// What is up at second 100: name, severity, of whom, and for how many seconds.
+    fn up(me: HostId, peers: [(HostId, Peer); 2]) -> Vec<(String, Severity, String, u64)> {
+        let rule = SyncRule { members: [SPARE, THIRD].into(), min_sync: 1 };
+        let (registry, board) = (registry(&rule), Board::new(at(0)));
+        let first = Grant::first(position().lineage, HUB, "hub".parse().unwrap(), UnixMillis(0));
+        let chain = Chain::begin(first).unwrap();
+        let grant = chain.head().id;
+        let last = Mark { position: position(), hash: [0; 32] };
+        let standing = Standing { grant, last, committed: 4, rule, seal: None, leads: me == HUB };
+        let sight = Sight {
+            registry: &registry,
+            board: &board,
+            me,
+            chain: &chain,
+            standing: &standing,
+            peers: &BTreeMap::from(peers),
+            rivals: &[],
+            copying: false,
+            rolled_back: false,
+            now: at(100),
+        };
+        let brief = |a: AlarmReport| (a.name.to_string(), a.severity, a.subject, a.since_ms / 1000);
+        sight.alarms().into_iter().map(brief).collect()
+    }
+
+    fn gone(heard: u64) -> Peer {
+        let mut peer = peer(heard);
+        (peer.connected, peer.acked) = (false, None);
+        peer
+    }
+
+    #[test]
+    fn a_primary_tells_of_silent_standbys_and_once_too_few_are_left_that_edits_are_refused() {
+        let (warning, critical) = (Severity::Warning, Severity::Critical);
+        let lost = |host: &str, since| ("standby-lost".to_owned(), warning, host.to_owned(), since);
+        assert_eq!(up(HUB, [(SPARE, peer(100)), (THIRD, gone(91))]), []);
+        assert_eq!(up(HUB, [(SPARE, peer(100)), (THIRD, gone(80))]), [lost("third", 20)]);
+        let short = ("sync-short".to_owned(), critical, "hub".to_owned(), 5);
+        assert_eq!(up(HUB, [(SPARE, gone(95)), (THIRD, gone(80))]), [lost("third", 20), short]);
+        assert_eq!(
+            up(HUB, [(SPARE, gone(99)), (THIRD, gone(80))]),
+            [lost("third", 20)],
+            "a moment is no alarm"
+        );
+    }
+
+    #[test]
+    fn a_linked_standby_that_does_not_become_level_is_an_alarm_of_its_own() {
+        let mut slow = peer(100);
+        slow.behind_since = Some(at(60));
+        let behind = ("standby-behind".to_owned(), Severity::Warning, "spare".to_owned(), 40);
+        assert_eq!(up(HUB, [(SPARE, slow.clone()), (THIRD, peer(100))]), [behind]);
+        slow.behind_since = Some(at(80));
+        assert_eq!(up(HUB, [(SPARE, slow), (THIRD, peer(100))]), []);
+    }
+
+    #[test]
+    fn a_standby_tells_of_a_silent_primary_alone() {
+        assert_eq!(up(SPARE, [(HUB, peer(91)), (THIRD, gone(1))]), []);
+        let none = ("no-primary".to_owned(), Severity::Critical, "hub".to_owned(), 60);
+        assert_eq!(up(SPARE, [(HUB, gone(40)), (THIRD, peer(100))]), [none]);
+    }
+}
