@@ -30,6 +30,7 @@ mod failover;
 mod follow;
 mod garbage;
 mod history;
+mod hooks;
 mod hosts;
 mod http_mode;
 mod lab_shapes;
