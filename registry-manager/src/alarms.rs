@@ -7,7 +7,9 @@ use crate::hub::Event;
 use crate::journal::Situation;
 use crate::limits::{ALARM_INTERVAL, LOST_INTERVAL, SELF_INTERVAL};
 use crate::lost;
+use crate::paths::Paths;
 use crate::promotion::sight;
+use crate::root;
 use crate::server::{Inner, Shared};
 use crate::witnesses::Witnesses;
 use echelon_core::alarm::{Notice, OwnAlarms, Raised};
@@ -53,6 +55,9 @@ pub(crate) const PENDING: &str = "settings-pending";
 
 /// The alarm of an issuer near its end.
 const ISSUER: &str = "issuer-expiring";
+
+/// The alarm of a root key without a copy.
+const ROOT: &str = "root-not-exported";
 
 /// How long before its end an issuer gives alarm: it takes the root key, which may lie in a safe.
 const ISSUER_LEFT: Duration = Duration::from_secs(60 * 24 * 3600);
@@ -231,6 +236,8 @@ pub(crate) async fn watch_self(shared: Shared) {
             () = shared.stop.cancelled() => return,
         }
         set(&shared.alarms, ISSUER, issuer(shared.issuer.not_after(), unix_now()));
+        let unexported = root::is_unexported(&shared.paths);
+        set(&shared.alarms, ROOT, unexported.then(|| not_exported(&shared.paths)));
         let witnesses = &shared.hub.witnesses;
         set(&shared.alarms, REWRITTEN, witnesses.rewritten().map(rewritten));
         set(&shared.alarms, ROLLED_BACK, shared.edits.situation().rolled_back.map(rolled_back));
@@ -257,6 +264,11 @@ fn set(alarms: &Alarms, name: &str, notice: Option<Notice>) {
         Some(notice) => alarms.raise(notice),
         None => alarms.clear(name),
     }
+}
+
+fn not_exported(paths: &Paths) -> Notice {
+    let message = "there is no copy of the root key: no manager can be added once this disk is lost";
+    Notice::info(ROOT, message, &root::export_command(paths))
 }
 
 fn issuer(not_after: UnixMillis, now: UnixMillis) -> Option<Notice> {

@@ -5,12 +5,16 @@ mod join;
 mod leave;
 mod recover;
 mod restore;
+mod root;
 mod run;
 mod token;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use echelon_core::passphrase::Passphrase;
 use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
+use echelon_identity::file;
 pub(crate) use init::{InitArgs, init};
 pub(crate) use join::{JoinArgs, join};
 pub(crate) use leave::{LeaveArgs, leave};
@@ -19,6 +23,7 @@ use registry_manager::StartError;
 use registry_manager::config::{self, Recorded};
 use registry_manager::paths::Paths;
 pub(crate) use restore::{RestoreArgs, restore};
+pub(crate) use root::{RootCommand, root};
 pub(crate) use run::{RunArgs, run};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +65,9 @@ pub(crate) enum Command {
     /// Takes this host's standby out of the registry.
     #[command(after_help = "Example:\n  registry-manager leave")]
     Leave(LeaveArgs),
+    /// Exports or imports the root key, which is needed to add managers.
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Prints every key of the settings file with its default.
     #[command(after_help = "Example:\n  registry-manager config --default > /etc/echelon/manager.toml")]
     Config(ConfigArgs),
@@ -84,4 +92,10 @@ fn recorded(state: &Path) -> anyhow::Result<Recorded> {
         return Err(StartError::NoRegistry(state.display().to_string()).into());
     }
     Ok(settings::load(&paths.settings())?)
+}
+
+/// The passphrase in a file that only its owner may read.
+fn passphrase(path: &Path) -> anyhow::Result<Passphrase> {
+    let text = file::read_secret(path).context("the passphrase cannot be read")?;
+    Passphrase::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
 }

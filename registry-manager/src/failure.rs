@@ -6,6 +6,7 @@ use echelon_core::member::CannotWrite;
 use echelon_core::message::{Failure, FailureClass, RENEW_FIRST, Retry};
 use echelon_core::registry::Registry;
 use echelon_core::time::Monotonic;
+use echelon_daemon::shell_word;
 use std::time::Duration;
 
 /// No edit was taken: no primary is there.
@@ -64,7 +65,7 @@ pub(crate) fn no_root_key(path: &std::path::Path) -> Failure {
         "no manager can be added, since the root key is not on the primary's host: {} is missing; nothing was changed",
         path.display()
     );
-    let state = path.parent().unwrap_or(path).display();
+    let state = shell_word(&path.parent().unwrap_or(path).to_string_lossy());
     let remedy = format!(
         "there: registry-manager root import FILE --passphrase-file PASSPHRASE --state {state}; then repeat this command"
     );

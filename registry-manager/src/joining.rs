@@ -42,7 +42,7 @@ async fn try_join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joine
         return Err(Refusal::from(EnrolRefusal::UnknownToken).into());
     }
     // Before anything is committed: without the root there would be a manager that nobody believes.
-    let root = load_root(&shared.root, &registry.meta().trust)?;
+    let root = load_root(&shared.paths.root(), &registry.meta().trust)?;
     // The request's id is unique, and the same at every try: it serves as the host's id.
     let host = known.unwrap_or(HostId(wish.request.0));
     let now = unix_now();

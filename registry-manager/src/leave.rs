@@ -3,9 +3,9 @@
 use crate::clock::unix_now;
 use crate::failure::in_full;
 use crate::init::load_issuer;
-use crate::journal::{self, LoadError};
 use crate::left;
 use crate::limits::{LINK_DEADLINE, RELAY_DEADLINE};
+use crate::lineage::{LineageError, registry_in};
 use crate::links::{others_of, resolve};
 use crate::paths::Paths;
 use crate::server::{DENIED, own_credentials};
@@ -17,7 +17,7 @@ use echelon_core::refusal::Refusal;
 use echelon_core::registry::Registry;
 use echelon_identity::file::FileError;
 use echelon_identity::{Credentials, IdentityDirectory, TrustBundle};
-use echelon_store::RegistryStore;
+use echelon_store::{RegistryStore, StoreError};
 use echelon_transport::{ConnectProblem, Connection, Endpoint as Socket, Settings, Target};
 use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::time::Duration;
@@ -43,8 +43,11 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaveError {
     /// Its registry cannot be read.
+    #[error("the manager's registry cannot be read; nothing was changed")]
+    Store(#[from] StoreError),
+    /// It contradicts itself.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Registry(#[from] LineageError),
     /// Its identity cannot be used.
     #[error("the manager's identity cannot be used; nothing was changed")]
     Identity(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -86,8 +89,9 @@ enum Said {
 /// # Errors
 /// See [`LeaveError`].
 pub async fn leave(paths: &Paths) -> Result<Outcome, LeaveError> {
-    let store = RegistryStore::open(&paths.registry()).map_err(LoadError::from)?;
-    let (registry, _) = journal::load(&store)?;
+    let store = RegistryStore::open(&paths.registry())?;
+    // With its last entries: one of them may be that it has joined.
+    let registry = registry_in(&store)?;
     let primary = store.grants().head().holder;
     drop(store);
     let issuer = load_issuer(paths).map_err(LeaveError::Identity)?;

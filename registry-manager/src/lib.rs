@@ -42,6 +42,7 @@ mod removal;
 mod reports;
 mod requests;
 pub mod restore;
+pub mod root;
 mod server;
 mod session;
 mod sessions;

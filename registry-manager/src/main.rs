@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => cli::restore(&args, &log),
         Command::Recover(args) => cli::recover(&args, &log),
         Command::Leave(args) => cli::leave(&args, &log),
+        Command::Root(command) => cli::root(&command, &log),
         Command::Config(args) => Ok(cli::config(&args)),
     };
     match done {

@@ -42,6 +42,16 @@ impl Paths {
         self.0.join("console")
     }
 
+    /// The note that the root key was exported, or came from an export.
+    pub fn root_exported(&self) -> PathBuf {
+        self.0.join("root-exported")
+    }
+
+    /// The directory itself.
+    pub fn state(&self) -> &Path {
+        &self.0
+    }
+
     /// The note that this manager has left, which is there once it has.
     pub fn left(&self) -> PathBuf {
         self.0.join("left")

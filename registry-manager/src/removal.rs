@@ -6,16 +6,15 @@ use crate::paths::Paths;
 use crate::server::Shared;
 use echelon_core::access::Subject;
 use echelon_core::id::HostId;
-use echelon_core::name::ManagerType;
 use echelon_core::registry::Registry;
 use echelon_daemon::{Exit, Tasks};
 use echelon_identity::PeerIdentity;
 use tracing::error;
 
-/// Whether a registry has no manager on this host, or none with this enrolment any more.
-pub(crate) fn is_out(registry: &Registry, host: HostId, enrolment: u32) -> bool {
-    let denied = registry.denial(&Subject::Manager(host)).is_some_and(|denial| denial.up_to >= enrolment);
-    denied || registry.package(host, &ManagerType::registry()).is_none()
+/// Whether a registry has taken the manager with this enrolment out. That it does not have it tells nothing: what a
+/// manager that has just joined knows to be committed may be older than itself.
+fn is_out(registry: &Registry, host: HostId, enrolment: u32) -> bool {
+    registry.denial(&Subject::Manager(host)).is_some_and(|denial| denial.up_to >= enrolment)
 }
 
 /// Ends this manager once the registry that it follows has it no more, or its primary refuses it. The word of the

@@ -146,8 +146,6 @@ pub(crate) struct Inner {
     pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
     pub(crate) journal: PathBuf,
-    /// The file of the root key, which need not be there.
-    pub(crate) root: PathBuf,
     pub(crate) paths: Paths,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
@@ -255,7 +253,6 @@ impl Manager {
             surplus: AtomicU64::new(0),
             hooks,
             journal: paths.registry(),
-            root: paths.root(),
             paths: paths.clone(),
             endpoint,
             stop: tasks.shutdown(),

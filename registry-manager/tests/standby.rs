@@ -9,17 +9,20 @@ use echelon_core::edit::{Context, Edited};
 use echelon_core::grant::SyncRule;
 use echelon_core::id::{DomainId, HostId, RequestId, TokenId};
 use echelon_core::message::{EditAnswer, FailureClass};
+use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_core::time::UnixMillis;
 use echelon_identity::{
-    Authority, Credentials, IdentityDirectory, Issuer, KeyPair, Leaf, Spiffe, file, lifetime,
+    Authority, Credentials, IdentityDirectory, Issuer, JoinToken, KeyPair, Leaf, Spiffe, TrustBundle, file,
+    lifetime,
 };
 use echelon_store::{Entry, JournalReader, RegistryStore};
 use registry_manager::config::Recorded;
 use registry_manager::init::{Init, init};
 use registry_manager::paths::Paths;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -92,15 +95,20 @@ impl Node {
     }
 
     async fn get(&self, path: &str) -> u16 {
+        self.body(path).await.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+
+    /// The whole answer; empty where there is none.
+    async fn body(&self, path: &str) -> String {
         let ask = async {
             let mut http = TcpStream::connect(self.http).await?;
             http.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
                 .await?;
             let mut answer = String::new();
             http.read_to_string(&mut answer).await?;
-            Ok::<_, std::io::Error>(answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0))
+            Ok::<_, std::io::Error>(answer)
         };
-        ask.await.unwrap_or(0)
+        ask.await.unwrap_or_default()
     }
 
     async fn wait_until_ready(&self) {
@@ -113,7 +121,6 @@ impl Node {
 }
 
 fn set_private(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
@@ -372,8 +379,14 @@ async fn edits_through_a_standby_are_read_there_and_none_is_taken_that_too_few_w
 
 /// What a command of `registry-manager` says at a state directory, and how it ends.
 fn manager_says(command: &str, node: &Node) -> (Option<i32>, String) {
+    says(command, node, "")
+}
+
+/// The same with this token in its environment.
+fn says(command: &str, node: &Node, token: &str) -> (Option<i32>, String) {
     let mut said = Command::new(env!("CARGO_BIN_EXE_registry-manager"));
-    let said = said.arg(command).arg("--state").arg(&node.state).env_clear().output().unwrap();
+    said.args(command.split(' ')).arg("--state").arg(&node.state).env_clear().env("ECHELON_TOKEN", token);
+    let said = said.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     (said.status.code(), format!("{out}{err}"))
 }
@@ -437,4 +450,94 @@ async fn a_standby_that_is_removed_ends_by_itself() {
     assert!(code == Some(0) && said.contains("was removed before"), "{said}");
     let (code, said) = manager_says("run", &pair.standby);
     assert!(code == Some(5) && said.contains("is out of the registry: it was removed"), "{said}");
+}
+
+/// A token for a registry manager, which may be one that this host joins with again.
+async fn manager_token(console: &ManagerClient, trust: &TrustBundle, again: Option<HostName>) -> String {
+    let made = JoinToken::generate(trust.root_hash()).unwrap();
+    let token = Token {
+        id: made.id,
+        secret_hash: made.secret.hash(),
+        access: Access::Manager,
+        replace: again.is_some(),
+        host: again,
+        domain: DomainId::ROOT,
+        allow_types: Default::default(),
+        expires: unix_now() + Duration::from_secs(600),
+        uses_left: 1,
+    };
+    let create = Change::CreateToken { token, domain: "/".parse().unwrap() };
+    console.edit(set(create), false).await.unwrap();
+    made.expose().to_string()
+}
+
+/// Protects: the root key leaves its host sealed, and comes back; without it nobody joins, and one is told what helps;
+/// whoever has left joins anew in the same directory.
+#[tokio::test]
+async fn the_root_key_is_exported_and_imported_and_a_manager_joins_leaves_and_joins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hub, mut spare) = (Node::at(dir.path().join("hub")), Node::at(dir.path().join("spare")));
+    let (code, said) =
+        manager_says(&format!("init --framework test --name hub --listen {}", hub.listen), &hub);
+    assert!(code == Some(0) && said.contains("root export FILE --passphrase-file PASSPHRASE"), "{said}");
+    hub.start();
+    hub.wait_until_ready().await;
+    let alarm = "root-not-exported";
+    wait_for("the alarm", async || hub.body("/alarms").await.contains(alarm)).await;
+
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let secret = |name: &str, text: &str| file::write(&dir.path().join(name), text, file::SECRET).unwrap();
+    secret("passphrase", "correct horse\n");
+    secret("wrong", "another horse\n");
+    let root = |verb: &str, passphrase: &str| {
+        format!("root {verb} {} --passphrase-file {}", file("sealed"), file(passphrase))
+    };
+    let (code, said) = manager_says(&root("export", "passphrase"), &hub);
+    assert!(code == Some(0) && said.contains("Exported the root key"), "{said}");
+    let sealed = std::fs::read_to_string(file("sealed")).unwrap();
+    file::read_secret(&dir.path().join("sealed")).unwrap();
+    assert!(!sealed.contains("PRIVATE KEY"), "{sealed}");
+    let (code, said) = manager_says(&root("export", "passphrase"), &hub);
+    assert!(code == Some(1) && said.contains("--force"), "{said}");
+    assert_eq!(std::fs::read_to_string(file("sealed")).unwrap(), sealed);
+    wait_for("the alarm to end", async || !hub.body("/alarms").await.contains(alarm)).await;
+
+    let paths = Paths::of(&hub.state);
+    let kept = std::fs::read_to_string(paths.root()).unwrap();
+    std::fs::remove_file(paths.root()).unwrap();
+    let identity = IdentityDirectory::open(&paths.console()).unwrap();
+    // Made anew each time: commands that take seconds hold this thread up, and with it the signs of life.
+    let console = async || ManagerClient::connect(&identity, &[hub.listen.into()]).await.unwrap();
+    let trust = identity.load_trust().unwrap();
+    let token = manager_token(&console().await, &trust, None).await;
+    let join = format!("join --manager {} --name spare --listen {}", hub.listen, spare.listen);
+    let (code, said) = says(&join, &spare, &token);
+    assert!(code == Some(3) && said.contains("registry-manager root import FILE"), "{said}");
+
+    std::fs::set_permissions(file("passphrase"), PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, said) = manager_says(&root("import", "passphrase"), &hub);
+    assert!(code == Some(1) && said.contains("chmod 600"), "{said}");
+    std::fs::set_permissions(file("passphrase"), PermissionsExt::from_mode(0o600)).unwrap();
+    let (code, said) = manager_says(&root("import", "wrong"), &hub);
+    assert!(code == Some(1) && said.contains("the passphrase does not open it"), "{said}");
+    assert!(!paths.root().exists());
+    let stranger = Node::at(dir.path().join("stranger"));
+    manager_says(&format!("init --framework other --name hub --listen {}", stranger.listen), &stranger);
+    let (code, said) = manager_says(&root("import", "passphrase"), &stranger);
+    assert!(code == Some(1) && said.contains("none that this registry trusts"), "{said}");
+    let (code, said) = manager_says(&root("import", "passphrase"), &hub);
+    assert!(code == Some(0) && said.contains("managers can join"), "{said}");
+    assert_eq!(std::fs::read_to_string(paths.root()).unwrap(), kept);
+
+    let (code, said) = says(&join, &spare, &token);
+    assert!(code == Some(0) && said.contains("Joined the registry of test"), "{said}");
+    let (code, said) = manager_says("leave", &spare);
+    assert!(code == Some(0) && said.contains("spare has left"), "{said}");
+    let token = manager_token(&console().await, &trust, Some("spare".parse().unwrap())).await;
+    let (code, said) = says(&join, &spare, &token);
+    assert!(code == Some(0) && said.contains("Joined the registry of test"), "{said}");
+    spare.start();
+    spare.wait_until_ready().await;
+    let console = console().await;
+    wait_for("the standby to count", async || rule(&console).await.members.len() == 1).await;
 }

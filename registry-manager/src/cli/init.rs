@@ -9,6 +9,7 @@ use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, shell_word};
 use registry_manager::config::{self, Recorded};
 use registry_manager::init::{self, Init, Outcome, likely_advertise};
 use registry_manager::paths::Paths;
+use registry_manager::root::{export_command, is_unexported};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,17 @@ pub(super) fn system_host_name() -> anyhow::Result<HostName> {
     name.parse().context("this host's own name cannot be used; give one with --name")
 }
 
+/// What is to be done with a root key of which there is no copy.
+fn export_hint(paths: &Paths) -> String {
+    match is_unexported(paths) {
+        true => format!(
+            "\nKeep a copy of the root key elsewhere; without it no manager can be added once this disk is lost:\n  {}\n",
+            export_command(paths)
+        ),
+        false => String::new(),
+    }
+}
+
 fn next_steps(state: &Path, framework: &FrameworkName, recorded: &Recorded, made: Outcome) -> String {
     let (shown, addr) = (state.display(), &recorded.advertise);
     let first = match made {
@@ -90,7 +102,7 @@ fn next_steps(state: &Path, framework: &FrameworkName, recorded: &Recorded, made
     };
     let word = |path: PathBuf| shell_word(&path.to_string_lossy());
     let paths = Paths::of(state);
-    let (dir, console, root) = (word(state.to_owned()), word(paths.console()), word(paths.root()));
+    let (dir, console) = (word(state.to_owned()), word(paths.console()));
     format!(
         "{first}
 
@@ -99,9 +111,7 @@ Next:
   echelon --identity {console} status
   ECHELON_TOKEN=$(echelon --identity {console} token create) \\
     registry-agent enroll --manager {addr}      # on every host
-
-Keep a copy of the root key elsewhere, encrypted; without it no manager can be added once this disk is lost:
-  openssl pkcs8 -topk8 -v2 aes-256-cbc -in {root} -out root-key.pem
-"
+{}",
+        export_hint(&Paths::of(state))
     )
 }

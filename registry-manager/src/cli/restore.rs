@@ -1,10 +1,9 @@
 //! `registry-manager restore`.
 
-use crate::cli::StateArgs;
+use crate::cli::{StateArgs, passphrase};
 use anyhow::Context;
 use clap::Args;
 use echelon_core::name::Text;
-use echelon_core::passphrase::Passphrase;
 use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, shell_word};
 use echelon_identity::file;
 use registry_manager::paths::Paths;
@@ -50,11 +49,6 @@ pub(crate) fn restore(args: &RestoreArgs, log: &LogArgs) -> anyhow::Result<Exit>
     let done = restore::restore(&wish)?;
     print!("{}", told(state.path(), &done));
     Ok(Exit::Done)
-}
-
-fn passphrase(path: &Path) -> anyhow::Result<Passphrase> {
-    let text = file::read_secret(path).context("the passphrase cannot be read")?;
-    Passphrase::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
 }
 
 /// A directory of this process's own, for a database that is only looked at. Gone with this value.
