@@ -1,6 +1,6 @@
 //! What the manager counts as it happens. What it is at the moment is read when somebody asks: [`crate::readings`].
 
-use crate::hooks::{Kind, Ran};
+use crate::hooks::{Cause, Kind, Ran};
 use echelon_daemon::metrics::Durations;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     requests: Family<OfRequest, Counter>,
     queue_drops: Family<OfQueue, Counter>,
     hooks: Family<OfHook, Counter>,
+    promotions: Family<OfCause, Counter>,
     metered: Metered,
 }
 
@@ -98,6 +99,11 @@ struct OfHook {
     outcome: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut m = Metered::with_prefix(PREFIX);
@@ -134,6 +140,11 @@ impl Metrics {
             requests: add(&mut m, "requests", "Requests of agents and consoles"),
             queue_drops: add(&mut m, "queue_drops", "What a full queue gave up"),
             hooks: add(&mut m, "hooks", "Runs of the commands of on_alarm and on_promote, by outcome"),
+            promotions: add(
+                &mut m,
+                "promotions",
+                "Times this manager became primary or ceased to be, by cause",
+            ),
             metered: Metered::default(),
         };
         this.begin_at_0();
@@ -156,6 +167,9 @@ impl Metrics {
         }
         for (hook, ran) in Kind::ALL.into_iter().flat_map(|kind| Ran::ALL.map(|ran| (kind, ran))) {
             drop(self.hooks.get_or_create(&OfHook { hook: hook.name(), outcome: ran.name() }));
+        }
+        for cause in Cause::OF_CHANGES.map(Cause::word) {
+            drop(self.promotions.get_or_create(&OfCause { cause }));
         }
         for kind in CaughtUp::ALL.map(CaughtUp::name) {
             drop(self.catch_ups.get_or_create(&OfKind { kind }));
@@ -190,6 +204,11 @@ impl Metrics {
 
     pub(crate) fn hook(&self, kind: Kind, ran: Ran) {
         self.hooks.get_or_create(&OfHook { hook: kind.name(), outcome: ran.name() }).inc();
+    }
+
+    /// Its role has changed.
+    pub(crate) fn promoted(&self, cause: Cause) {
+        self.promotions.get_or_create(&OfCause { cause: cause.word() }).inc();
     }
 
     pub(crate) fn caught_up(&self, by: CaughtUp) {

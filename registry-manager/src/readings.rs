@@ -7,6 +7,7 @@ use crate::limits::MAX_ALARM_SERIES;
 use crate::metrics::PREFIX;
 use crate::server::Inner;
 use echelon_core::board::Agent;
+use echelon_core::id::HostId;
 use echelon_core::member::Peer;
 use echelon_core::name::ManagerType;
 use echelon_core::report::CandidateState;
@@ -18,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry as Metered;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -86,6 +87,21 @@ fn others(m: &mut Metered, manager: &Inner) {
     };
     let lag = linked().filter(|_| situation.leading).map(lag).max().unwrap_or(0);
     gauge(m, "primary", "1 while this manager is the primary", situation.leading.into());
+    let rule = &situation.standing.rule;
+    let takes = |host: &&HostId| {
+        situation.peers.get(*host).is_some_and(|peer| peer.is_synced(situation.standing.grant))
+    };
+    let synced = rule.members.iter().filter(takes).count() as u64;
+    gauge(m, "sync_members", "Standbys that count for commits", rule.members.len() as u64);
+    gauge(m, "sync_needed", "How many of those have to hold an edit", rule.needed() as u64);
+    gauge(
+        m,
+        "sync_connected",
+        "How many of those take edits now",
+        if situation.leading { synced } else { 0 },
+    );
+    let surplus = manager.surplus.load(Ordering::Relaxed);
+    gauge(m, "surplus_edits", "Edits that were given up and not made once more", surplus);
     gauge(m, "epoch", "Epoch of the newest grant", situation.chain.head().id.epoch);
     gauge(m, "entries_uncommitted", "Entries that are not known to be committed", waiting);
     gauge(

@@ -48,7 +48,7 @@ pub(crate) fn answer(
     match query {
         Query::Status => parts.add(&status(shared, hub))?,
         Query::Tokens => tokens(&hub.registry()).try_for_each(|t| parts.add(&t))?,
-        Query::Managers => managers::reports(hub).iter().try_for_each(|m| parts.add(m))?,
+        Query::Managers => managers::reports(shared).iter().try_for_each(|m| parts.add(m))?,
         Query::Route { host, ty, down, candidates } => routes(hub, host, &ty, &down, candidates, &mut parts)?,
         Query::Actual { host, ty } => parts.add(&actual(hub, &host, &ty)?)?,
         Query::Alarms => shared.survey(|survey| survey.alarms()).iter().try_for_each(|a| parts.add(a))?,
@@ -219,6 +219,7 @@ fn routes(
 
 fn status(shared: &Shared, hub: &Hub) -> StatusReport {
     let (alarms, types_unserved) = shared.survey(|survey| (survey.worst_alarms(), survey.unserved_types()));
+    let (registry_managers, situation) = (managers::members(shared), shared.edits.situation());
     let (registry, mark, board, now) = (hub.registry(), hub.mark(), hub.board(), hub.clock.now());
     let count = |n: usize| n as u64;
     let failing = |(host, _): &(_, &echelon_core::board::Agent)| {
@@ -228,11 +229,11 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
     StatusReport {
         framework: registry.meta().framework.clone(),
         manager: shared.name(),
-        role: "primary".into(),
+        role: if situation.leading { "primary" } else { "standby" }.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_ms: now.0 / 1000,
         at: registry.position().into(),
-        rolled_back: shared.edits.situation().rolled_back.map(Into::into),
+        rolled_back: situation.rolled_back.map(Into::into),
         view_revision: mark.view_revision,
         view_digest: mark.digest.to_string(),
         domains: count(registry.hierarchy().len()),
@@ -252,6 +253,7 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         alarms: count(alarms.len()),
         worst_alarm: alarms.first().map(|alarm| alarm.severity),
         alarm_list: alarms.into_iter().take(MAX_STATUS_ALARMS).collect(),
+        registry_managers,
     }
 }
 

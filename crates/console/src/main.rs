@@ -9,6 +9,7 @@ mod hosts;
 mod inventory;
 mod line;
 mod managers;
+mod members;
 mod out;
 mod parallel;
 mod problem;

@@ -12,6 +12,7 @@ use crate::name::{
     AlarmName, DomainPath, FrameworkName, HostName, ManagerType, NameError, NameProblem, Text,
 };
 use crate::package::Role;
+use crate::promotion::MemberReport;
 use crate::row::{Actor, Commit};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -264,7 +265,7 @@ pub struct StatusReport {
     pub framework: FrameworkName,
     /// The manager's host.
     pub manager: HostName,
-    /// `primary`.
+    /// `primary`, `standby`.
     pub role: String,
     /// The manager's build.
     pub version: String,
@@ -312,6 +313,9 @@ pub struct StatusReport {
     /// The worst of them, at most [`MAX_STATUS_ALARMS`].
     #[serde(default)]
     pub alarm_list: Vec<AlarmReport>,
+    /// How the registry managers stand, by name, as this one sees it.
+    #[serde(default)]
+    pub registry_managers: Vec<MemberReport>,
 }
 
 /// An alarm that is up.
@@ -607,12 +611,16 @@ pub struct ManagerReport {
     pub endpoint: Option<Endpoint>,
     /// Whether it counts for commits: whether it is in the set S.
     pub counts: bool,
-    /// What its host's agent says of it; none for one that has left.
+    /// `live` where it is linked to the manager that says this, `suspect` where it is not, `unknown` where it never was
+    /// since that one's start; none for one that has left.
     pub state: Option<CandidateState>,
     /// When it was made or joined, RFC 3339; none for one that has left, or has not recorded itself yet.
     pub joined: Option<String>,
     /// What it signs, or has signed, certificates with, the newest first.
     pub issuers: Vec<IssuerReport>,
+    /// How it stands among the others; none for one that has left.
+    #[serde(default)]
+    pub standing: Option<MemberReport>,
 }
 
 /// What a registry manager is to the registry.

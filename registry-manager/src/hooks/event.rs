@@ -48,7 +48,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn word(self) -> &'static str {
+    /// All but the start, which changes nothing.
+    pub(crate) const OF_CHANGES: [Self; 6] =
+        [Self::Planned, Self::Forced, Self::Restored, Self::Chosen, Self::Elected, Self::Fenced];
+
+    /// As metrics and hooks say it.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Started => "started",
             Self::Planned => "planned",

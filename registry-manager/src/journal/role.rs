@@ -33,6 +33,9 @@ impl Role {
             Some(Some(led)) if leads.is_none() => left(led, head),
             Some(_) => head.basis.into(),
         };
+        if cause != Cause::Started {
+            hub.metrics.promoted(cause);
+        }
         self.hooks.promoted(&Promoted {
             success: true,
             cause,

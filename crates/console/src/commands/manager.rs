@@ -2,8 +2,9 @@
 
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
+use crate::members::member_cells;
 use crate::problem::{Problem, failed};
-use crate::table::{Table, cell, maybe, state};
+use crate::table::{NOTHING, Table, cell, maybe, state};
 use echelon_core::change::Change;
 use echelon_core::message::Query;
 use echelon_core::name::HostName;
@@ -98,16 +99,18 @@ async fn list(console: &mut Console) -> Result<(), Problem> {
     if console.out.is_json() {
         return reports.iter().try_for_each(|report| console.out.object(report));
     }
-    let mut table = Table::new(["HOST", "ROLE", "ENDPOINT", "COUNTS", "STATE", "ISSUER"]);
+    let mut table = Table::new([
+        "HOST", "ROLE", "COUNTS", "STATE", "POSITION", "LAG", "AGENTS", "HEARD", "NOTES", "ENDPOINT",
+        "ISSUER",
+    ]);
     for report in &reports {
-        table.row([
-            cell(&report.host),
-            cell(report.role),
-            maybe(report.endpoint.as_ref()),
-            cell(counts(report)),
-            state(report.state),
-            maybe(report.issuers.first().map(issuer)),
-        ]);
+        let mut row = vec![cell(&report.host), cell(report.role), cell(counts(report)), state(report.state)];
+        match &report.standing {
+            Some(member) => row.extend(member_cells(member)),
+            None => row.extend([NOTHING; 5].map(cell)),
+        }
+        row.extend([maybe(report.endpoint.as_ref()), maybe(report.issuers.first().map(issuer))]);
+        table.row(row);
     }
     console.out.table(&table)
 }

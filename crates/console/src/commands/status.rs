@@ -1,6 +1,7 @@
 //! `echelon status`.
 
 use crate::console::Console;
+use crate::members::members;
 use crate::problem::{Problem, failed};
 use crate::rough::rough;
 use crate::style;
@@ -89,6 +90,11 @@ fn lines(r: &StatusReport) -> Vec<String> {
     }
     if r.self_doubt {
         lines.push(format!("{odd}doubting{odd:#}   too many agents fell silent at once: none is judged for now, look at the network"));
+    }
+    // Of one alone the second line says it all.
+    if r.registry_managers.len() > 1 {
+        lines.push(String::new());
+        lines.extend(members(&r.registry_managers).lines());
     }
     lines
 }

@@ -1,0 +1,102 @@
+//! How registry managers stand among each other, in tables.
+
+use crate::rough::rough_ms;
+use crate::table::{NOTHING, Table, cell, maybe};
+use comfy_table::Cell;
+use echelon_core::promotion::MemberReport;
+
+/// All of them.
+pub(crate) fn members(managers: &[MemberReport]) -> Table {
+    let mut table = Table::new([
+        "REGISTRY MANAGER",
+        "ROLE",
+        "COUNTS",
+        "STATE",
+        "POSITION",
+        "LAG",
+        "AGENTS",
+        "HEARD",
+        "NOTES",
+    ]);
+    for member in managers {
+        let counts = match (member.role.as_str(), member.counts) {
+            ("primary", _) => NOTHING,
+            (_, true) => "yes",
+            (_, false) => "not yet",
+        };
+        let state = if member.connected { "live" } else { "silent" };
+        let first = [cell(&member.host), cell(&member.role), cell(counts), cell(state)];
+        table.row(first.into_iter().chain(member_cells(member)));
+    }
+    table
+}
+
+/// The position, the lag, the agents, when it was heard, and what is out of the ordinary.
+pub(crate) fn member_cells(member: &MemberReport) -> [Cell; 5] {
+    let at = member.position.as_ref().map(|at| format!("{}.{}", at.epoch, at.revision));
+    let heard = member.heard_ms.map(|ms| format!("{} ago", rough_ms(ms)));
+    [maybe(at), maybe(lag(member)), maybe(member.agents), maybe(heard), cell(notes(member))]
+}
+
+/// How many edits it lacks, and for how long it has.
+fn lag(member: &MemberReport) -> Option<String> {
+    let edits = member.lag_edits?;
+    Some(match member.lag_ms.filter(|_| edits > 0) {
+        Some(ms) => format!("{edits} for {}", rough_ms(ms)),
+        None => edits.to_string(),
+    })
+}
+
+fn notes(member: &MemberReport) -> String {
+    let notes = [(member.sealed, "sealed"), (member.copying, "copying"), (member.rolled_back, "rolled back")];
+    let said: Vec<_> = notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect();
+    if said.is_empty() { NOTHING.to_owned() } else { said.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_manager_has_its_line_with_what_it_lacks_and_what_is_odd_about_it() {
+        let primary = MemberReport {
+            host: "hub".into(),
+            role: "primary".into(),
+            counts: false,
+            connected: true,
+            heard_ms: Some(0),
+            position: None,
+            committed: None,
+            lag_edits: Some(0),
+            lag_ms: None,
+            agents: Some(3),
+            sealed: false,
+            copying: false,
+            rolled_back: false,
+        };
+        let standby = MemberReport {
+            host: "spare".into(),
+            role: "standby".into(),
+            counts: true,
+            connected: false,
+            heard_ms: Some(61_000),
+            lag_edits: Some(7),
+            lag_ms: Some(5_000),
+            agents: None,
+            sealed: true,
+            copying: true,
+            ..primary.clone()
+        };
+        let table = members(&[primary, standby]);
+        let plain = |line: String| anstream::adapter::strip_str(&line).to_string().trim_end().to_owned();
+        let lines: Vec<_> = table.lines().map(plain).collect();
+        assert_eq!(
+            lines,
+            [
+                "REGISTRY MANAGER  ROLE     COUNTS  STATE   POSITION  LAG       AGENTS  HEARD   NOTES",
+                "hub               primary  -       live    -         0         3       0s ago  -",
+                "spare             standby  yes     silent  -         7 for 5s  -       1m ago  sealed, copying",
+            ]
+        );
+    }
+}
