@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::borrow::BorrowMut;
 use std::ffi::OsStr;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Console {
     identity: PathBuf,
+    manager: Option<SocketAddr>,
 }
 
 /// What a command said, and with which exit code it ended.
@@ -68,7 +70,13 @@ impl Answer {
 impl Console {
     /// The console with the identity in this directory.
     pub fn new(identity: &Path) -> Self {
-        Self { identity: identity.to_owned() }
+        Self { identity: identity.to_owned(), manager: None }
+    }
+
+    /// The same, of which every command goes to the manager at this address.
+    #[must_use]
+    pub fn at(&self, manager: SocketAddr) -> Self {
+        Self { manager: Some(manager), ..self.clone() }
     }
 
     /// Runs `echelon ARGUMENTS`.
@@ -81,7 +89,11 @@ impl Console {
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&binaries().console);
         command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
-        command.arg("--identity").arg(&self.identity).args(arguments);
+        command.arg("--identity").arg(&self.identity);
+        if let Some(manager) = self.manager {
+            command.arg("--manager").arg(manager.to_string());
+        }
+        command.args(arguments);
         command
     }
 

@@ -23,6 +23,7 @@ pub const LOG: &str = "info,registry_manager=debug,registry_agent=debug";
 #[derive(Debug)]
 pub struct Manager<'a> {
     sandbox: &'a Sandbox,
+    name: String,
     state: PathBuf,
     listen: SocketAddr,
     http: SocketAddr,
@@ -51,7 +52,21 @@ impl<'a> Manager<'a> {
     pub fn in_directory(sandbox: &'a Sandbox, name: &str, listen: SocketAddr) -> Self {
         let config = sandbox.file(&format!("{name}.toml"), "");
         let http = SocketAddr::new(listen.ip(), 29121);
-        Self { sandbox, state: sandbox.path(name), listen, http, config, log: LOG.into(), process: None }
+        let (name, state) = (name.to_owned(), sandbox.path(name));
+        Self { sandbox, name, state, listen, http, config, log: LOG.into(), process: None }
+    }
+
+    /// Makes a standby on the host of this name, as `registry-manager join` does with a token of `console`; it does
+    /// not run yet.
+    pub fn join(sandbox: &'a Sandbox, host: &str, primary: &Self, console: &Console) -> Self {
+        let manager = Self::in_directory(sandbox, host, sandbox.endpoint(29120));
+        let token = console.ok(&format!("token create --access manager --host {host}"));
+        let mut command = sandbox.command(&binaries().manager);
+        command.args(["join", "--name", host, "--manager", &primary.listen.to_string()]);
+        command.arg("--state").arg(&manager.state).arg("--listen").arg(manager.listen.to_string());
+        let answer = Answer::of(command.env("ECHELON_TOKEN", token.trim()));
+        assert_eq!(answer.code, 0, "{answer:?}");
+        manager
     }
 
     /// `registry-manager init` for this state directory.
@@ -91,7 +106,7 @@ impl<'a> Manager<'a> {
     }
 
     fn start_as(&mut self, command: Command) {
-        let mut process = Process::spawn("manager", command, &self.sandbox.logs());
+        let mut process = Process::spawn(&self.name, command, &self.sandbox.logs());
         wait_for("the manager to serve", || {
             assert!(process.is_running(), "the manager ended:\n{}", process.log());
             http::get_tcp(self.http, "/readyz").ok().filter(|r| r.status == 200).ok_or("not ready")
@@ -102,6 +117,22 @@ impl<'a> Manager<'a> {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the manager was started")
+    }
+
+    /// Whether it was started and not ended since.
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it accepts edits, or why it does not.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn accepts_edits(&self) -> Result<(), String> {
+        match http::get_tcp(self.http, "/primary") {
+            Ok(reply) if reply.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     }
 
     /// Ends it at once.
