@@ -517,12 +517,14 @@ impl TypeState {
     ) {
         let sentinel = self.sentinel();
         let pace = |i: usize, evidence: &Evidence| match states[i].state {
-            state if watched(i, state, chosen) && sentinel.is_some() => {
+            // What was slow is asked soon, however seldom it is asked else.
+            state if watched(i, state, chosen) && sentinel.is_some() && !evidence.is_overtaken() => {
                 sentinel.map(|check| Pace::Every(check.interval))
             }
             CandidateState::Unknown | CandidateState::Suspect | CandidateState::Down => {
                 let better = chosen.is_none_or(|chosen| i < chosen);
-                (better || evidence.own_failure()).then_some(Pace::BackingOff)
+                let failed = evidence.own_failure() || evidence.is_overtaken();
+                (better || failed).then_some(Pace::BackingOff)
             }
             CandidateState::Live if chosen.is_some_and(|chosen| i <= chosen) => {
                 let connected = evidence.lives_by_own_connection()?;
