@@ -161,7 +161,7 @@ fn what_cannot_be_promoted_is_refused_with_what_would_help() {
         (1, format!("promote nobody --type {TYPE}"), "there is no host nobody"),
         (3, "promote two --type registry".into(), "echelon promote two"),
         (3, "promote two --from plain".into(), "echelon host show plain; echelon host show two"),
-        (2, "promote two".into(), "promote two --type TYPE"),
+        (1, "promote two".into(), "name it: --type TYPE"),
         (3, format!("promote two --type {TYPE} --if-revision 1"), "--if-revision"),
     ] {
         let answer = console.fails(code, &line);
