@@ -294,6 +294,11 @@ impl Hub {
         }
     }
 
+    /// There is a link to another manager: it is told of all agents.
+    pub(crate) fn linked(&self, peer: HostId) {
+        self.board().link_up(peer);
+    }
+
     /// There is no link to another manager any more.
     pub(crate) fn lost(&self, peer: HostId) {
         self.board().link_down(self.clock.now(), peer);

@@ -107,20 +107,22 @@ pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
         left::set_aside(&paths).map_err(identity_error)?;
     }
     if paths.registry().exists() {
+        // An earlier try may have ended right before.
+        Pending::forget(&options.state);
         let issuer = crate::init::load_issuer(&paths).map_err(JoinError::Identity)?;
         return Ok(Outcome::WasThere(issuer.framework().clone()));
     }
-    if let Some((credentials, trust)) = earlier(&paths)? {
-        let framework = trust.framework().clone();
-        fetch(options, &paths, &credentials, &trust).await?;
-        return Ok(Outcome::Joined(framework));
-    }
-    let pending = Pending::prepare(options)?;
-    let (answer, trust) = ask(options, &pending).await?;
-    let credentials = keep(options, &paths, &pending, &answer, &trust)?;
+    let (credentials, trust) = match earlier(&paths)? {
+        Some(kept) => kept,
+        None => {
+            let pending = Pending::prepare(options)?;
+            let (answer, trust) = ask(options, &pending).await?;
+            (keep(options, &paths, &pending, &answer, &trust)?, trust)
+        }
+    };
     fetch(options, &paths, &credentials, &trust).await?;
     Pending::forget(&options.state);
-    Ok(Outcome::Joined(answer.framework))
+    Ok(Outcome::Joined(trust.framework().clone()))
 }
 
 /// What an earlier try was given, where only the copy is missing.

@@ -168,12 +168,40 @@ impl Journal {
     fn take(&mut self, word: Word) -> Result<(), JournalError> {
         match word {
             Word::Input(input) => self.input(input),
+            Word::Linked(peer) => self.linked(peer),
+            Word::Unlinked(peer) => self.unlinked(peer),
             Word::Wish(id, input, told) => {
                 self.wishes.retain(|_, told| !told.is_closed());
                 self.wishes.insert(id, told);
                 self.input(input)
             }
             Word::Copied(wish, path) => self.copied(wish, path),
+        }
+    }
+
+    /// A link was made; to a manager that was restarted, perhaps, of which older links are not known to be dead yet.
+    /// Words of links that come and go at once may overtake each other: how it is now, the links say.
+    fn linked(&mut self, peer: HostId) -> Result<(), JournalError> {
+        match self.links.connection(peer) {
+            Some(_) => {
+                self.hub.linked(peer);
+                self.input(Input::Met(peer))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A link has ended. Where there is another one, what was on its way is told again over that.
+    fn unlinked(&mut self, peer: HostId) -> Result<(), JournalError> {
+        match self.links.connection(peer) {
+            Some(_) => {
+                self.hub.linked(peer);
+                Ok(())
+            }
+            None => {
+                self.hub.lost(peer);
+                self.input(Input::Lost(peer))
+            }
         }
     }
 
@@ -246,13 +274,16 @@ impl Journal {
         self.input(Input::Write(written))
     }
 
-    /// Reads back what is durable, and tells a new state machine who is there.
+    /// Reads back what is durable, and tells a new state machine who is there, and what agents have said against this
+    /// manager: they do not say it twice, and what could not be made durable is forgotten. Where it cannot be now
+    /// either, this manager ends rather than go on as though it had not heard.
     fn begin_anew(&mut self) -> Result<(), JournalError> {
         self.waiting.give_up(&self.hub);
         let stored = self.reload()?;
         self.member = Member::new(self.member.me(), self.hub.clock.now(), stored);
         let there = self.links.connected();
-        there.into_iter().try_for_each(|peer| self.input(Input::Met(peer)))
+        there.into_iter().try_for_each(|peer| self.input(Input::Met(peer)))?;
+        self.hub.witnesses.said().into_iter().try_for_each(|said| self.input(said))
     }
 
     /// What this manager's host is called.

@@ -38,6 +38,13 @@ pub(crate) const LINK_KEEPALIVE: Duration = Duration::from_secs(1);
 /// How long another manager may take to answer a connection, and then to say who it is.
 pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long the links of a primary that stops outlast it, for the standbys to say that they hold its last edits: well
+/// within [`DRAIN`], for which those who made them wait.
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+
+/// How often it is looked meanwhile.
+pub(crate) const SETTLE_LOOK: Duration = Duration::from_millis(5);
+
 /// How long the primary may take to answer what was relayed to it, after which the outcome counts as unknown: longer
 /// than [`COMMIT_DEADLINE`], so that the primary says first what it knows.
 pub(crate) const RELAY_DEADLINE: Duration = Duration::from_secs(15);

@@ -60,7 +60,7 @@ impl Links {
     /// Queues a message, where there is a link. It may get lost.
     pub(crate) fn send(&self, to: HostId, message: &MemberMessage) {
         let open = self.open();
-        let Some(link) = open.get(&to).and_then(|links| links.first()) else { return };
+        let Some(link) = newest(&open, to) else { return };
         let frame = ManagerMessage::Member(message.clone()).encode();
         if link.queue.try_send(frame).is_err() && link.connection.close_reason().is_none() {
             warn!(peer = %to, "A link is closed: its manager does not take what it is told");
@@ -99,34 +99,34 @@ impl Links {
         self.open().keys().copied().collect()
     }
 
-    /// The connection of a link to a manager.
+    /// The connection of the newest link to a manager.
     pub(crate) fn connection(&self, to: HostId) -> Option<Connection> {
-        self.open().get(&to).and_then(|links| links.first()).map(|link| link.connection.clone())
+        newest(&self.open(), to).map(|link| link.connection.clone())
     }
 
-    /// Notes a link. Gives the end from which is taken what is to be sent, and whether it is the first to this
-    /// manager.
-    fn add(&self, peer: HostId, connection: Connection) -> (mpsc::Receiver<Bytes>, bool) {
+    /// Notes a link. Gives the end from which is taken what is to be sent.
+    fn add(&self, peer: HostId, connection: Connection) -> mpsc::Receiver<Bytes> {
         let (queue, to_send) = mpsc::channel(LINK_QUEUE);
-        let mut open = self.open();
-        let links = open.entry(peer).or_default();
-        links.push(Link { connection, queue });
-        (to_send, links.len() == 1)
+        self.open().entry(peer).or_default().push(Link { connection, queue });
+        to_send
     }
 
-    /// Forgets a link. Whether it was the last one to this manager.
-    fn remove(&self, peer: HostId, connection: &Connection) -> bool {
+    /// Forgets a link.
+    fn remove(&self, peer: HostId, connection: &Connection) {
         let mut open = self.open();
-        let Some(links) = open.get_mut(&peer) else { return false };
+        let Some(links) = open.get_mut(&peer) else { return };
         links.retain(|link| link.connection.stable_id() != connection.stable_id());
-        let last = links.is_empty();
-        if last {
+        if links.is_empty() {
             open.remove(&peer);
         }
-        last
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<HostId, Vec<Link>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of several links the newest one: the older ones may be to a process that was killed, of which only silence tells.
+fn newest(open: &BTreeMap<HostId, Vec<Link>>, to: HostId) -> Option<&Link> {
+    open.get(&to).and_then(|links| links.last())
 }

@@ -89,6 +89,13 @@ impl Witnesses {
         self.position.subscribe()
     }
 
+    /// All that agents have said and that the journal is to hear, once more.
+    pub(crate) fn said(&self) -> Vec<Input> {
+        let heard = self.heard.borrow().as_deref().cloned().map(Input::Heard);
+        let position = self.position.borrow().map(Input::Witnessed);
+        heard.into_iter().chain(position).collect()
+    }
+
     /// A position of which an agent was told another hash of the journal than this manager has.
     pub(crate) fn rewritten(&self) -> Option<Position> {
         *self.rewritten.borrow()

@@ -134,10 +134,26 @@ struct Pair {
 impl Pair {
     /// Both run, and edits count once both hold them.
     async fn running() -> Self {
+        let pair = Self::of_nodes();
+        pair.make(pair.primary.listen);
+        pair.started().await
+    }
+
+    /// The same, but the standby does not know where the primary is, which dials it.
+    async fn running_with_one_that_dials() -> Self {
+        let (pair, nowhere) = (Self::of_nodes(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        pair.make(nowhere.local_addr().unwrap());
+        pair.started().await
+    }
+
+    fn of_nodes() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (primary, standby) = (Node::at(dir.path().join("hub")), Node::at(dir.path().join("spare")));
-        let mut pair = Self { primary, standby, dir };
-        pair.make();
+        Self { primary, standby, dir }
+    }
+
+    async fn started(self) -> Self {
+        let mut pair = self;
         pair.primary.start();
         pair.standby.start();
         pair.primary.wait_until_ready().await;
@@ -152,14 +168,15 @@ impl Pair {
         pair
     }
 
-    /// Makes the primary, has the standby join it by edits made while nothing runs, and copies the registry.
-    fn make(&self) {
+    /// Makes the primary, which others are told to reach there, has the standby join it by edits made while nothing runs,
+    /// and copies the registry.
+    fn make(&self, advertise: SocketAddr) {
         let wish = Init {
             state: self.primary.state.clone(),
             framework: "test".parse().unwrap(),
             host: "hub".parse().unwrap(),
             listen: self.primary.listen,
-            advertise: self.primary.listen.into(),
+            advertise: advertise.into(),
         };
         init(&wish).unwrap();
         let (ours, theirs) = (Paths::of(&self.primary.state), Paths::of(&self.standby.state));
@@ -404,9 +421,69 @@ impl Node {
         ended.and_then(|status| status.code())
     }
 
+    /// Stops it as a service manager does. Gives how it ended.
+    async fn stop(&mut self) -> Option<i32> {
+        let pid = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.wait_until_ended().await
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.state.with_extension("log")).unwrap()
     }
+}
+
+/// Protects: that a standby has stopped is noticed, whichever of the two has dialled: edits are refused before they are
+/// written.
+#[tokio::test]
+async fn a_standby_that_stops_is_missed_whoever_has_dialled() {
+    let mut pair = Pair::running_with_one_that_dials().await;
+    for _ in 0..4 {
+        assert_eq!(pair.standby.stop().await, Some(0), "{}", pair.standby.log());
+        wait_for("its end to be noticed", async || pair.primary.get("/primary").await == 503).await;
+        pair.standby.start();
+        wait_for("it to be back", async || pair.primary.get("/primary").await == 200).await;
+    }
+}
+
+/// Protects: a manager that is back before its end was noticed is told everything again, and is spoken to over its new
+/// link, not over that to the process that was killed.
+#[tokio::test]
+async fn a_manager_that_is_killed_and_back_at_once_misses_nothing() {
+    let mut pair = Pair::running().await;
+    pair.console(&pair.primary).await.edit(host("last"), false).await.unwrap();
+    pair.standby.kill();
+    pair.standby.start();
+    pair.standby.wait_until_ready().await;
+    let console = pair.console(&pair.standby).await;
+    wait_for("the standby to show the last edit", async || knows(&console, "last").await).await;
+
+    pair.primary.kill();
+    pair.primary.start();
+    wait_for("edits to be taken", async || pair.primary.get("/primary").await == 200).await;
+    console.edit(host("through"), false).await.unwrap();
+}
+
+/// Protects: a primary that is stopped while edits are made has the standbys hold what it has written, tells whoever
+/// waits for that, and ends in good order.
+#[tokio::test]
+async fn a_primary_that_is_stopped_while_edits_are_made_ends_in_good_order() {
+    let mut pair = Pair::running().await;
+    let ((kill, killed), mut writers) = (watch::channel(false), Vec::new());
+    for writer in 0..4 {
+        let console = pair.console(&pair.primary).await;
+        writers.push(tokio::spawn(write(console, format!("w{writer}"), killed.clone())));
+    }
+    let watcher = pair.console(&pair.standby).await;
+    wait_for("some edits", async || knows(&watcher, "w0-10").await).await;
+    assert_eq!(pair.primary.stop().await, Some(0), "{}", pair.primary.log());
+    kill.send(true).unwrap();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    pair.standby.kill();
+    let (primary, standby) = (pair.primary.store().head(), pair.standby.store().head());
+    assert_eq!(primary, standby, "what was written is at the standby");
 }
 
 /// Protects: a standby that leaves is out at once, while it runs: edits do not wait for it, it ends by itself, and does
@@ -536,6 +613,20 @@ async fn the_root_key_is_exported_and_imported_and_a_manager_joins_leaves_and_jo
     let token = manager_token(&console().await, &trust, Some("spare".parse().unwrap())).await;
     let (code, said) = says(&join, &spare, &token);
     assert!(code == Some(0) && said.contains("Joined the registry of test"), "{said}");
+
+    // What a try kept that was cut off: right before its end, and before it had the copy.
+    let (wish, registry) = (spare.state.join("joining.json"), Paths::of(&spare.state).registry());
+    for (has_copy, told) in
+        [(true, "holds the registry of test already"), (false, "Joined the registry of test")]
+    {
+        std::fs::write(&wish, "{}").unwrap();
+        if !has_copy {
+            std::fs::remove_file(&registry).unwrap();
+        }
+        let (code, said) = says(&join, &spare, &token);
+        assert!(code == Some(0) && said.contains(told), "{said}");
+        assert!(!wish.exists(), "its keys are left behind");
+    }
     spare.start();
     spare.wait_until_ready().await;
     let console = console().await;

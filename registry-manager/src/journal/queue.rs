@@ -6,7 +6,7 @@ use crate::limits::{EDIT_QUEUE, WORD_QUEUE};
 use arc_swap::ArcSwap;
 use echelon_core::change::ChangeSet;
 use echelon_core::edit::Context;
-use echelon_core::id::RequestId;
+use echelon_core::id::{HostId, RequestId};
 use echelon_core::member::{Input, Told};
 use echelon_core::message::{EditAnswer, Failure};
 use std::path::PathBuf;
@@ -29,6 +29,10 @@ pub(crate) struct Edit {
 pub(crate) enum Word {
     /// Something happened to this manager.
     Input(Input),
+    /// There is one link more to a manager.
+    Linked(HostId),
+    /// There is one link less to a manager.
+    Unlinked(HostId),
     /// A wish that is answered more than once: every word of what becomes of it goes to this receiver.
     Wish(RequestId, Input, mpsc::UnboundedSender<Told>),
     /// The copy that was wished for under this number has come, and is in this file; or it has not.

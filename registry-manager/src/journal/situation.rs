@@ -45,6 +45,11 @@ impl Situation {
         }
     }
 
+    /// Whether entries that were made here wait for others to say that they hold them.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.leading && self.standing.committed < self.standing.last.revision()
+    }
+
     /// The manager that the newest grant makes the primary.
     pub(crate) fn primary(&self) -> HostId {
         self.chain.head().holder

@@ -4,14 +4,15 @@ use super::*;
 use crate::alarms::Alarms;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
-use echelon_core::grant::{Chain, Grant, SyncRule};
+use echelon_core::grant::{Basis, Chain, Grant, Grantor, Parent, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::ConsoleName;
 use echelon_core::position::Position;
 use echelon_core::row::{Actor, Domain, Host, Meta, Row};
 use echelon_core::time::UnixMillis;
-use echelon_identity::{Authority, Credentials, KeyPair, Leaf, Spiffe};
+use echelon_identity::proof::prove_grant;
+use echelon_identity::{Authority, Credentials, KeyPair, Leaf, Spiffe, TrustBundle};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -88,12 +89,17 @@ pub(crate) fn situation() -> Arc<ArcSwap<Situation>> {
 }
 
 fn credentials() -> Credentials {
+    identity().0
+}
+
+/// What the manager of the tests is certified by, and the roots to which that leads.
+fn identity() -> (Credentials, TrustBundle) {
     let authority = Authority::create(&"test".parse().unwrap(), crate::clock::unix_now()).unwrap();
     let issuer = authority.issue_intermediate(ME, crate::clock::unix_now()).unwrap();
     let (key, subject) = (KeyPair::generate().unwrap(), Spiffe::Manager(ME));
     let leaf = Leaf { subject: &subject, name: "manager", enrolment: 1, lifetime: Duration::from_secs(3600) };
     let chain = issuer.issue(&leaf, &key.public_key(), crate::clock::unix_now()).unwrap();
-    Credentials::new(key, chain).unwrap()
+    (Credentials::new(key, chain).unwrap(), authority.trust())
 }
 
 fn begun(store: RegistryStore, hub: &Arc<Hub>) -> Journal {
@@ -124,6 +130,36 @@ async fn edits_that_build_on_one_that_fails_to_become_durable_fail_with_it() {
     let (edit, answered) = asks(HostId(Uuid::now_v7()), "a", false);
     journal.turn(Turn { edits: vec![edit], ..Turn::default() }).unwrap();
     assert_eq!(answered.await.unwrap().unwrap().position.revision, 1);
+}
+
+/// Protects: a primary that hears of a newer grant from an agent, and cannot make that durable, does not go on as though
+/// it had not heard: no agent says it twice.
+#[tokio::test]
+async fn a_primary_that_cannot_keep_the_grant_that_beats_its_own_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, hub) = journal(dir.path());
+    let (genesis, mut journal) = (store.head(), begun(store, &hub));
+    let (edit, answered) = asks(HostId(Uuid::now_v7()), "a", false);
+    journal.turn(Turn { edits: vec![edit], ..Turn::default() }).unwrap();
+    answered.await.unwrap().unwrap();
+
+    let (credentials, trust) = identity();
+    let (known, now) = (grants(), crate::clock::unix_now());
+    // The file cannot hold that number.
+    let id = GrantId { epoch: u64::MAX, ..known.head().id };
+    let grant = Grant {
+        id,
+        holder: HOST,
+        parent: Some(Parent { grant: known.head().id, mark: genesis }),
+        basis: Basis::Handover,
+        grantor: Grantor::Manager("manager".parse().unwrap()),
+        ..Grant::first(id.lineage, HOST, "other".parse().unwrap(), now)
+    };
+    let chain = known.extended(prove_grant(&credentials, &grant).unwrap()).unwrap();
+    hub.witnesses.hear_chain(&trust, HOST, chain.clone());
+    let words = vec![Word::Input(Input::Heard(chain))];
+    let ended = journal.turn(Turn { words, ..Turn::default() });
+    assert!(matches!(ended, Err(JournalError::Store(_))), "{ended:?}");
 }
 
 /// Protects: an edit that could not be made durable and whose outcome is known is one thing; the queue's end

@@ -92,7 +92,11 @@ fn pause(failures: u32) -> Duration {
 
 /// Makes a connection and a link, and serves both until they end. Whether there was a link.
 async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks) -> bool {
-    let connection = match connect(shared, host, endpoint).await {
+    let connected = tokio::select! {
+        connected = connect(shared, host, endpoint) => connected,
+        () = shared.stop.cancelled() => return false,
+    };
+    let connection = match connected {
         Ok(connection) => connection,
         Err(why) => {
             debug!("A registry manager cannot be reached: {why}");
@@ -100,14 +104,14 @@ async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks)
         }
     };
     let began = Instant::now();
-    // The other one may ask over this connection, too: edits that it relays, a copy.
-    let served = server::serve_manager(shared, &connection, tasks);
-    let end = tokio::select! {
-        end = speak::open(shared, host, &connection) => end,
-        () = served => speak::Unlinked::Ended,
+    let link = async {
+        let end = speak::open(shared, host, &connection).await;
+        info!("A link to a registry manager ended: {}", failure::in_full(&end));
+        connection.close(server::LINK_ENDED, "the link ended");
     };
-    info!("A link to a registry manager ended: {}", failure::in_full(&end));
-    connection.close(server::LINK_ENDED, "the link ended");
+    // The other one may ask over this connection, too: edits that it relays, a copy. With the connection both end, and
+    // neither cuts the other off: the journal has to hear of the link's end.
+    tokio::join!(link, server::serve_manager(shared, &connection, tasks));
     began.elapsed() >= LINK_DEADLINE
 }
 

@@ -3,7 +3,9 @@
 use super::Links;
 use crate::failure;
 use crate::journal::Said;
-use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE};
+use crate::limits::{
+    BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE, SETTLE, SETTLE_LOOK,
+};
 use crate::server::Shared;
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
@@ -123,22 +125,35 @@ pub(crate) async fn accept(
 /// Carries messages both ways until one side ends.
 async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Channel) -> Unlinked {
     let links = &shared.links;
-    let (queue, first) = links.add(peer, connection.clone());
+    let queue = links.add(peer, connection.clone());
     let noted = Noted { links, peer, connection };
-    shared.hub.board().link_up(peer);
-    if first {
-        shared.edits.say(Said::Input(Input::Met(peer))).await;
-    }
+    shared.edits.say(Said::Linked(peer)).await;
     info!(peer = %shared.hub.name_of(peer), "Linked to a registry manager");
     let (sender, receiver) = channel.split();
     let end = tokio::select! {
         end = send_all(shared, peer, sender, queue) => end,
         end = receive_all(shared, peer, receiver) => end,
         reason = connection.closed() => reason.into(),
-        () = shared.stop.cancelled() => Unlinked::Stopping,
+        () = stopped_and_settled(shared) => Unlinked::Stopping,
     };
-    noted.end(shared).await;
+    drop(noted);
+    shared.edits.say(Said::Unlinked(peer)).await;
     end
+}
+
+/// Comes once this manager stops and all that it has written is committed, which takes the others; or when that takes
+/// too long, and stays unknown.
+async fn stopped_and_settled(shared: &Shared) {
+    shared.stop.cancelled().await;
+    let settled = async {
+        // It answers before it carries out what came before the question: once more, and that is done.
+        shared.edits.answer().await;
+        shared.edits.answer().await;
+        while shared.edits.situation().is_waiting() {
+            tokio::time::sleep(SETTLE_LOOK).await;
+        }
+    };
+    let _ = timeout(SETTLE, settled).await;
 }
 
 /// A link among the others; also a task that is cut off leaves none behind.
@@ -146,17 +161,6 @@ struct Noted<'a> {
     links: &'a Links,
     peer: HostId,
     connection: &'a Connection,
-}
-
-impl Noted<'_> {
-    async fn end(self, shared: &Shared) {
-        if !self.links.remove(self.peer, self.connection) {
-            // What was on its way over this link is told again over the other one.
-            return shared.hub.board().link_up(self.peer);
-        }
-        shared.hub.lost(self.peer);
-        shared.edits.say(Said::Input(Input::Lost(self.peer))).await;
-    }
 }
 
 impl Drop for Noted<'_> {
