@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod console;
 pub mod follower;
 pub mod http;
+pub mod machine;
 pub mod manager;
 pub mod namespace;
 pub mod partition;

@@ -50,6 +50,7 @@ mod shapes;
 mod soak;
 mod sockets;
 mod state_directories;
+mod systemd;
 mod take_over;
 mod transcripts;
 mod watching;
