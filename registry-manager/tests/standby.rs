@@ -25,6 +25,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -135,14 +136,21 @@ impl Pair {
     /// Both run, and edits count once both hold them.
     async fn running() -> Self {
         let pair = Self::of_nodes();
-        pair.make(pair.primary.listen);
+        pair.make(pair.primary.listen, pair.standby.listen);
         pair.started().await
     }
 
     /// The same, but the standby does not know where the primary is, which dials it.
     async fn running_with_one_that_dials() -> Self {
-        let (pair, nowhere) = (Self::of_nodes(), UdpSocket::bind("127.0.0.1:0").unwrap());
-        pair.make(nowhere.local_addr().unwrap());
+        let pair = Self::of_nodes();
+        pair.make(nowhere(), pair.standby.listen);
+        pair.started().await
+    }
+
+    /// The same, with a slow network on the way to the standby.
+    async fn running_with_a_slow_way() -> Self {
+        let pair = Self::of_nodes();
+        pair.make(nowhere(), slow_way(pair.standby.listen));
         pair.started().await
     }
 
@@ -168,15 +176,15 @@ impl Pair {
         pair
     }
 
-    /// Makes the primary, which others are told to reach there, has the standby join it by edits made while nothing runs,
-    /// and copies the registry.
-    fn make(&self, advertise: SocketAddr) {
+    /// Makes the primary, has the standby join it by edits made while nothing runs, and copies the registry. They are told
+    /// to reach each other at these addresses.
+    fn make(&self, primary: SocketAddr, standby: SocketAddr) {
         let wish = Init {
             state: self.primary.state.clone(),
             framework: "test".parse().unwrap(),
             host: "hub".parse().unwrap(),
             listen: self.primary.listen,
-            advertise: advertise.into(),
+            advertise: primary.into(),
         };
         init(&wish).unwrap();
         let (ours, theirs) = (Paths::of(&self.primary.state), Paths::of(&self.standby.state));
@@ -208,7 +216,7 @@ impl Pair {
             id: spare,
             domain: None,
             address: None,
-            endpoint: self.standby.listen.into(),
+            endpoint: standby.into(),
             key_hash: key.public_key_hash(),
             issuer: new_issuer(&issuer),
         };
@@ -234,6 +242,41 @@ impl Pair {
         let identity = IdentityDirectory::open(&Paths::of(&self.primary.state).console()).unwrap();
         ManagerClient::connect(&identity, &[at.listen.into()]).await.unwrap()
     }
+}
+
+/// An address where nobody answers.
+fn nowhere() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Bytes that pass a slow network in a second.
+const SLOW: u64 = 120_000;
+
+/// The front of a slow network between one peer and this address; back it is fast. Lasts as long as the tests.
+fn slow_way(to: SocketAddr) -> SocketAddr {
+    let [front, back] = [(); 2].map(|()| Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap()));
+    back.connect(to).unwrap();
+    let (at, peer) = (front.local_addr().unwrap(), Arc::new(Mutex::new(None)));
+    let (answers, asker) = ((Arc::clone(&front), Arc::clone(&back)), Arc::clone(&peer));
+    std::thread::spawn(move || {
+        let mut datagram = [0; 65_536];
+        while let Ok((length, from)) = front.recv_from(&mut datagram) {
+            *peer.lock().unwrap() = Some(from);
+            // What is lost is what happens in networks.
+            let _ = back.send(&datagram[..length]);
+            std::thread::sleep(Duration::from_micros(length as u64 * 1_000_000 / SLOW));
+        }
+    });
+    std::thread::spawn(move || {
+        let ((front, back), mut datagram) = (answers, [0; 65_536]);
+        loop {
+            // Refused while nobody listens.
+            let Ok(length) = back.recv(&mut datagram) else { continue };
+            let asker = *asker.lock().unwrap();
+            let _ = front.send_to(&datagram[..length], asker.unwrap());
+        }
+    });
+    at
 }
 
 fn new_issuer(issuer: &Issuer) -> NewIssuer {
@@ -458,10 +501,36 @@ async fn a_manager_that_is_killed_and_back_at_once_misses_nothing() {
     let console = pair.console(&pair.standby).await;
     wait_for("the standby to show the last edit", async || knows(&console, "last").await).await;
 
-    pair.primary.kill();
-    pair.primary.start();
-    wait_for("edits to be taken", async || pair.primary.get("/primary").await == 200).await;
-    console.edit(host("through"), false).await.unwrap();
+    // On a slow machine it is back only after its end was noticed, by its silence.
+    let mut at_once = false;
+    for _ in 0..5 {
+        let silences = pair.standby.log().matches("fell silent").count();
+        pair.primary.kill();
+        pair.primary.start();
+        wait_for("edits to be taken", async || pair.primary.get("/primary").await == 200).await;
+        console.edit(host("through"), true).await.unwrap();
+        at_once = pair.standby.log().matches("fell silent").count() == silences;
+        if at_once {
+            break;
+        }
+    }
+    assert!(at_once, "{}", pair.standby.log());
+}
+
+/// Protects: a large edit reaches a standby over a slow network: while more of it comes, the link is not silent.
+#[tokio::test]
+async fn a_large_edit_passes_a_slow_network() {
+    let pair = Pair::running_with_a_slow_way().await;
+    let console = pair.console(&pair.primary).await;
+    let names = (0..4_000).map(|number| format!("{}-{number}", "x".repeat(50)));
+    let changes = names.flat_map(|name| host(&name).changes).collect();
+    // Whether it is acknowledged in time does not matter.
+    let _ = console.edit(ChangeSet { changes, ..host("any") }, false).await;
+    let console = pair.console(&pair.standby).await;
+    let last = format!("{}-3999", "x".repeat(50));
+    wait_for("the edit to be at the standby", async || knows(&console, &last).await).await;
+    let log = pair.primary.log();
+    assert!(!log.contains("fell silent") && !log.contains("link to a registry manager ended"), "{log}");
 }
 
 /// Protects: a primary that is stopped while edits are made has the standbys hold what it has written, tells whoever

@@ -247,6 +247,15 @@ impl FrameReceiver {
         }
     }
 
+    /// How many bytes of a frame that is on its way have come; 0 between two frames.
+    pub fn partial(&self) -> usize {
+        match &self.state {
+            State::Header { filled, .. } => *filled,
+            State::Body { buffer, .. } => HEADER + buffer.len(),
+            State::Ended | State::Failed(_) => 0,
+        }
+    }
+
     /// Tells the peer to send nothing more on this channel.
     pub fn stop(&mut self, code: u32) {
         self.state = State::Failed(RecvError::Stopped);

@@ -3,6 +3,8 @@
 use super::group::{own_context, own_edit};
 use super::queue::Edit;
 use super::{Journal, JournalError, load};
+use crate::failure;
+use crate::links::proves;
 use echelon_core::change::Change;
 use echelon_core::grant::{Chain, Grant, Mark, Parent};
 use echelon_core::id::{HostId, RequestId};
@@ -130,14 +132,25 @@ impl Journal {
     }
 
     fn prove(&mut self, grant: &Grant) -> Result<(), JournalError> {
-        match self.links.prove(grant) {
+        match self.proved(grant) {
             Ok(proved) => self.input(Input::Promote(proved)),
-            Err(e) => {
-                error!(error = %e, "A grant could not be signed");
+            Err(why) => {
+                error!(
+                    "A grant could not be signed so that others believe it; check this host's clock: {why}"
+                );
                 // It ends by itself once its time is over.
                 Ok(())
             }
         }
+    }
+
+    /// The grant with a signature that others will believe: this manager would give up its own grant for one that
+    /// nobody takes, were its certificate not valid by its clock, which was set.
+    fn proved(&self, grant: &Grant) -> Result<Grant, String> {
+        let proved = self.links.prove(grant).map_err(|e| failure::in_full(&e))?;
+        let known = self.member.chain();
+        let chain = known.extended(proved.clone()).map_err(|e| e.to_string())?;
+        proves(&self.hub.registry(), known, &chain).map(|()| proved)
     }
 
     fn tell(&mut self, id: RequestId, told: Told) {

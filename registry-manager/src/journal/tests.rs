@@ -6,6 +6,7 @@ use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::grant::{Basis, Chain, Grant, Grantor, Parent, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
+use echelon_core::member::HandOver;
 use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::ConsoleName;
 use echelon_core::position::Position;
@@ -52,7 +53,7 @@ fn set(change: Change) -> ChangeSet {
 }
 
 /// A journal whose file holds a host that its memory does not know: it refuses to add that host, and
-/// everything else in the same transaction.
+/// everything else in the same transaction. Its registry trusts nobody.
 fn journal(dir: &std::path::Path) -> (RegistryStore, Arc<Hub>) {
     let stray = Host {
         id: HOST,
@@ -94,11 +95,16 @@ fn credentials() -> Credentials {
 
 /// What the manager of the tests is certified by, and the roots to which that leads.
 fn identity() -> (Credentials, TrustBundle) {
+    identity_of(crate::clock::unix_now())
+}
+
+/// The same, with a certificate of this time.
+fn identity_of(time: UnixMillis) -> (Credentials, TrustBundle) {
     let authority = Authority::create(&"test".parse().unwrap(), crate::clock::unix_now()).unwrap();
     let issuer = authority.issue_intermediate(ME, crate::clock::unix_now()).unwrap();
     let (key, subject) = (KeyPair::generate().unwrap(), Spiffe::Manager(ME));
     let leaf = Leaf { subject: &subject, name: "manager", enrolment: 1, lifetime: Duration::from_secs(3600) };
-    let chain = issuer.issue(&leaf, &key.public_key(), crate::clock::unix_now()).unwrap();
+    let chain = issuer.issue(&leaf, &key.public_key(), time).unwrap();
     (Credentials::new(key, chain).unwrap(), authority.trust())
 }
 
@@ -160,6 +166,37 @@ async fn a_primary_that_cannot_keep_the_grant_that_beats_its_own_ends() {
     let words = vec![Word::Input(Input::Heard(chain))];
     let ended = journal.turn(Turn { words, ..Turn::default() });
     assert!(matches!(ended, Err(JournalError::Store(_))), "{ended:?}");
+}
+
+/// Protects: a primary does not give its grant up for one that nobody would believe, as where its clock was set back
+/// since it got its certificate.
+#[tokio::test]
+async fn a_primary_hands_over_only_by_a_grant_that_others_believe() {
+    let (now, hours) = (crate::clock::unix_now(), Duration::from_secs(2 * 3600));
+    for (certified, epoch) in [(now, 2), (now + hours, 1)] {
+        let (dir, (credentials, trust)) = (tempfile::tempdir().unwrap(), identity_of(certified));
+        let mut rows = rows();
+        let Some(Row::Meta(meta)) = rows.first_mut() else { panic!("no meta") };
+        meta.trust = trust.roots().to_vec();
+        let store = RegistryStore::create(&dir.path().join("registry.db"), &grants(), 0, &rows).unwrap();
+        let hub = Arc::new(Hub::new(Registry::from_rows(position(), rows).unwrap(), grants()));
+        let links = Links::new(credentials).0;
+        let journal = Journal::new(ME, store, &[], Arc::clone(&hub), links, hooks(&hub)).unwrap();
+        let mut journal = journal.begun().unwrap();
+        let wish = HandOver {
+            id: RequestId(Uuid::now_v7()),
+            // To itself it does so to end promises that others were asked for.
+            to: ME,
+            grantor: Grantor::Manager("manager".parse().unwrap()),
+            reason: None,
+            at: now,
+            until: hub.clock.now(),
+            grant: None,
+        };
+        let words = vec![Word::Input(Input::HandOver(wish))];
+        journal.turn(Turn { words, ..Turn::default() }).unwrap();
+        assert_eq!(journal.situation().load().chain.head().id.epoch, epoch);
+    }
 }
 
 /// Protects: an edit that could not be made durable and whose outcome is known is one thing; the queue's end

@@ -13,6 +13,7 @@ use echelon_core::member::{Input, MemberMessage};
 use echelon_core::message::{
     BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
 };
+use echelon_core::registry::Registry;
 use echelon_identity::{TrustBundle, check_chain};
 use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
@@ -200,10 +201,13 @@ async fn send_all(
 
 async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver) -> Unlinked {
     loop {
+        let before = receiver.partial();
         let frame = match timeout(LINK_SILENCE, receiver.recv(MAX_MEMBER_FRAME)).await {
             Ok(Ok(Some(frame))) => frame,
             Ok(Ok(None)) => return Unlinked::Ended,
             Ok(Err(e)) => return e.into(),
+            // A large edit takes its time: it is no silence as long as more of it comes.
+            Err(_) if receiver.partial() != before => continue,
             Err(_) => return Unlinked::FellSilent,
         };
         match ManagerMessage::decode(&frame) {
@@ -228,11 +232,15 @@ async fn take(shared: &Shared, peer: HostId, message: MemberMessage) {
     shared.edits.say(Said::Input(Input::Said(peer, message))).await;
 }
 
-/// Whether those who may have given the grants of this chain that are news here.
+/// Whether those have given the grants of this chain that are news here who may.
 pub(crate) fn is_proved(shared: &Shared, chain: &Chain) -> Result<(), String> {
-    let trust = TrustBundle::new(shared.hub.registry().meta().trust.clone()).map_err(|e| e.to_string())?;
-    let known = shared.edits.situation().chain.clone();
-    check_chain(&trust, Some(&known), chain).map_err(|e| failure::in_full(&e))
+    proves(&shared.hub.registry(), &shared.edits.situation().chain, chain)
+}
+
+/// Whether a chain proves to those who trust the roots of this registry, and know these grants, that it holds.
+pub(crate) fn proves(registry: &Registry, known: &Chain, chain: &Chain) -> Result<(), String> {
+    let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(|e| e.to_string())?;
+    check_chain(&trust, Some(known), chain).map_err(|e| failure::in_full(&e))
 }
 
 #[cfg(test)]
