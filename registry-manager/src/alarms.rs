@@ -167,13 +167,15 @@ fn rolled_back(seen: Position) -> Notice {
 /// Agents know of grants that this manager does not go by: newer ones, or another lineage.
 fn superseded(witnesses: &Witnesses, situation: &Situation) -> [(&'static str, Option<Notice>); 2] {
     let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
-    let relation = heard.as_ref().map(|heard| own.chain.compare(heard));
+    // What is contested is among the rivals.
+    let heard = heard.filter(|heard| heard.against.is_none());
+    let relation = heard.as_ref().map(|heard| own.chain.compare(&heard.chain));
     let (mut newer, mut conflict) = (None, situation.rivals.first().map(|rival| rivals(rival, situation)));
     match (relation, heard) {
         (Some(Relation::Newer(_)), Some(heard)) => {
             let message = format!(
                 "agents know of a newer primary, by {}: this manager's state counts only up to where that one began",
-                heard.head().id
+                heard.chain.head().id
             );
             newer =
                 Some(Notice::critical(SUPERSEDED, &message, "echelon manager list, at the other manager"));

@@ -306,7 +306,7 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
             let first = silent.first().map_or_else(|| "HOST".to_owned(), name);
             let remedy = format!(
                 "bring one back; or do without, and without what only it holds: echelon manager remove {first} \
-                 --accept-loss, or echelon manager min-sync 0 --accept-loss"
+                 --accept-loss, or echelon manager set min_sync=0 --accept-loss"
             );
             unreachable(TOO_FEW, message, &remedy)
         }

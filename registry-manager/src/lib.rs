@@ -30,6 +30,7 @@ mod lost;
 mod managers;
 mod metrics;
 mod occasion;
+mod offered;
 pub mod paths;
 mod places;
 mod promotion;

@@ -7,7 +7,7 @@ mod dial;
 mod speak;
 
 pub(crate) use dial::{keep, others_of, reaches, resolve};
-pub(crate) use speak::{accept, is_proved, proves};
+pub(crate) use speak::accept;
 
 use crate::limits::LINK_QUEUE;
 use arc_swap::ArcSwap;

@@ -66,10 +66,15 @@ pub(crate) fn subject(peer: &PeerIdentity) -> Subject {
     }
 }
 
+/// A certificate, as far as the registry knows what it is worth.
+pub(crate) fn certified(peer: &PeerIdentity) -> Certified {
+    let PeerIdentity { enrolment, issuer, not_after, .. } = *peer;
+    Certified { subject: subject(peer), enrolment, issuer, not_after }
+}
+
 /// What a peer's certificate is worth now.
 pub(crate) fn standing(registry: &Registry, peer: &PeerIdentity) -> Standing {
-    let PeerIdentity { enrolment, issuer, not_after, .. } = *peer;
-    registry.standing(&Certified { subject: subject(peer), enrolment, issuer, not_after }, unix_now())
+    registry.standing(&certified(peer), unix_now())
 }
 
 /// Whether a peer's certificate is worth all that its access level allows.

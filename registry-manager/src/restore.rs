@@ -355,7 +355,8 @@ fn put_keys(
     Ok(())
 }
 
-/// Moves the restored registry to where the manager looks for it, and one that is there beside it.
+/// Moves the restored registry to where the manager looks for it, in the place of one that is there, which is kept
+/// beside it. Until the last step that one stays where it is: what it knows is wanted for another try.
 fn put_in_place(paths: &Paths) -> Result<Option<PathBuf>, RestoreError> {
     let (new, registry) = (paths.restoring(), paths.registry());
     let moved = |action, path: &Path| {
@@ -367,8 +368,9 @@ fn put_in_place(paths: &Paths) -> Result<Option<PathBuf>, RestoreError> {
         false => None,
     };
     if let Some(aside) = &aside {
+        std::fs::hard_link(&registry, aside).map_err(moved("set aside", &registry))?;
         // A sound one was closed, after which it is one file. The log of a damaged one goes with it.
-        for suffix in ["-wal", "-shm", ""] {
+        for suffix in ["-wal", "-shm"] {
             absent_is_fine(std::fs::rename(beside(&registry, suffix), beside(aside, suffix)))
                 .map_err(moved("set aside", &registry))?;
         }

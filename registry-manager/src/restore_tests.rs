@@ -168,6 +168,19 @@ fn a_registry_that_is_replaced_is_kept_and_so_are_its_edits() {
     assert_eq!(place.store("a").grants().head().id.epoch, 3, "above all that this directory has known");
 }
 
+/// Protects: whatever interrupts a restore, the registry that was there is found again by the next try, which goes by what
+/// it knows.
+#[test]
+fn until_the_new_registry_is_in_place_the_old_one_stays_where_it_is() {
+    let place = Place::new();
+    place.add("a", &["/x"], 0);
+    let paths = Paths::of(&place.path("a"));
+    assert!(!paths.restoring().exists());
+    let error = put_in_place(&paths).unwrap_err();
+    assert!(matches!(error, RestoreError::Io { action: "put in place", .. }), "{error}");
+    assert!(place.has_domain("a", "x"));
+}
+
 /// Who asked for an entry of the tail may have been told that it is committed.
 #[test]
 fn entries_that_were_not_known_to_be_committed_count() {

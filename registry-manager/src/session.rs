@@ -20,7 +20,7 @@ use echelon_core::project::place;
 use echelon_core::replication::CatchUp;
 use echelon_core::view::{Place, View};
 use echelon_core::witness::{Standing, standing};
-use echelon_identity::{PeerIdentity, TrustBundle};
+use echelon_identity::PeerIdentity;
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
 use std::cmp::Ordering;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast::{self, error::RecvError as RingError, error::TryRecvError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// Why a session ended. Whatever the reason, the agent comes back and is brought level.
 #[derive(Debug, thiserror::Error)]
@@ -203,10 +203,7 @@ impl Session<'_> {
     /// Takes in the grants for which the agent refuses this manager.
     async fn refused(&self, chain: Chain) -> SessionEnd {
         let (hub, host) = (Arc::clone(self.hub), self.host);
-        let work = move || match TrustBundle::new(hub.registry().meta().trust.clone()) {
-            Ok(trust) => hub.witnesses.hear_chain(&trust, host, chain),
-            Err(error) => warn!("Grants cannot be checked by this registry's roots: {error}"),
-        };
+        let work = move || hub.witnesses.hear_chain(&hub.registry(), host, chain);
         // Signatures take their time. Where the runtime is going away, so is all else.
         let _ = tokio::task::spawn_blocking(work).await;
         SessionEnd::Refused

@@ -1,16 +1,17 @@
 //! Who may write by this manager's grants, and what its agents, as witnesses, have to say about that.
 
 use crate::journal::Said;
+use crate::offered::{OfferError, examine};
 use crate::server::Shared;
 use echelon_core::digest::Digest;
 use echelon_core::grant::{Chain, Mark, Relation};
 use echelon_core::id::HostId;
+use echelon_core::issuer::Doubt;
 use echelon_core::member::Input;
 use echelon_core::message::{Holding, ToAgent};
 use echelon_core::position::Position;
+use echelon_core::registry::Registry;
 use echelon_core::witness::{Standing, standing};
-use echelon_identity::proof::UnprovedError;
-use echelon_identity::{TrustBundle, check_chain};
 use echelon_wire::{Bytes, Wire};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -37,10 +38,17 @@ impl Grants {
     }
 }
 
+/// A chain that an agent holds and that has what this manager's has not; it is proved.
+pub(crate) struct Heard {
+    pub(crate) chain: Chain,
+    /// What the registry knows against whoever has given what is new in it.
+    pub(crate) against: Option<Doubt>,
+}
+
 /// The grants that this manager goes by, and what agents have told that speaks against them or against its journal.
 pub(crate) struct Witnesses {
     grants: watch::Sender<Arc<Grants>>,
-    heard: watch::Sender<Option<Arc<Chain>>>,
+    heard: watch::Sender<Option<Arc<Heard>>>,
     position: watch::Sender<Option<Position>>,
     rewritten: watch::Sender<Option<Position>>,
     marks: Mutex<VecDeque<Mark>>,
@@ -78,8 +86,8 @@ impl Witnesses {
         });
     }
 
-    /// The newest chain that an agent holds and that beats this manager's, or is in conflict with it; it is proved.
-    pub(crate) fn heard(&self) -> watch::Receiver<Option<Arc<Chain>>> {
+    /// The last chain that an agent was found to hold and that beats this manager's, or is in conflict with it.
+    pub(crate) fn heard(&self) -> watch::Receiver<Option<Arc<Heard>>> {
         self.heard.subscribe()
     }
 
@@ -91,7 +99,7 @@ impl Witnesses {
 
     /// All that agents have said and that the journal is to hear, once more.
     pub(crate) fn said(&self) -> Vec<Input> {
-        let heard = self.heard.borrow().as_deref().cloned().map(Input::Heard);
+        let heard = self.heard.borrow().as_deref().map(Heard::input);
         let position = self.position.borrow().map(Input::Witnessed);
         heard.into_iter().chain(position).collect()
     }
@@ -102,20 +110,19 @@ impl Witnesses {
     }
 
     /// Takes in the chain for which the agent of a host has refused this manager. Takes the time of some signatures.
-    pub(crate) fn hear_chain(&self, trust: &TrustBundle, host: HostId, chain: Chain) {
+    pub(crate) fn hear_chain(&self, registry: &Registry, host: HostId, chain: Chain) {
         let own = self.current();
-        let known = self.heard.borrow().as_ref().is_some_and(|heard| **heard == chain);
+        let known = self.heard.borrow().as_ref().is_some_and(|heard| heard.chain == chain);
         match own.chain.compare(&chain) {
             Relation::Newer(_) | Relation::Conflict { .. } if known => {}
-            Relation::Newer(_) | Relation::Conflict { .. } => {
-                match check_chain(trust, Some(&own.chain), &chain) {
-                    Ok(()) => {
-                        warn!(host.id = %host, grant = %chain.head().id, "An agent knows of another primary");
-                        self.heard.send_replace(Some(Arc::new(chain)));
-                    }
-                    Err(error) => tell_unproved(host, &error),
+            Relation::Newer(_) | Relation::Conflict { .. } => match examine(registry, &own.chain, &chain) {
+                Ok(against) => {
+                    let why = against.map(tracing::field::display);
+                    warn!(host.id = %host, grant = %chain.head().id, against = why, "An agent knows of another primary");
+                    self.heard.send_replace(Some(Arc::new(Heard { chain, against })));
                 }
-            }
+                Err(error) => tell_unproved(host, &error),
+            },
             Relation::Same | Relation::Older => debug!(host.id = %host, "An agent's grants are nothing new"),
             Relation::Foreign => warn!(host.id = %host, "An agent's grants are of another registry"),
         }
@@ -166,7 +173,7 @@ pub(crate) async fn tell_journal(shared: Shared) {
     loop {
         // The hub, which tells, lives as long as this manager.
         let input = tokio::select! {
-            _ = heard.changed() => heard.borrow_and_update().as_deref().cloned().map(Input::Heard),
+            _ = heard.changed() => heard.borrow_and_update().as_deref().map(Heard::input),
             _ = position.changed() => position.borrow_and_update().map(Input::Witnessed),
             () = shared.stop.cancelled() => return,
         };
@@ -176,7 +183,16 @@ pub(crate) async fn tell_journal(shared: Shared) {
     }
 }
 
-fn tell_unproved(host: HostId, error: &UnprovedError) {
+impl Heard {
+    pub(crate) fn input(&self) -> Input {
+        match self.against {
+            None => Input::Heard(self.chain.clone()),
+            Some(_) => Input::Contested(self.chain.clone()),
+        }
+    }
+}
+
+fn tell_unproved(host: HostId, error: &OfferError) {
     warn!(host.id = %host, "An agent holds grants that are not proved: {}", crate::failure::in_full(error));
 }
 

@@ -292,6 +292,9 @@ fn a_primary_whose_standby_is_gone_goes_on_once_the_loss_is_accepted() {
     assert_eq!(second.code, 1, "{second:?}");
     assert!(second.err.contains("is in use by"), "{second:?}");
     let hub = cluster.console_at(0);
+    let capped = |of: &str| hub.run(&format!("manager set min_sync=5{of}")).err.contains("min_sync is 5");
+    assert_eq!([" --dry-run", ""].map(capped), [false, true], "it is said once it is so");
+    hub.ok("manager set min_sync=1");
     for way_out in ["manager set min_sync=0", "manager remove spare1"] {
         cluster[1].kill9();
         // The first ones may be written before the standby is missed: of them nobody knows.
@@ -306,7 +309,12 @@ fn a_primary_whose_standby_is_gone_goes_on_once_the_loss_is_accepted() {
             }
         });
         assert!(refused["message"].as_str().unwrap().contains("spare1"), "{refused}");
-        hub.ok(&format!("{way_out} --accept-loss"));
+        let way_out_in_full = format!("{way_out} --accept-loss");
+        assert!(
+            refused["remedy"].as_str().unwrap().contains(&format!("echelon {way_out_in_full}")),
+            "{refused}"
+        );
+        hub.ok(&way_out_in_full);
         let name = way_out.replace([' ', '=', '_'], "-");
         cluster.edit(0, &name);
         if way_out.contains("min_sync") {

@@ -305,6 +305,9 @@ pub enum Change {
         holder: HostId,
         /// The grant's rule.
         sync: SyncRule,
+        /// Whether revisions may be given up with the grant: then the primary of each type gets a new number, since
+        /// resources may have seen a larger one than its own.
+        gives_up: bool,
     },
 }
 

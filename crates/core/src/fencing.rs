@@ -15,10 +15,11 @@ const MAX_REVISION: u64 = (1 << REVISION_BITS) - 1;
 /// bits, the largest whole numbers that every reader of JSON has exactly (RFC 8259, section 6).
 const MAX_EPOCH: u64 = (1 << (53 - REVISION_BITS)) - 1;
 
-/// The number of a manager that is primary of its type: epoch and revision of the commit that made it that.
+/// The number of a manager that is primary of its type: epoch and revision of the commit that made it that, or of the
+/// first one under a later grant that may give revisions up.
 ///
 /// It is larger for whoever became primary later, along any chain of grants: a forced promotion of a registry manager may
-/// take revisions back, but raises the epoch, which counts first. It is a token to hand to the resource that the
+/// take revisions back, but raises the epoch, which counts first, and by that the number of every primary. It is a token to hand to the resource that the
 /// primary writes to, which must remember the largest it has seen and refuse lower ones. It is no lock: the old primary
 /// may go on for a while, and only the resource can tell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -85,6 +85,11 @@ impl Basis {
     pub fn begins_lineage(self) -> bool {
         matches!(self, Self::Force | Self::Restore)
     }
+
+    /// Whether revisions that somebody has seen may be given up with it.
+    pub fn may_give_up(self) -> bool {
+        self.begins_lineage() || self == Self::Choice
+    }
 }
 
 /// Who is behind a grant.

@@ -85,7 +85,7 @@ pub enum Doubt {
     #[error("the enrolment is denied")]
     Denied,
     /// Whoever signed it does not count any more.
-    #[error("it is signed by an issuer that the registry does not know")]
+    #[error("it is signed by an issuer that does not count in the registry")]
     Issuer,
     /// It has expired too long ago, or is of a kind that cannot be renewed then.
     #[error("it has expired")]
@@ -118,6 +118,17 @@ impl Registry {
             true => renewable(RenewReason::Expired).unwrap_or(Standing::Refused(Doubt::Expired)),
             false if left => renewable(RenewReason::IssuerLeft).unwrap_or(Standing::Refused(Doubt::Issuer)),
             false => Standing::Good(identity.access),
+        }
+    }
+
+    /// What this registry knows against somebody who has signed something with this certificate, however valid that was
+    /// then; none where it knows nothing. Who is unknown here may have come with edits that are unknown, too.
+    pub fn knows_against(&self, signer: &Certified) -> Option<Doubt> {
+        let Certified { subject, enrolment, issuer, .. } = signer;
+        let dropped = issuer.and_then(|id| self.issuer(&id)).is_some_and(|issuer| issuer.dropped);
+        match self.denial(subject).is_some_and(|d| d.up_to >= *enrolment) {
+            true => Some(Doubt::Denied),
+            false => dropped.then_some(Doubt::Issuer),
         }
     }
 

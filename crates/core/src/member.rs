@@ -67,6 +67,9 @@ pub enum Input {
     Write(Vec<Entry>),
     /// An agent holds this chain; it is proved.
     Heard(Chain),
+    /// Somebody holds this chain; it is proved, and this registry speaks against whoever has given what is new in it. It
+    /// is never adopted; an admin may choose against it.
+    Contested(Chain),
     /// An agent holds this position.
     Witnessed(Position),
     /// The journal has no such entry as this manager says is its last; see [`Effect::Feed`].
@@ -170,6 +173,9 @@ pub enum Refused {
     /// The manager that is to take over is not connected, or was lost on the way.
     #[error("the manager that is to take over cannot be reached from the primary")]
     NotConnected,
+    /// The manager that has the entries which this one lacks was lost on the way.
+    #[error("the manager that has the newest edits was lost before they were here")]
+    SourceLost,
     /// It took too long.
     #[error("the manager that is to take over did not become level in time")]
     TooSlow,
@@ -230,7 +236,7 @@ pub struct Member {
     rolled_back: Option<Position>,
     leading: bool,
     peers: BTreeMap<HostId, Peer>,
-    /// Chains that are in conflict with one's own.
+    /// Chains that are in conflict with one's own, or contested.
     rivals: Vec<Chain>,
     /// Since when the journal is being copied from somebody.
     copying: Option<HostId>,
@@ -285,6 +291,7 @@ impl Member {
             Input::Heard(chain) => {
                 self.consider(&chain, out);
             }
+            Input::Contested(chain) => self.note_rival(&chain),
             Input::Witnessed(position) => self.witnessed(position, out),
             Input::NoSuchMark(peer) => self.no_such_mark(peer, out),
             Input::Loaded(stored) => self.loaded(stored, out),
@@ -350,7 +357,7 @@ impl Member {
         self.peers.iter().map(|(host, peer)| (*host, peer))
     }
 
-    /// Chains that are in conflict with its own.
+    /// Chains that are in conflict with its own, or contested.
     pub fn rivals(&self) -> &[Chain] {
         &self.rivals
     }
@@ -472,18 +479,23 @@ impl Member {
         let relation = self.chain.compare(other);
         match relation {
             Relation::Newer(cut) if !self.loading => self.adopt(other.clone(), Some(cut), out),
-            Relation::Conflict { .. } => {
-                // Of two chains of one rival the newer one counts.
-                self.rivals
-                    .retain(|known| !matches!(known.compare(other), Relation::Newer(_) | Relation::Same));
-                let known = self.rivals.iter().any(|known| known.compare(other) == Relation::Older);
-                if !known && self.rivals.len() < MAX_RIVALS {
-                    self.rivals.push(other.clone());
-                }
-            }
+            Relation::Conflict { .. } => self.note_rival(other),
             _ => {}
         }
         relation
+    }
+
+    /// Remembers a chain that is not gone by, and that has what one's own has not got.
+    fn note_rival(&mut self, other: &Chain) {
+        if !matches!(self.chain.compare(other), Relation::Newer(_) | Relation::Conflict { .. }) {
+            return;
+        }
+        // Of two chains of one rival the newer one counts.
+        self.rivals.retain(|known| !matches!(known.compare(other), Relation::Newer(_) | Relation::Same));
+        let known = self.rivals.iter().any(|known| known.compare(other) == Relation::Older);
+        if !known && self.rivals.len() < MAX_RIVALS {
+            self.rivals.push(other.clone());
+        }
     }
 
     /// Goes by another chain from now on, one that beats its own. Entries above the cut go.

@@ -74,7 +74,7 @@ pub fn verify(
 ) -> Result<PeerIdentity, ProofError> {
     let leaf = proof.certificates.first().ok_or(ProofError::Chain(ChainError::Count { count: 0 }))?;
     verify_chain(trust, &proof.certificates, at).map_err(ProofError::Chain)?;
-    let peer = PeerIdentity::from_certificate(leaf).map_err(ProofError::Certificate)?;
+    let peer = PeerIdentity::from_chain(&proof.certificates).map_err(ProofError::Certificate)?;
     let certificate = parse(leaf).map_err(ProofError::Certificate)?;
     let key = PublicKey::from_der(certificate.public_key().raw).map_err(|_: KeyError| ProofError::Key)?;
     match key.has_signed(&signed(bytes), &proof.signature) {
@@ -132,20 +132,29 @@ pub enum UnprovedError {
 /// it names. Somebody who knows no grants takes on trust what is too old to be proved: it trusts whoever offers them,
 /// by their certificate.
 ///
-/// That the chains are related is for [`Chain::compare`] to say.
+/// Gives who has given the first of them, which follows on what is known: whoever has a registry knows whether that one
+/// counts. That the chains are related is for [`Chain::compare`] to say.
 ///
 /// # Errors
 /// The first grant that is not proved; see [`UnprovedError`].
-pub fn check_chain(trust: &TrustBundle, known: Option<&Chain>, offered: &Chain) -> Result<(), UnprovedError> {
+pub fn check_chain(
+    trust: &TrustBundle,
+    known: Option<&Chain>,
+    offered: &Chain,
+) -> Result<Option<PeerIdentity>, UnprovedError> {
+    let mut first = None;
     for (before, grant) in offered.unknown_to(known) {
         let Some(before) = before else { continue };
         match &grant.proof {
-            Some(proof) => check_grant(trust, before, grant, proof)?,
+            Some(proof) => {
+                let signer = check_grant(trust, before, grant, proof)?;
+                first.get_or_insert(signer);
+            }
             None if known.is_none() && !offered.keeps_proof(grant.id) => {}
             None => return Err(UnprovedError::Missing(grant.id)),
         }
     }
-    Ok(())
+    Ok(first)
 }
 
 fn check_grant(
@@ -153,13 +162,12 @@ fn check_grant(
     before: &Grant,
     grant: &Grant,
     proof: &Proof,
-) -> Result<(), UnprovedError> {
+) -> Result<PeerIdentity, UnprovedError> {
     let signer = verify(trust, proof, &grant.unproved().encode(), grant.at)
-        .map_err(|source| UnprovedError::Proof { grant: grant.id, source })?
-        .subject;
-    match may_give(before, grant, &signer) {
-        true => Ok(()),
-        false => Err(UnprovedError::Signer { grant: grant.id, signer }),
+        .map_err(|source| UnprovedError::Proof { grant: grant.id, source })?;
+    match may_give(before, grant, &signer.subject) {
+        true => Ok(signer),
+        false => Err(UnprovedError::Signer { grant: grant.id, signer: signer.subject }),
     }
 }
 

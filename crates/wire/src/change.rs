@@ -173,6 +173,7 @@ choice! { change::Change => Change,
         "35" TakeOver {
             #[prost(bytes = "vec", tag = "1")] holder: Vec<u8>,
             #[prost(message, optional, tag = "2")] sync: Option<SyncRule>,
+            #[prost(bool, tag = "3")] gives_up: bool,
         },
     }
 }

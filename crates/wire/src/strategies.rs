@@ -609,7 +609,11 @@ fn change_of_managers() -> impl Strategy<Value = Change> {
         }),
         (any::<u32>(), any::<bool>())
             .prop_map(|(min_sync, accept_loss)| Change::SetMinSync { min_sync, accept_loss }),
-        (host_id(), sync_rule()).prop_map(|(holder, sync)| Change::TakeOver { holder, sync }),
+        (host_id(), sync_rule(), any::<bool>()).prop_map(|(holder, sync, gives_up)| Change::TakeOver {
+            holder,
+            sync,
+            gives_up
+        }),
     ]
 }
 

@@ -430,7 +430,7 @@ fn changes_of_managers() -> Vec<Change> {
         Change::Admit { host },
         Change::RemoveManager { host: to("agent1"), accept_loss: true, compromised: true },
         Change::SetMinSync { min_sync: 2, accept_loss: true },
-        Change::TakeOver { holder: host, sync },
+        Change::TakeOver { holder: host, sync, gives_up: true },
     ]
 }
 

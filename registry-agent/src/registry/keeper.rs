@@ -110,15 +110,7 @@ impl Keeper {
         let written = written(&path);
         let (mut store, replica) = match open(&path) {
             Err(Fault::Store(error)) if !error.is_damage() => return Err(error.into()),
-            Err(fault) => {
-                let kept = set_aside(&path)?;
-                warn!(
-                    kept = %kept.display(),
-                    "The replica was damaged and is set aside; this host routes nothing until a registry \
-                     manager sends a new one: {fault}"
-                );
-                (ReplicaStore::open(&path)?, Replica::default())
-            }
+            Err(fault) => begin_anew(&path, &fault)?,
             Ok(opened) => opened,
         };
         let incarnation = store.next_incarnation(unix_now().0)?;
@@ -349,14 +341,32 @@ impl Write {
 enum Fault {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}")]
-    Content(#[from] ReplicaError),
+    #[error("{error}")]
+    Content { error: ReplicaError, grants: Option<Box<Chain>> },
+}
+
+/// Sets aside a replica that is of no use, and begins an empty one. Of the grants that it is witness of nothing is given
+/// up as long as they can be read.
+fn begin_anew(path: &Path, fault: &Fault) -> Result<(ReplicaStore, Replica), StoreError> {
+    let kept = set_aside(path)?;
+    warn!(
+        kept = %kept.display(),
+        "The replica was damaged and is set aside; this host routes nothing until a registry manager sends a new one: \
+         {fault}"
+    );
+    let (mut store, mut replica) = (ReplicaStore::open(path)?, Replica::default());
+    if let Fault::Content { grants: Some(grants), .. } = fault {
+        store.set_grants(grants)?;
+        replica.adopt(Chain::clone(grants));
+    }
+    Ok((store, replica))
 }
 
 fn open(path: &Path) -> Result<(ReplicaStore, Replica), Fault> {
     let store = ReplicaStore::open(path)?;
     let mut replica = match store.load()? {
-        Some(loaded) => Replica::load(loaded.mark, loaded.rows, loaded.place)?,
+        Some(loaded) => Replica::load(loaded.mark, loaded.rows, loaded.place)
+            .map_err(|error| Fault::Content { error, grants: store.grants().cloned().map(Box::new) })?,
         None => Replica::default(),
     };
     store.witnessed().into_iter().for_each(|witnessed| replica.recall(witnessed));
@@ -371,4 +381,34 @@ fn written(path: &Path) -> Option<UnixMillis> {
     let last = [modified(path), modified(&log)].into_iter().flatten().max()?;
     let since = last.duration_since(UNIX_EPOCH).ok()?;
     Some(UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use echelon_core::grant::Grant;
+    use echelon_core::id::{HostId, Lineage};
+    use uuid::Uuid;
+
+    /// Protects: an agent whose rows do not add up stays a witness of who may write.
+    #[test]
+    fn a_replica_that_does_not_add_up_is_begun_anew_and_its_grants_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let (lineage, host) = (Lineage(Uuid::from_u128(1)), HostId(Uuid::from_u128(2)));
+        let first = Grant::first(lineage, host, "fm1".parse().unwrap(), UnixMillis(0));
+        let chain = Chain::begin(first).unwrap();
+        let mut store = ReplicaStore::open(&path).unwrap();
+        store.set_grants(&chain).unwrap();
+        // The digest is none of a view without rows.
+        let digest = chain.digest();
+        let mark = ViewMark { position: chain.head().id.at(3), view_revision: 3, digest };
+        store.replace(&mark, &[]).unwrap();
+        drop(store);
+        let Err(fault) = open(&path) else { panic!("it adds up") };
+        let (store, replica) = begin_anew(&path, &fault).unwrap();
+        assert_eq!((store.grants(), replica.grants(), replica.mark()), (Some(&chain), Some(&chain), None));
+        drop(store);
+        assert_eq!(open(&path).map(|(store, _)| store.grants().cloned()).unwrap(), Some(chain));
+    }
 }

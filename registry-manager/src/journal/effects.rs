@@ -4,7 +4,7 @@ use super::group::{own_context, own_edit};
 use super::queue::Edit;
 use super::{Journal, JournalError, load};
 use crate::failure;
-use crate::links::proves;
+use crate::offered::is_believed;
 use echelon_core::change::Change;
 use echelon_core::grant::{Chain, Grant, Mark, Parent};
 use echelon_core::id::{HostId, RequestId};
@@ -148,9 +148,7 @@ impl Journal {
     /// nobody takes, were its certificate not valid by its clock, which was set.
     fn proved(&self, grant: &Grant) -> Result<Grant, String> {
         let proved = self.links.prove(grant).map_err(|e| failure::in_full(&e))?;
-        let known = self.member.chain();
-        let chain = known.extended(proved.clone()).map_err(|e| e.to_string())?;
-        proves(&self.hub.registry(), known, &chain).map(|()| proved)
+        is_believed(&self.hub.registry(), self.member.chain(), &proved).map(|()| proved)
     }
 
     fn tell(&mut self, id: RequestId, told: Told) {

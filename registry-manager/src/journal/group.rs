@@ -45,7 +45,8 @@ impl<'a> Group<'a> {
 
     /// Begins with the first commit of a grant.
     pub(super) fn take_over(&mut self, grant: &Grant, context: Context) {
-        let change = Change::TakeOver { holder: grant.holder, sync: grant.sync.clone() };
+        let (sync, gives_up) = (grant.sync.clone(), grant.basis.may_give_up());
+        let change = Change::TakeOver { holder: grant.holder, sync, gives_up };
         let (set, context) = own_edit(change, context);
         match self.registry.edit(&set, &context) {
             Ok(Edited::Done(registry, commit)) => self.append(*registry, commit),

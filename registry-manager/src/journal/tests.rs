@@ -162,7 +162,12 @@ async fn a_primary_that_cannot_keep_the_grant_that_beats_its_own_ends() {
         ..Grant::first(id.lineage, HOST, "other".parse().unwrap(), now)
     };
     let chain = known.extended(prove_grant(&credentials, &grant).unwrap()).unwrap();
-    hub.witnesses.hear_chain(&trust, HOST, chain.clone());
+    let trusting = |row| match row {
+        Row::Meta(meta) => Row::Meta(Meta { trust: trust.roots().to_vec(), ..meta }),
+        row => row,
+    };
+    let registry = Registry::from_rows(position(), rows().into_iter().map(trusting)).unwrap();
+    hub.witnesses.hear_chain(&registry, HOST, chain.clone());
     let words = vec![Word::Input(Input::Heard(chain))];
     let ended = journal.turn(Turn { words, ..Turn::default() });
     assert!(matches!(ended, Err(JournalError::Store(_))), "{ended:?}");

@@ -6,15 +6,13 @@ use crate::journal::Said;
 use crate::limits::{
     BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE, SETTLE, SETTLE_LOOK,
 };
+use crate::offered::examine;
 use crate::server::Shared;
-use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::member::{Input, MemberMessage};
 use echelon_core::message::{
     BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
 };
-use echelon_core::registry::Registry;
-use echelon_identity::{TrustBundle, check_chain};
 use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
@@ -218,29 +216,25 @@ async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver)
     }
 }
 
-/// Hands a message on to the journal, unless it speaks of grants that nobody has given.
+/// Hands a message on to the journal, unless it speaks of grants that nobody has given, or somebody who does not count.
 async fn take(shared: &Shared, peer: HostId, message: MemberMessage) {
     let offered = match &message {
         MemberMessage::Grants(chain) | MemberMessage::Seal { chain, .. } => Some(chain),
         _ => None,
     };
-    if let Some(Err(why)) = offered.map(|chain| is_proved(shared, chain)) {
-        let peer = shared.hub.name_of(peer);
-        warn!(peer = %peer, "A registry manager offers grants that are not proved: {why}");
-        return;
-    }
-    shared.edits.say(Said::Input(Input::Said(peer, message))).await;
-}
-
-/// Whether those have given the grants of this chain that are news here who may.
-pub(crate) fn is_proved(shared: &Shared, chain: &Chain) -> Result<(), String> {
-    proves(&shared.hub.registry(), &shared.edits.situation().chain, chain)
-}
-
-/// Whether a chain proves to those who trust the roots of this registry, and know these grants, that it holds.
-pub(crate) fn proves(registry: &Registry, known: &Chain, chain: &Chain) -> Result<(), String> {
-    let trust = TrustBundle::new(registry.meta().trust.clone()).map_err(|e| e.to_string())?;
-    check_chain(&trust, Some(known), chain).map_err(|e| failure::in_full(&e))
+    let known = &shared.edits.situation().chain;
+    let input = match offered.map(|chain| (chain, examine(&shared.hub.registry(), known, chain))) {
+        None | Some((_, Ok(None))) => Input::Said(peer, message),
+        Some((chain, Ok(Some(against)))) => {
+            warn!(peer = %shared.hub.name_of(peer), "A registry manager offers grants of somebody who does not count: {against}");
+            Input::Contested(chain.clone())
+        }
+        Some((_, Err(why))) => {
+            let (peer, why) = (shared.hub.name_of(peer), failure::in_full(&why));
+            return warn!(peer = %peer, "A registry manager offers grants that are not proved: {why}");
+        }
+    };
+    shared.edits.say(Said::Input(input)).await;
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use crate::failure;
 use crate::hooks::{self, Cause, RegistryRole};
 use crate::limits::{PROMOTED_DEADLINE, PROMOTED_LOOK, PROMOTION_DEADLINE};
 use crate::links;
+use crate::offered::is_believed;
 use crate::server::Shared;
-use echelon_core::grant::{Chain, Grant, GrantId, Grantor};
+use echelon_core::grant::{Grant, GrantId, Grantor};
 use echelon_core::id::{HostId, Lineage, RequestId};
 use echelon_core::member::{ANSWER, Choose, HandOver, Input, Prepare, Proposal, Refused, Told};
 use echelon_core::message::Failure;
@@ -67,10 +68,11 @@ impl Work<'_> {
             return self.done_before(Way::Planned, newest);
         }
         if trial {
-            let follows = situation.peers.get(&to).is_some_and(|p| p.is_synced(situation.chain.head().id));
+            let follows = situation.peers.get(&to).is_some_and(|p| p.is_synced(newest.id));
             let refused = match situation.leading {
                 _ if situation.primary() == to => Some(Refused::AlreadyPrimary),
                 false => Some(Refused::NotPrimary { holder: situation.primary() }),
+                true if !situation.standing.rule.members.contains(&to) => Some(Refused::NotCounted),
                 true if !follows => Some(Refused::NotConnected),
                 true => None,
             };
@@ -168,8 +170,7 @@ impl Work<'_> {
         if grant.grantor != self.grantor() {
             return Err(failure::not_allowed("hand in a grant that somebody else has signed"));
         }
-        let proved = situation.chain.extended(grant.clone()).map_err(|e| e.to_string());
-        if let Err(why) = proved.and_then(|chain: Chain| links::is_proved(self.shared, &chain)) {
+        if let Err(why) = is_believed(&self.shared.hub.registry(), &situation.chain, &grant) {
             warn!(console = %console, "A grant was handed in that is not proved: {why}");
             return Err(failure::not_proved(&why));
         }
@@ -298,15 +299,10 @@ fn cause(step: &Promotion) -> Option<Cause> {
 
 /// Why a promotion by force would be refused of which this is what a trial has found.
 fn would_be_refused(proposal: &Proposal, accept_loss: bool) -> Option<Refused> {
-    if proposal.primary_answers {
-        return Some(Refused::PrimaryAnswers);
+    match proposal.primary_answers {
+        true => Some(Refused::PrimaryAnswers),
+        false => proposal.doubt.clone().filter(|_| !accept_loss),
     }
-    if proposal.enough || accept_loss {
-        return None;
-    }
-    let silent = proposal.silent();
-    let (needed, heard) = (proposal.rule.quorum_to_promote(), proposal.rule.members.len() - silent.len());
-    Some(Refused::TooFewHeard { needed, heard, silent })
 }
 
 fn document(document: &impl Serialize) -> Result<String, Failure> {

@@ -70,7 +70,7 @@ pub(crate) async fn run(command: Manager, console: &mut Console) -> Result<(), P
         }
         Manager::Set { min_sync, accept_loss, edit: args } => {
             edit(console, &args, vec![Change::SetMinSync { min_sync, accept_loss }]).await?;
-            say_whether_capped(min_sync, console).await
+            if args.dry_run { Ok(()) } else { say_whether_capped(min_sync, console).await }
         }
     }
 }
@@ -84,7 +84,9 @@ async fn reports(console: &Console) -> Result<Vec<ManagerReport>, Problem> {
 
 /// There may be fewer standbys that count than are asked for.
 async fn say_whether_capped(min_sync: u32, console: &mut Console) -> Result<(), Problem> {
-    let counting = reports(console).await?.iter().filter(|m| m.counts).count();
+    // It is set, whether or not this can be told now.
+    let Ok(reports) = reports(console).await else { return Ok(()) };
+    let counting = reports.iter().filter(|m| m.counts).count();
     match usize::try_from(min_sync) {
         Ok(asked) if asked <= counting => Ok(()),
         _ => console.out.note(format!(

@@ -179,12 +179,20 @@ impl Draft {
     }
 
     /// What the first commit under a grant says: who is primary, and who counts.
-    pub(super) fn take_over(&mut self, holder: HostId, sync: &SyncRule) -> Result<(), Refusal> {
+    pub(super) fn take_over(
+        &mut self,
+        holder: HostId,
+        sync: &SyncRule,
+        gives_up: bool,
+    ) -> Result<(), Refusal> {
         self.manager_on(holder)?;
         let managers: Vec<_> = self.next.packages_of(&ManagerType::registry()).cloned().collect();
         for package in managers {
             let role = if package.host == holder { Role::Primary } else { Role::Backup };
             self.set(Row::Package(Package { role: Some(role), ..Package::clone(&package) }))?;
+        }
+        if gives_up {
+            self.renumber_primaries()?;
         }
         self.alone |= self.next.meta().sync != *sync;
         self.set_sync(sync.clone())

@@ -241,7 +241,7 @@ impl Draft {
                 self.remove_manager(host, *accept_loss, *compromised)
             }
             Change::SetMinSync { min_sync, accept_loss } => self.set_min_sync(*min_sync, *accept_loss),
-            Change::TakeOver { holder, sync } => self.take_over(*holder, sync),
+            Change::TakeOver { holder, sync, gives_up } => self.take_over(*holder, sync, *gives_up),
         }
     }
 }

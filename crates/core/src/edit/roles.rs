@@ -79,6 +79,16 @@ impl Draft {
         Ok(())
     }
 
+    /// Has every primary get the number of this edit, also one that was primary before: where revisions were given up,
+    /// a resource may have seen a larger number than is known here, and would refuse whoever is primary now.
+    pub(super) fn renumber_primaries(&mut self) -> Result<(), Refusal> {
+        let numbered: Vec<_> = self.next.packages().filter(|p| p.fencing.is_some()).cloned().collect();
+        for package in numbered {
+            self.set(Row::Package(Package { fencing: None, ..Package::clone(&package) }))?;
+        }
+        Ok(())
+    }
+
     /// Notes that the primary of a type, on this host, went without a successor.
     pub(super) fn orphan(&mut self, host: &HostName, ty: &ManagerType) {
         self.orphaned.insert(ty.clone(), host.clone());

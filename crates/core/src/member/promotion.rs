@@ -66,8 +66,8 @@ pub struct Proposal {
     pub rule: SyncRule,
     /// Where those stand that were heard, this manager among them.
     pub heard: BTreeMap<HostId, Standing>,
-    /// Whether so many were heard that every committed entry is known.
-    pub enough: bool,
+    /// Why a committed entry may be known to nobody who was heard; none where all are known.
+    pub doubt: Option<Refused>,
 }
 
 impl Proposal {
@@ -204,18 +204,23 @@ impl Member {
     }
 
     fn after_sealing(&mut self, out: &mut Vec<Effect>) {
-        let (head, own) = (self.head(), self.log.last());
-        let Some(promotion) = &mut self.promotion else { return };
-        let of_chain =
-            promotion.sealed.iter().filter(|(_, s)| s.grant == head && self.chain.contains(&s.last.position));
-        let best = of_chain.max_by_key(|(_, s)| s.last.revision()).map(|(host, s)| (*host, s.last));
-        match best.filter(|(_, last)| last.revision() > own.revision()) {
-            None => self.propose(out),
-            Some((from, to)) => {
+        let Some(promotion) = &self.promotion else { return };
+        let ahead = self.furthest_ahead(&promotion.sealed).map(|(host, standing)| (host, standing.last));
+        match (ahead, &mut self.promotion) {
+            (Some((from, to)), Some(promotion)) => {
                 promotion.phase = Phase::Fetching { from, to, until: self.now + FETCH };
                 self.fetch(from, out);
             }
+            _ => self.propose(out),
         }
+    }
+
+    /// Who of those that were heard has the most entries that this manager has not got.
+    fn furthest_ahead<'a>(&self, heard: &'a BTreeMap<HostId, Standing>) -> Option<(HostId, &'a Standing)> {
+        let own = self.log.last().revision();
+        let counts = |s: &Standing| s.grant == self.head() && self.chain.contains(&s.last.position);
+        let ahead = heard.iter().filter(|(_, s)| counts(s) && s.last.revision() > own);
+        ahead.max_by_key(|(_, s)| s.last.revision()).map(|(host, s)| (*host, s))
     }
 
     /// Entries have come from a manager that was asked for them.
@@ -235,7 +240,7 @@ impl Member {
         match self.peers.get(&from) {
             Some(peer) if peer.may_feed(now) => self.fetch(from, out),
             Some(peer) if peer.connected => {}
-            _ => self.abort_promotion(Refused::NotConnected, out),
+            _ => self.abort_promotion(Refused::SourceLost, out),
         }
     }
 
@@ -244,16 +249,8 @@ impl Member {
         let Some(promotion) = &self.promotion else { return };
         let Some(proposal) = self.proposal(promotion, promotion.sealed.clone()) else { return };
         let (id, accept_loss) = (promotion.id, promotion.wish.as_ref().is_some_and(|w| w.accept_loss));
-        if !proposal.enough && !accept_loss {
-            let (needed, silent) = (proposal.rule.quorum_to_promote(), proposal.silent());
-            let heard = proposal.rule.members.len() - silent.len();
-            let wanted = self.chain.head().parent.map_or(0, |p| p.mark.revision());
-            if heard >= needed {
-                let level = self.log.last().revision() >= wanted;
-                let why = if level { Refused::Changing } else { Refused::NotLevel { wanted } };
-                return self.abort_promotion(why, out);
-            }
-            return self.abort_promotion(Refused::TooFewHeard { needed, heard, silent }, out);
+        if let Some(why) = proposal.doubt.clone().filter(|_| !accept_loss) {
+            return self.abort_promotion(why, out);
         }
         let grant = Box::new(proposal.grant.clone());
         if let Some(promotion) = &mut self.promotion {
@@ -265,12 +262,13 @@ impl Member {
     fn proposal(&self, promotion: &Promotion, mut heard: BTreeMap<HostId, Standing>) -> Option<Proposal> {
         let (wish, head) = (promotion.wish.as_ref()?, self.chain.head());
         heard.insert(self.me, self.standing());
-        let rule = self.log.rule_under(head).clone();
-        let members = rule.members.iter().filter(|m| heard.contains_key(m)).count();
+        // For a trial nothing is fetched: it goes by where this manager would stand then.
+        let ahead = self.furthest_ahead(&heard).filter(|_| wish.trial).map(|(_, standing)| standing.clone());
+        let Standing { last, rule, .. } = ahead.unwrap_or_else(|| self.standing());
         let grant = Grant {
             id: GrantId { lineage: wish.lineage, epoch: head.id.epoch + 1 },
             holder: self.me,
-            parent: Some(Parent { grant: head.id, mark: self.log.last() }),
+            parent: Some(Parent { grant: head.id, mark: last }),
             basis: Basis::Force,
             sync: rule.without(self.me),
             at: wish.at,
@@ -279,10 +277,24 @@ impl Member {
             rejects: Vec::new(),
             proof: None,
         };
-        let level = head.parent.is_none_or(|p| self.log.last().revision() >= p.mark.revision());
-        let enough = level && members >= rule.quorum_to_promote() && self.is_change_safe(&grant.sync);
         let (primary, primary_answers) = (head.holder, self.primary_answers());
-        Some(Proposal { grant, primary, primary_answers, rule, heard, enough })
+        let mut proposal = Proposal { grant, primary, primary_answers, rule, heard, doubt: None };
+        proposal.doubt = self.doubt(&proposal, last);
+        Some(proposal)
+    }
+
+    /// Why a committed entry may be known to nobody who was heard, were this manager to go on from `last`.
+    fn doubt(&self, proposal: &Proposal, last: Mark) -> Option<Refused> {
+        let (rule, silent) = (&proposal.rule, proposal.silent());
+        let (needed, heard) = (rule.quorum_to_promote(), rule.members.len() - silent.len());
+        let wanted = self.chain.head().parent.map_or(0, |parent| parent.mark.revision());
+        if heard < needed {
+            return Some(Refused::TooFewHeard { needed, heard, silent });
+        }
+        if last.revision() < wanted {
+            return Some(Refused::NotLevel { wanted });
+        }
+        (!self.is_change_safe(&proposal.grant.sync)).then_some(Refused::Changing)
     }
 
     /// Whether nobody could be promoted under a rule that a pending change is about to end, without knowing what
@@ -328,7 +340,7 @@ impl Member {
             primary_answers: true,
             rule,
             heard: BTreeMap::from([(self.me, self.standing())]),
-            enough: true,
+            doubt: None,
         };
         let phase = Phase::Ready { grant: Box::new(grant), until: self.now + READY };
         let (answered, sealed) = (BTreeMap::new(), BTreeMap::new());

@@ -319,6 +319,67 @@ fn two_forced_promotions_are_a_conflict_until_one_is_chosen() {
     assert!(net.node(2).member.rivals().is_empty());
 }
 
+/// A trial fetches nothing, and says what would come of fetching.
+#[test]
+fn a_trial_goes_by_what_the_manager_would_get_from_those_that_were_heard() {
+    let mut net = Net::new(3, 1);
+    net.kill(3);
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(1));
+    let grantor = Grantor::Console("admin".parse().unwrap());
+    let (id, reason, at, until) = (request(5), None, UnixMillis(1), Monotonic(0));
+    let wish = HandOver { id, to: host(2), grantor: grantor.clone(), reason, at, until, grant: None };
+    net.input(host(1), Input::HandOver(wish));
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(2).lead, 1);
+    // The third hears of the hand-over, and gets none of the edits before it.
+    let chain = net.node(2).member.chain().clone();
+    net.input(host(3), Input::Heard(chain));
+    net.kill(2);
+    net.join(3, 1);
+    assert_eq!((net.last(3).revision(), net.last(1).revision()), (0, 1));
+    let (lineage, reason) = (Lineage(Uuid::from_u128(1003)), None);
+    let wish = Prepare { id: request(6), lineage, trial: true, accept_loss: false, grantor, reason, at };
+    net.input(host(3), Input::Prepare(wish));
+    net.run(Duration::from_secs(1));
+    let Some(Told::Proposed(proposal)) = net.node(3).told.last().cloned() else { panic!("no proposal") };
+    assert_eq!((&proposal.doubt, net.last(3).revision()), (&None, 0));
+    assert_eq!(proposal.grant.parent.unwrap().mark, net.last(1));
+    assert!(matches!(net.force(3, false), Some(Told::Done(_))), "and so it comes about");
+}
+
+/// A manager that was removed has restored a backup: its grant follows on all that there is.
+#[test]
+fn a_contested_chain_fences_nobody_and_can_be_chosen_against() {
+    let mut net = Net::new(2, 1);
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(1));
+    let chain = net.node(1).member.chain().clone();
+    let restored = Grant {
+        id: GrantId { lineage: Lineage(Uuid::from_u128(9)), epoch: 2 },
+        holder: host(9),
+        parent: Some(Parent { grant: chain.head().id, mark: net.last(1) }),
+        basis: crate::grant::Basis::Restore,
+        ..chain.head().clone()
+    };
+    let contested = chain.extended(restored).unwrap();
+    for _ in 0..2 {
+        net.input(host(1), Input::Contested(contested.clone()));
+    }
+    assert_eq!((net.node(1).fenced, net.node(1).member.rivals()), (0, &[contested.clone()][..]));
+    assert_eq!(net.write(1), Ok(2));
+    net.input(host(1), Input::Contested(chain));
+    assert_eq!(net.node(1).member.rivals().len(), 1, "one's own is no rival");
+    let grantor = Grantor::Console("admin".parse().unwrap());
+    net.input(host(1), Input::Choose(Choose { id: request(9), grantor, reason: None, at: UnixMillis(2) }));
+    let Some(Told::Proposed(proposal)) = net.node(1).told.last().cloned() else { panic!("no proposal") };
+    net.input(host(1), Input::Promote(proposal.grant));
+    net.run(Duration::from_secs(1));
+    assert!(net.node(1).member.rivals().is_empty() && net.node(1).member.is_leading());
+    // Whoever had gone by it follows the choice.
+    assert!(matches!(contested.compare(net.node(2).member.chain()), Relation::Newer(_)));
+}
+
 #[test]
 fn a_primary_that_lost_what_others_have_seen_writes_no_more() {
     let mut net = Net::new(1, 1);

@@ -132,7 +132,7 @@ impl Sight<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::board::Board;
     use crate::grant::{Chain, Grant, Mark, SyncRule};
@@ -145,9 +145,9 @@ mod tests {
     use std::collections::BTreeMap;
     use uuid::Uuid;
 
-    const HUB: HostId = HostId(Uuid::from_u128(1));
-    const SPARE: HostId = HostId(Uuid::from_u128(2));
-    const THIRD: HostId = HostId(Uuid::from_u128(3));
+    pub(in crate::promotion) const HUB: HostId = HostId(Uuid::from_u128(1));
+    pub(in crate::promotion) const SPARE: HostId = HostId(Uuid::from_u128(2));
+    pub(in crate::promotion) const THIRD: HostId = HostId(Uuid::from_u128(3));
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic(seconds * 1_000_000)
@@ -157,7 +157,7 @@ mod tests {
         Position { lineage: Lineage(Uuid::from_u128(9)), epoch: 1, revision: 4 }
     }
 
-    fn registry(rule: &SyncRule) -> Registry {
+    pub(in crate::promotion) fn registry(rule: &SyncRule) -> Registry {
         let host = |(id, name): (HostId, &str)| {
             let name = name.parse().unwrap();
             Row::Host(Host { id, name, domain: DomainId::ROOT, address: None, drained: None })

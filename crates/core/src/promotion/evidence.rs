@@ -218,7 +218,7 @@ impl<'a> Sight<'a> {
             min_sync: rule.min_sync,
             needed: rule.quorum_to_promote(),
             heard,
-            enough: proposal.map_or(heard >= rule.quorum_to_promote(), |p| p.enough),
+            enough: proposal.map_or(heard >= rule.quorum_to_promote(), |p| p.doubt.is_none()),
         }
     }
 
@@ -256,8 +256,10 @@ impl<'a> Sight<'a> {
         };
         let of_chain = proposal.heard.values().filter(|s| s.grant == head).map(|s| s.last.revision());
         let stays = of_chain.fold(self.standing.last.revision(), u64::max);
-        let agents = self.newest_of_agents().filter(|p| GrantId::of(p) == head).map_or(0, |p| p.revision);
-        let seen = self.newest_revision().max(agents);
+        let agents = self.newest_of_agents().filter(|p| self.chain.contains(p)).map_or(0, |p| p.revision);
+        // All that the newest grant builds on was there, whoever has it now.
+        let built_on = self.chain.head().parent.map_or(0, |parent| parent.mark.revision());
+        let seen = self.newest_revision().max(agents).max(built_on);
         let names = self.names();
         let count = seen.saturating_sub(stays);
         LossReport {
@@ -269,3 +271,7 @@ impl<'a> Sight<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "evidence_tests.rs"]
+mod tests;

@@ -34,6 +34,12 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             ),
             Retry::Safe,
         ),
+        Refused::SourceLost => (
+            "source-lost",
+            format!("the manager that has the newest edits was lost before {to} had them"),
+            "try again once it is back, or without it: echelon manager list shows who is there".into(),
+            Retry::Safe,
+        ),
         Refused::TooSlow => (
             "too-slow",
             format!("{to} did not become level in time, or nobody answered"),
@@ -107,7 +113,9 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
         Refused::ChainFull => (
             "too-many-grants",
             "the chain of grants is full".into(),
-            "begin a new one: registry-manager restore".into(),
+            "no registry manager can be promoted any more: set up a new registry, and bring it what this one holds with \
+             echelon export and echelon apply"
+                .into(),
             Retry::Pointless,
         ),
         Refused::Aborted => {

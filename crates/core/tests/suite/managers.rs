@@ -4,8 +4,8 @@ use crate::enrolment::{create, token, world_with_token};
 use crate::support::*;
 use echelon_core::access::{Access, Subject, Token};
 use echelon_core::change::{Change, NewIssuer};
-use echelon_core::grant::SyncRule;
-use echelon_core::id::{HostId, TokenId};
+use echelon_core::grant::{GrantId, SyncRule};
+use echelon_core::id::{HostId, Lineage, TokenId};
 use echelon_core::issuer::{Certified, Doubt, RenewReason, Standing};
 use echelon_core::limits::{MAX_REGISTRY_MANAGERS, RENEW_GRACE};
 use echelon_core::name::ManagerType;
@@ -63,7 +63,8 @@ fn remove(host: &str) -> Change {
 
 fn take_over(world: &World, host: &str, members: &[&str]) -> Change {
     let members = members.iter().map(|m| world.host_id(m)).collect();
-    Change::TakeOver { holder: world.host_id(host), sync: SyncRule { members, min_sync: 1 } }
+    let sync = SyncRule { members, min_sync: 1 };
+    Change::TakeOver { holder: world.host_id(host), sync, gives_up: false }
 }
 
 /// A registry whose first manager, on m1, has recorded itself, and a token for managers.
@@ -208,6 +209,28 @@ fn a_take_over_makes_the_holder_primary_and_all_others_backups() {
         assert_eq!(change.needs(), None, "{change:?}");
     }
     assert_eq!(remove("m1").needs(), Some(Access::Admin));
+}
+
+/// A promotion that was given up with a lineage has raised the number that a resource has seen: whoever is primary again
+/// must not be refused there for ever.
+#[test]
+fn where_revisions_may_be_given_up_every_primary_gets_a_number_larger_than_any_that_was_seen() {
+    let mut world = world();
+    world.edit([add_host("a", "/"), add_host("b", "/"), add_manager("a", CC), add_manager("b", CC)]);
+    let number = |world: &World, host| world.registry.package(world.host_id(host), &ty(CC)).unwrap().fencing;
+    let (kept, before) = (world.registry.clone(), number(&world, "a"));
+    world.edit([promote("b", CC)]);
+    let seen = number(&world, "b");
+    assert!(seen > before);
+    let lineage = Lineage(Uuid::from_u128(99));
+    for (epoch, gives_up) in [(2, true), (3, false)] {
+        world.registry = kept.under(GrantId { lineage, epoch });
+        let (holder, sync) = (world.host_id("m1"), SyncRule::alone());
+        world.edit([Change::TakeOver { holder, sync, gives_up }]);
+        let now = number(&world, "a");
+        assert_eq!((now > seen, now == before), (gives_up, !gives_up), "{now:?}");
+        assert_eq!(number(&world, "b"), None, "a backup has none");
+    }
 }
 
 #[test]
@@ -389,7 +412,7 @@ proptest! {
                     let members = members.into_iter().filter_map(|m| known(MANAGERS[m]));
                     let there = |m: &HostId| world.registry.package(*m, &of).is_some();
                     let members = members.filter(|m| *m != holder && there(m)).collect();
-                    Change::TakeOver { holder, sync: SyncRule { members, min_sync: 1 } }
+                    Change::TakeOver { holder, sync: SyncRule { members, min_sync: 1 }, gives_up: flag }
                 }
                 _ => continue,
             };
