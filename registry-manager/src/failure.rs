@@ -300,8 +300,8 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
         CannotWrite::TooFew { needed, connected, silent } => {
             let names = silent.iter().map(name).collect::<Vec<_>>().join(", ");
             let message = format!(
-                "no edit was taken: it takes {needed} of the standbys that count, and {connected} are connected; \
-                 silent: {names}"
+                "no edit was taken: {needed} of the standbys that count have to hold it, and {connected} can; missing: \
+                 {names}"
             );
             let first = silent.first().map_or_else(|| "HOST".to_owned(), name);
             let remedy = format!(

@@ -88,8 +88,9 @@ fn others(m: &mut Metered, manager: &Inner) {
     let lag = linked().filter(|_| situation.leading).map(lag).max().unwrap_or(0);
     gauge(m, "primary", "1 while this manager is the primary", situation.leading.into());
     let rule = &situation.standing.rule;
+    let now = manager.hub.clock.now();
     let takes = |host: &&HostId| {
-        situation.peers.get(*host).is_some_and(|peer| peer.is_synced(situation.standing.grant))
+        situation.peers.get(*host).is_some_and(|peer| peer.is_synced(situation.standing.grant, now))
     };
     let synced = rule.members.iter().filter(takes).count() as u64;
     gauge(m, "sync_members", "Standbys that count for commits", rule.members.len() as u64);

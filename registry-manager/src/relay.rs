@@ -7,9 +7,9 @@ use crate::server::Shared;
 use echelon_core::access::{Access, Subject};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
-use echelon_core::grant::GrantId;
+use echelon_core::grant::{Basis, Chain, GrantId};
 use echelon_core::id::HostId;
-use echelon_core::message::{EditAnswer, Failure, Relayed, Request, Response};
+use echelon_core::message::{EditAnswer, Failure, FailureClass, Relayed, Request, Response};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
@@ -19,7 +19,8 @@ use std::time::Instant;
 use tokio::time::timeout;
 
 /// Carries out an edit where it can be: here, or at the primary. While the primary changes hands it waits: nothing is
-/// written by a try that is refused.
+/// written by a try that is refused. One whose outcome was lost with a primary that has been replaced by force is
+/// repeated at the new one, which has it already or makes it now: it has one effect at most.
 pub(crate) async fn edit(
     shared: &Shared,
     set: ChangeSet,
@@ -27,18 +28,27 @@ pub(crate) async fn edit(
     dry_run: bool,
 ) -> Result<EditAnswer, Failure> {
     let end = Instant::now() + HANDING_DEADLINE;
+    let mut unknown = None;
     loop {
         let before = Hands::now(shared);
-        let refused = match try_to_edit(shared, set.clone(), context.clone(), dry_run).await {
-            Err(refused) if may_pass(&refused) && Instant::now() < end => refused,
-            answer => return answer,
+        let failed = match try_to_edit(shared, set.clone(), context.clone(), dry_run).await {
+            Err(failed) if Instant::now() < end && !shared.stop.is_cancelled() => failed,
+            Err(failed) => return Err(unknown.unwrap_or(failed)),
+            done => return done,
         };
         // The journal answers before it publishes how things are.
         tokio::time::sleep(HANDING_LOOK).await;
         let after = Hands::now(shared);
-        if before.grant == after.grant && !before.may_pass(&refused) && !after.may_pass(&refused) {
-            return Err(refused);
+        let again = match failed.class {
+            FailureClass::Unknown => is_over(&shared.hub.witnesses.current().chain, before.grant),
+            _ if !may_pass(&failed) => false,
+            _ => before.grant != after.grant || before.may_pass(&failed) || after.may_pass(&failed),
+        };
+        if !again {
+            // What was sent to a primary and not answered may have an effect, whatever is refused later.
+            return Err(unknown.unwrap_or(failed));
         }
+        unknown = unknown.or(Some(failed).filter(|failed| failed.class == FailureClass::Unknown));
     }
 }
 
@@ -91,12 +101,38 @@ async fn try_to_edit(
         Some(connection) => {
             let Context { actor, from, content, .. } = context;
             let relayed = Relayed { actor, from, content, set, dry_run };
-            let answer = ask(shared, primary, &connection, relayed).await?;
+            let grant = situation.chain.head().id;
+            let answer = tokio::select! {
+                biased;
+                () = replaced(shared, grant) => {
+                    let primary = shared.hub.name_of(primary);
+                    return Err(failure::lost_primary(&primary, &"it was replaced by force"));
+                }
+                answer = ask(shared, primary, &connection, relayed) => answer?,
+            };
             if !dry_run {
                 come_level(shared, answer.position.revision).await;
             }
             Ok(answer)
         }
+    }
+}
+
+/// Waits until the primary of this grant has been replaced without its own doing: what it says since counts for
+/// nothing, if it says anything.
+async fn replaced(shared: &Shared, grant: GrantId) {
+    let mut grants = shared.hub.witnesses.grants();
+    if grants.wait_for(|grants| is_over(&grants.chain, grant)).await.is_err() {
+        // The hub, which tells, ends with this manager.
+        std::future::pending().await
+    }
+}
+
+/// Whether the holder of this grant has not handed over itself, and by this chain is the primary no more.
+fn is_over(chain: &Chain, grant: GrantId) -> bool {
+    match chain.grants().iter().position(|known| known.id == grant) {
+        Some(at) => chain.grants().iter().skip(at + 1).any(|next| next.basis != Basis::Handover),
+        None => true,
     }
 }
 

@@ -568,7 +568,7 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
                 }
                 (Ok(requests::Served::Link(host, greeting, channel)), _) => {
                     let end = Box::pin(links::accept(&shared, host, &connection, &greeting, channel)).await;
-                    info!(peer = %shared.hub.name_of(host), "A link to a registry manager ended: {}", failure::in_full(&end));
+                    end.tell(&shared.hub.name_of(host));
                     connection.close(LINK_ENDED, &end.to_string());
                 }
                 (Ok(_), _) => {}

@@ -508,6 +508,31 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
     assert!(knows(&console, "unheard-of").await);
 }
 
+/// Protects: an edit that a standby has handed on to a primary which then stands still is made at the next one, once: who
+/// asked for it waits a little longer, and is not left with an unknown outcome.
+#[tokio::test]
+async fn an_edit_in_the_hands_of_a_dead_primary_is_made_at_the_new_one() {
+    let pair = Pair::running().await;
+    let console = Arc::new(pair.console(&pair.standby).await);
+    pair.primary.signal("-STOP");
+    let (theirs, set) = (Arc::clone(&console), host("handed-on"));
+    let again = set.clone();
+    let edit = tokio::spawn(async move { theirs.edit(set, false).await });
+    // It has been sent once another request over the same connection is answered.
+    assert!(!knows(&console, "handed-on").await);
+    let name = id();
+    let grant = prove_grant(&pair.identity(), &proposed(&console, name).await).unwrap();
+    let signed = Promotion::Signed { id: name, to: "spare".parse().unwrap(), grant };
+    let promoted = done(console.promotion(signed).await.unwrap());
+    let made = edit.await.unwrap().unwrap();
+    assert_eq!((made.repeated, made.position.lineage), (false, promoted.after.lineage));
+    let repeated = console.edit(again, false).await.unwrap();
+    assert_eq!((repeated.repeated, repeated.position), (true, made.position));
+    pair.primary.signal("-CONT");
+    let at_hub = pair.console(&pair.primary).await;
+    wait_for("the old primary to follow", async || knows(&at_hub, "handed-on").await).await;
+}
+
 fn credentials_of(node: &Node) -> Credentials {
     IdentityDirectory::open(&Paths::of(&node.state).identity()).unwrap().load_credentials().unwrap()
 }

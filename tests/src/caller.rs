@@ -18,7 +18,14 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 /// The connection failed, or ended without an answer.
 pub fn call(at: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(at)?;
+    ask(TcpStream::connect(at)?)
+}
+
+/// One line over this connection, and who answered it.
+///
+/// # Errors
+/// As [`call`].
+pub fn ask(mut stream: TcpStream) -> io::Result<String> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"who\n")?;
     let mut line = String::new();

@@ -100,6 +100,14 @@ impl<'a> Manager<'a> {
         self.start_as(self.run_command());
     }
 
+    /// Starts it as this build of it, and waits until it serves.
+    pub fn start_build(&mut self, program: &Path) {
+        let usual = self.run_command();
+        let mut command = self.sandbox.command(program);
+        command.args(usual.get_args()).env("ECHELON_LOG", &self.log);
+        self.start_as(command);
+    }
+
     /// Starts it so that none of its files can become larger than `kib`, as on a disk that runs full.
     pub fn start_with_files_up_to(&mut self, kib: u32) {
         self.start_as(self.sandbox.with_files_up_to(kib, &self.run_command()));

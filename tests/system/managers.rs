@@ -2,13 +2,13 @@
 
 use echelon_tests::testimony::Violation;
 use echelon_tests::writers::Told;
-use echelon_tests::{Agent, Answer, Cluster, Sandbox, Writers, wait_for, wait_until};
+use echelon_tests::{Agent, Answer, Cluster, Sandbox, Writers, wait_for, wait_until, wait_within};
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Clients that edit at once.
-const CLIENTS: usize = 4;
+pub(crate) const CLIENTS: usize = 4;
 
 /// Edits between two faults.
 pub(crate) const EDITS: usize = 40;
@@ -24,6 +24,9 @@ pub(crate) fn assert_nothing_lost(cluster: &Cluster<'_>, told: Told) {
 
 /// Life of hosts' certificates where one is renewed; the shortest that a manager gives out.
 const LIFE: Duration = Duration::from_secs(10);
+
+/// How long a primary stands still.
+const STILL: Duration = Duration::from_secs(30);
 
 /// Larger than a new registry, and smaller than one after some hundred edits.
 const FULL_KIB: u32 = 1024;
@@ -60,9 +63,9 @@ pub(crate) fn force_when_silent(cluster: &Cluster<'_>, at: usize, to: usize, mor
     })
 }
 
-/// Waits until the agent has this host in its replica.
+/// Waits until the agent has come as far as this revision.
 #[track_caller]
-fn wait_for_host(agent: &Agent<'_>, revision: &Value) {
+pub(crate) fn wait_for_host(agent: &Agent<'_>, revision: &Value) {
     wait_for("the agent to follow", || {
         let status = agent.get("/v1/status").map_err(|e| e.to_string())?.json();
         let at = status["revision"].as_u64();
@@ -134,8 +137,9 @@ fn a_primary_that_hands_over_loses_nothing() {
     wait_for_primary(&cluster, "spare1");
 }
 
-/// A primary that stands still is replaced. When it goes on it has edits at hand that nobody else has: it
-/// acknowledges none of them, and nobody sees them.
+/// A primary that stands still is replaced. Half a minute later, when every connection to it has been given up, it goes on
+/// with edits at hand that nobody else has, and with clients that have been waiting for it all the while: it acknowledges
+/// none of those edits, and what it lets anybody read is of the history.
 #[test]
 fn a_primary_that_stood_still_acknowledges_nothing_afterwards() {
     let sandbox = Sandbox::new();
@@ -143,11 +147,17 @@ fn a_primary_that_stood_still_acknowledges_nothing_afterwards() {
     let writers = Writers::start(&cluster, &[0, 1, 2], CLIENTS);
     writers.wait_for_more(EDITS);
     cluster[0].pause();
+    let began = Instant::now();
     force_when_silent(&cluster, 1, 1, "");
     writers.wait_for_more(EDITS);
+    let mut told = writers.stop();
+    let loyal = Writers::start(&cluster, &[0], 2);
+    wait_within(STILL * 2, "half a minute", || if began.elapsed() > STILL { Ok(()) } else { Err(began) });
+    assert_eq!(loyal.acknowledged(), 0);
     cluster[0].resume();
-    writers.wait_for_more(EDITS);
-    assert_nothing_lost(&cluster, writers.stop());
+    loyal.wait_for_more(EDITS);
+    told.add(loyal.stop());
+    assert_nothing_lost(&cluster, told);
     wait_for_primary(&cluster, "spare1");
 }
 
@@ -218,7 +228,7 @@ fn a_standby_that_lags_is_promoted_only_with_its_loss_accepted_and_listed() {
 
 /// Waits until a manager has this revision.
 #[track_caller]
-fn wait_for_revision(cluster: &Cluster<'_>, at: usize, revision: &Value) {
+pub(crate) fn wait_for_revision(cluster: &Cluster<'_>, at: usize, revision: &Value) {
     wait_for("a manager to be level", || {
         let status = cluster.console_at(at).object("status");
         (status["revision"].as_u64() >= revision.as_u64()).then_some(()).ok_or(status)

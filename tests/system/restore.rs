@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// `registry-manager restore FILE` into the state directory of a manager.
-fn restore(manager: &Manager<'_>, file: &Path, passphrase: Option<&Path>) -> Answer {
+pub(crate) fn restore(manager: &Manager<'_>, file: &Path, passphrase: Option<&Path>) -> Answer {
     let mut command = manager.sandbox().command(&binaries().manager);
     command.arg("restore").arg(file).arg("--state").arg(manager.state()).args(["--reason", "a test"]);
     if let Some(passphrase) = passphrase {

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod generate;
 pub mod http;
 pub mod load;
+pub mod manager;
 pub mod random;
 pub mod registry;
 pub mod report;
@@ -25,6 +26,7 @@ pub mod victim;
 
 pub use binaries::binaries;
 pub use generate::Shape;
+pub use manager::Manager;
 pub use random::{Random, SEED};
 pub use registry::Registry;
 pub use report::show;

@@ -1,11 +1,11 @@
-//! A real registry manager with a topology, and hosts enrolled with it.
+//! Real registry managers with a topology, and hosts enrolled with them.
 
 use crate::binaries;
 use crate::generate::FRAMEWORK;
+use crate::manager::Manager;
 use crate::running::{Running, output, wait_for};
 use crate::service;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -13,28 +13,64 @@ use tempfile::TempDir;
 /// What processes log in benchmarks.
 pub const LOG: &str = "warn";
 
-/// A running registry manager in a directory of its own.
+/// A registry in a directory of its own, with its running manager, and standbys that have joined.
 #[derive(Debug)]
 pub struct Registry {
     directory: TempDir,
-    listen: SocketAddr,
-    http: SocketAddr,
-    /// None while it is stopped.
-    running: Option<Running>,
+    /// The first one made the registry.
+    managers: Vec<Manager>,
 }
 
 impl Registry {
     /// Makes a registry on loopback and starts its manager.
     pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("echelon-bench-").tempdir().unwrap();
-        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut registry = Self { directory, listen, http, running: None };
+        let manager = Manager::new("hub", directory.path().join("manager"));
         let mut init = binaries().manager();
-        init.args(["init", "--framework", FRAMEWORK, "--name", "hub", "--listen", &listen.to_string()]);
-        output(init.arg("--state").arg(registry.state()));
+        let listen = manager.listen().to_string();
+        init.args(["init", "--framework", FRAMEWORK, "--name", manager.host(), "--listen", &listen]);
+        output(init.arg("--state").arg(manager.state()));
+        let mut registry = Self { directory, managers: vec![manager] };
         registry.run();
         registry
+    }
+
+    /// Has a standby join, starts it, and waits until it counts.
+    pub fn join(&mut self, host: &str) {
+        let mut manager = Manager::new(host, self.path(&format!("manager-{host}")));
+        let token = output(&mut self.console(&format!("token create --access manager --host {host}")));
+        let mut join = binaries().manager();
+        join.args(["join", "--name", host, "--manager", &self.listen().to_string()]);
+        join.args(["--listen", &manager.listen().to_string()]).arg("--state").arg(manager.state());
+        output(join.env("ECHELON_TOKEN", token.trim()));
+        manager.launch();
+        manager.wait_until_ready();
+        self.managers.push(manager);
+        self.wait_until_counts(host);
+    }
+
+    /// Waits until the standby on this host counts for commits.
+    pub fn wait_until_counts(&self, host: &str) {
+        let is_so =
+            |line: &str| line.contains(&format!("\"host\":\"{host}\"")) && line.contains("\"counts\":true");
+        wait_for(&format!("{host} to count"), || {
+            let list = self.console("manager list --output json").output().unwrap();
+            String::from_utf8_lossy(&list.stdout).lines().any(is_so).then_some(())
+        });
+    }
+
+    /// The managers, that which made the registry first, then those that joined.
+    pub fn managers(&self) -> &[Manager] {
+        &self.managers
+    }
+
+    /// One of [`Self::managers`].
+    pub fn manager(&mut self, at: usize) -> &mut Manager {
+        &mut self.managers[at]
+    }
+
+    fn first(&self) -> &Manager {
+        &self.managers[0]
     }
 
     /// Starts the manager, which is stopped, and waits until it answers.
@@ -47,41 +83,32 @@ impl Registry {
 
     /// Starts the manager, which is stopped, and waits for nothing.
     pub fn launch(&mut self) {
-        let mut run = binaries().manager();
-        run.args(["run", "--http", &self.http.to_string()]).arg("--state").arg(self.state());
-        run.env("ECHELON_LOG", LOG);
-        self.running = Some(Running::start(run, &self.path("manager.log")));
+        self.manager(0).launch();
     }
 
     /// Ends the manager in good order.
     pub fn terminate(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.terminate();
-        }
+        self.manager(0).terminate();
     }
 
     /// What the manager counts.
     pub fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: manager\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        self.first().get("/metrics").unwrap()
     }
 
     /// Ends the manager at once.
     pub fn kill9(&mut self) {
-        self.running = None;
+        self.manager(0).kill9();
     }
 
     /// The manager's process.
     pub fn process(&self) -> &Running {
-        self.running.as_ref().expect("the manager runs")
+        self.first().process()
     }
 
     /// Where agents and consoles connect.
     pub fn listen(&self) -> SocketAddr {
-        self.listen
+        self.first().listen()
     }
 
     /// The path of this name in the directory.
@@ -91,7 +118,7 @@ impl Registry {
 
     /// The identity of the first console.
     pub fn console_identity(&self) -> PathBuf {
-        self.state().join("console")
+        self.first().state().join("console")
     }
 
     /// `echelon LINE`, split at white space.
@@ -113,7 +140,7 @@ impl Registry {
         let token = output(&mut self.console(&format!("token create --host {host}")));
         let state = self.path(&format!("agent-{host}"));
         let mut enroll = binaries().agent();
-        enroll.args(["enroll", "--host", host, "--manager", &self.listen.to_string()]);
+        enroll.args(["enroll", "--host", host, "--manager", &self.listen().to_string()]);
         output(enroll.arg("--state").arg(&state).env("ECHELON_TOKEN", token.trim()).env("ECHELON_LOG", LOG));
         state
     }
@@ -140,9 +167,5 @@ impl Registry {
         let agent = Running::start(run, &self.path("agent.log"));
         wait_for(&format!("an answer through {relay}"), || service::answers(relay).then_some(()));
         agent
-    }
-
-    fn state(&self) -> PathBuf {
-        self.path("manager")
     }
 }

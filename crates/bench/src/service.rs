@@ -69,10 +69,15 @@ fn serve(stream: &mut TcpStream, chunk: &[u8]) -> io::Result<()> {
 
 /// Whether somebody answers there.
 pub fn answers(addr: SocketAddr) -> bool {
+    TcpStream::connect(addr).is_ok_and(answers_on)
+}
+
+/// Whether somebody answers on this connection.
+pub fn answers_on(mut stream: TcpStream) -> bool {
     let mut request = [0; MESSAGE];
     request[0] = wish::ONCE;
-    let stream = TcpStream::connect(addr);
-    stream.is_ok_and(|mut s| s.write_all(&request).is_ok() && s.read_exact(&mut request).is_ok())
+    let patient = stream.set_read_timeout(Some(PATIENCE)).is_ok();
+    patient && stream.write_all(&request).is_ok() && stream.read_exact(&mut request).is_ok()
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {

@@ -1,7 +1,6 @@
 //! Keeping a link to every other registry manager.
 
 use super::speak;
-use crate::failure;
 use crate::limits::{LINK_DEADLINE, LINK_LOOK, LINK_PAUSE, LINK_PAUSE_MOST};
 use crate::requests;
 use crate::server::{self, Shared};
@@ -17,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{Instrument, debug, info_span};
 
 /// What is known of dialling one manager.
 #[derive(Clone, Copy)]
@@ -106,7 +105,7 @@ async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks)
     let began = Instant::now();
     let link = async {
         let end = speak::open(shared, host, &connection).await;
-        info!("A link to a registry manager ended: {}", failure::in_full(&end));
+        end.tell(&shared.hub.name_of(host));
         connection.close(server::LINK_ENDED, "the link ended");
     };
     // The other one may ask over this connection, too: edits that it relays, a copy. With the connection both end, and

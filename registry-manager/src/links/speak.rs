@@ -13,6 +13,7 @@ use echelon_core::member::{Input, MemberMessage};
 use echelon_core::message::{
     BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
 };
+use echelon_core::name::HostName;
 use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
@@ -49,6 +50,19 @@ pub(crate) enum Unlinked {
     Apart(String),
     #[error("this manager is stopping")]
     Stopping,
+}
+
+impl Unlinked {
+    /// Tells it to the log: of builds that do not work together somebody has to know.
+    pub(crate) fn tell(&self, peer: &HostName) {
+        let why = failure::in_full(self);
+        match self {
+            Self::Apart(_) | Self::Refused(_) => {
+                warn!(%peer, "There is no link to a registry manager: {why}")
+            }
+            _ => info!(%peer, "A link to a registry manager ended: {why}"),
+        }
+    }
 }
 
 /// What this build says of itself.

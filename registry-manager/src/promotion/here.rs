@@ -68,7 +68,7 @@ impl Work<'_> {
             return self.done_before(Way::Planned, newest);
         }
         if trial {
-            let follows = situation.peers.get(&to).is_some_and(|p| p.is_synced(newest.id));
+            let follows = situation.peers.get(&to).is_some_and(|p| p.is_synced(newest.id, now));
             let refused = match situation.leading {
                 _ if situation.primary() == to => Some(Refused::AlreadyPrimary),
                 false => Some(Refused::NotPrimary { holder: situation.primary() }),

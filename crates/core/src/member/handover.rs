@@ -48,7 +48,7 @@ impl Member {
             _ if !self.log.rule_under(self.chain.head()).members.contains(&wish.to) => {
                 Some(Refused::NotCounted)
             }
-            Some(peer) if peer.is_synced(self.head()) => None,
+            Some(peer) if peer.is_synced(self.head(), self.now) => None,
             _ => Some(Refused::NotConnected),
         };
         if let Some(refused) = refused {

@@ -32,13 +32,13 @@ pub enum CannotWrite {
     },
     /// It is handing over, or being chosen: a moment later it is known who writes.
     Handing,
-    /// Too few of the standbys that count are there.
+    /// Too few of the standbys that count take edits.
     TooFew {
-        /// How many have to be.
+        /// How many have to.
         needed: usize,
-        /// How many are.
+        /// How many do.
         connected: usize,
-        /// Those that are not.
+        /// Those that do not: they are not there, or can write nothing.
         silent: Vec<HostId>,
     },
     /// Too many edits wait to be committed.
@@ -90,7 +90,7 @@ impl Member {
     }
 
     fn is_synced(&self, host: HostId) -> bool {
-        self.peers.get(&host).is_some_and(|p| p.is_synced(self.head()))
+        self.peers.get(&host).is_some_and(|p| p.is_synced(self.head(), self.now))
     }
 
     /// Becomes the primary, where it holds the newest grant and has what this builds on.
@@ -162,6 +162,7 @@ impl Member {
         known.behind_since.get_or_insert(now);
         let Some(after) = known.acked.or(known.standing.as_ref().map(|s| s.last)) else { return };
         known.feeding = Some(now);
+        known.owes.get_or_insert(now);
         out.push(Effect::Feed { to: peer, after });
     }
 
@@ -179,7 +180,7 @@ impl Member {
         // One that lost the entry it once had says so by a lower one.
         let known_here = self.log.mark_at(last.revision()).is_none_or(|known| known == last);
         if let Some(known) = self.peers.get_mut(&peer) {
-            known.feeding = None;
+            (known.feeding, known.owes) = (None, None);
             known.acked = Some(last).filter(|_| accepted && known_here);
             if let Some(standing) = &mut known.standing {
                 standing.last = last;
@@ -214,7 +215,7 @@ impl Member {
     pub(super) fn no_such_mark(&mut self, peer: HostId, out: &mut Vec<Effect>) {
         let (grant, held) = (self.head(), self.chain.is_held_by(self.me));
         let Some(known) = self.peers.get_mut(&peer) else { return };
-        (known.feeding, known.acked) = (None, None);
+        (known.feeding, known.owes, known.acked) = (None, None, None);
         let Some(after) = known.standing.as_ref().map(|s| s.last) else { return };
         // What only we can have written, and we have not got it.
         if held && GrantId::of(&after.position) == grant {
@@ -232,7 +233,7 @@ impl Member {
         let rule = self.log.rule_under(self.chain.head());
         let level = |(host, p): &(&HostId, &Peer)| {
             let near = p.acked.is_some_and(|mark| mark.revision() + LEVEL >= last);
-            near && p.is_synced(head) && !rule.members.contains(host)
+            near && p.is_synced(head, self.now) && !rule.members.contains(host)
         };
         if let Some((host, _)) = self.peers.iter().find(level) {
             out.push(Effect::Admit(*host));

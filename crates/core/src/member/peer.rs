@@ -9,6 +9,10 @@ use std::time::Duration;
 /// they are up, so that only a manager at its limits needs that long.
 pub(super) const FEED_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long entries may stay without an answer before a manager counts as one that takes none, as with a full disk: a disk
+/// that is busy writes within less, and edits are refused rather than written and then waited for.
+pub(super) const STALLED: Duration = Duration::from_secs(4);
+
 /// How often a manager that goes by other grants is told one's own.
 const OFFER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -27,6 +31,8 @@ pub struct Peer {
     pub behind_since: Option<Monotonic>,
     /// Since when entries are on their way to it.
     pub(super) feeding: Option<Monotonic>,
+    /// Since when it owes an answer to entries.
+    pub(super) owes: Option<Monotonic>,
     /// Which grant it was told of, and when.
     offered: Option<(GrantId, Monotonic)>,
 }
@@ -38,12 +44,13 @@ impl Peer {
     }
 
     pub(super) fn lost(&mut self) {
-        (self.connected, self.acked, self.feeding, self.offered) = (false, None, None, None);
+        self.forget_acks();
+        self.connected = false;
     }
 
     /// The journal or the grant is another one than what it has said is durable.
     pub(super) fn forget_acks(&mut self) {
-        (self.acked, self.feeding, self.offered) = (None, None, None);
+        (self.acked, self.feeding, self.owes, self.offered) = (None, None, None, None);
     }
 
     /// Whether it goes by this grant, as far as is known.
@@ -57,8 +64,9 @@ impl Peer {
     }
 
     /// Whether it takes what this manager writes under this grant.
-    pub fn is_synced(&self, grant: GrantId) -> bool {
-        self.connected && self.acked.is_some() && !self.is_sealed(grant)
+    pub fn is_synced(&self, grant: GrantId, now: Monotonic) -> bool {
+        let stalled = self.owes.is_some_and(|since| now.since(since) >= STALLED);
+        self.connected && self.acked.is_some() && !stalled && !self.is_sealed(grant)
     }
 
     /// Whether entries may be sent to it now.

@@ -217,6 +217,23 @@ fn an_edit_is_committed_once_a_standby_that_counts_has_it() {
     assert_eq!(net.write(2), Err(refused));
 }
 
+/// Protects: a standby that is linked and can write nothing, as with a full disk, is no reason to write what nobody will
+/// hold; once it can, everything goes on.
+#[test]
+fn a_standby_that_is_there_and_takes_nothing_counts_as_missing_after_a_while() {
+    let mut net = Net::new(2, 1);
+    net.cut.push((host(2), host(1)));
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(3));
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(2));
+    let refused = CannotWrite::TooFew { needed: 1, connected: 0, silent: vec![host(2)] };
+    assert_eq!((net.write(1), net.node(1).committed), (Err(refused), 0));
+    net.cut.clear();
+    net.run(Duration::from_secs(3));
+    assert_eq!((net.write(1), net.node(1).committed), (Ok(3), 2));
+}
+
 #[test]
 fn a_hand_over_loses_nothing_and_the_old_primary_follows() {
     let mut net = Net::new(2, 1);

@@ -43,7 +43,8 @@ impl Sight<'_> {
     /// So few of those that count take edits that none is accepted.
     fn short(&self) -> Option<AlarmReport> {
         let rule = &self.standing.rule;
-        let synced = |host: &HostId| self.of(*host).is_some_and(|p| p.is_synced(self.standing.grant));
+        let synced =
+            |host: &HostId| self.of(*host).is_some_and(|p| p.is_synced(self.standing.grant, self.now));
         let missing: Vec<_> = rule.members.iter().filter(|host| !synced(host)).collect();
         let there = rule.members.len().saturating_sub(missing.len());
         // It is so since the last of them was lost.
