@@ -446,6 +446,8 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
     let refused = failure(console.promotion(hand_over("spare", false)).await);
     assert_eq!((refused.error.as_str(), refused.class), ("no-primary", FailureClass::Unreachable));
     assert!(refused.remedy.contains("--force"), "{refused:?}");
+    let would = evidence(console.promotion(hand_over("spare", true)).await.unwrap()).refused.unwrap();
+    assert!(would.error == refused.error && would.remedy.contains("promote spare --force"), "{would:?}");
     let before = grants(&console).await;
     let would = evidence(console.promotion(force(id(), true)).await.unwrap());
     assert_eq!((would.refused, would.primary.answers, would.sync.enough), (None, false, true));

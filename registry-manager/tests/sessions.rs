@@ -7,18 +7,21 @@ use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
 use echelon_core::digest::Digest;
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Mark, Parent};
-use echelon_core::id::{DomainId, HostId, RequestId};
+use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
-    AgentHeartbeat, Enrol, Enrolled, FromAgent, Health, Hello, Holding, Query, Request, Response, ToAgent,
+    AgentHeartbeat, Enrol, Enrolled, FromAgent, Health, Hello, Holding, Join, Query, Request, Response,
+    ToAgent,
 };
 use echelon_core::package::Listens;
 use echelon_core::replication::{Replica, Step};
-use echelon_core::report::{CandidateState, RouteReport, StatusReport};
+use echelon_core::report::{AlarmReport, CandidateState, RouteReport, StatusReport};
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_daemon::{StateDir, Tasks};
+use echelon_identity::proof::prove_grant;
 use echelon_identity::{
-    CertificateChain, CertificateRequest, Credentials, IdentityDirectory, JoinToken, KeyPair, TrustBundle,
+    CertificateChain, CertificateRequest, Credentials, IdentityDirectory, Issuer, JoinToken, KeyPair, Leaf,
+    Spiffe, TrustBundle, lifetime,
 };
 use echelon_transport::{Channel, CloseReason, Connection, Endpoint, Settings, Target};
 use echelon_wire::Wire;
@@ -95,11 +98,15 @@ impl Site {
     }
 
     async fn token(&self, uses: u32) -> JoinToken {
+        self.token_for(Access::Agent, uses).await
+    }
+
+    async fn token_for(&self, access: Access, uses: u32) -> JoinToken {
         let token = JoinToken::generate(self.trust().root_hash()).unwrap();
         let row = Token {
             id: token.id,
             secret_hash: token.secret.hash(),
-            access: Access::Agent,
+            access,
             host: None,
             domain: DomainId::ROOT,
             allow_types: Default::default(),
@@ -119,6 +126,33 @@ impl Site {
             Response::Enrolled(enrolled) => Identity::new(&enrolled, key),
             other => panic!("not enrolled: {other:?}"),
         }
+    }
+
+    /// A manager that has joined, as far as its identity goes: it never runs.
+    async fn join(&self, host: &str) -> Identity {
+        let token = self.token_for(Access::Manager, 1).await;
+        let [key, issuer_key] = [(); 2].map(|()| KeyPair::generate().unwrap());
+        let [csr, issuer_csr] =
+            [&key, &issuer_key].map(|key| CertificateRequest::new(key).unwrap().der().to_vec());
+        let wish = Join {
+            token: token.id,
+            secret: *token.secret.expose(),
+            request: new_request(),
+            host: host.parse().unwrap(),
+            domain: None,
+            endpoint: "127.0.0.1:1".parse().unwrap(),
+            csr,
+            issuer_csr,
+        };
+        let Response::Joined(joined) = self.ask_anonymously(&token, Request::Join(wish)).await else {
+            panic!("not joined")
+        };
+        let chain = CertificateChain::new(joined.issuer).unwrap();
+        let issuer = Issuer::from_credentials(Credentials::new(issuer_key, chain).unwrap()).unwrap();
+        let (subject, enrolment) = (Spiffe::Manager(joined.host), joined.enrolment);
+        let leaf = Leaf { subject: &subject, name: host, enrolment, lifetime: lifetime::MANAGER };
+        let chain = issuer.issue(&leaf, &key.public_key(), unix_now()).unwrap();
+        Identity { credentials: Credentials::new(key, chain).unwrap(), host: joined.host }
     }
 
     async fn ask_anonymously(&self, token: &JoinToken, request: Request) -> Response {
@@ -669,4 +703,41 @@ async fn an_agent_that_shows_other_grants_has_no_session_any_more() {
     let forged = grants.extended(forged).unwrap();
     channel.send(&FromAgent::Grants(forged).encode()).await.unwrap();
     while next(&mut channel).await.is_some() {}
+}
+
+/// Protects: a manager that was removed, and then restores a backup, puts nobody out of its place by way of an agent that
+/// had not heard of the removal; it is told as a conflict, which an admin can settle.
+#[tokio::test]
+async fn a_grant_of_a_manager_that_was_removed_fences_nobody() {
+    let site = Site::start().await;
+    let (identity, gone) = (site.enrol("a").await, site.join("gone").await);
+    let host = "gone".parse().unwrap();
+    site.edit(vec![Change::RemoveManager { host, accept_loss: false, compromised: false }]).await;
+    let mut channel = begin_with(&site, &identity, Some(Digest::default())).await;
+    next(&mut channel).await;
+    let Some(ToAgent::Grants(grants)) = next(&mut channel).await else { panic!("no grants") };
+    let before = grants.head();
+    let mark = Mark { position: site.manager.registry().position(), hash: [0; 32] };
+    let restored = Grant {
+        id: GrantId { lineage: Lineage(Uuid::now_v7()), epoch: 2 },
+        holder: gone.host,
+        parent: Some(Parent { grant: before.id, mark }),
+        basis: Basis::Restore,
+        at: unix_now(),
+        ..before.clone()
+    };
+    let offered = grants.extended(prove_grant(&gone.credentials, &restored).unwrap()).unwrap();
+    channel.send(&FromAgent::Grants(offered).encode()).await.unwrap();
+    while next(&mut channel).await.is_some() {}
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let alarms: Vec<AlarmReport> = site.console.query(Query::Alarms).await.unwrap();
+        if alarms.iter().any(|alarm| alarm.name.as_str() == "conflict") {
+            break;
+        }
+        assert!(Instant::now() < end, "{alarms:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.edit(vec![add_host("later", "/")]).await;
+    assert_eq!(site.manager.registry().position().epoch, 1);
 }

@@ -170,6 +170,9 @@ pub enum Refused {
     /// The old primary is alive.
     #[error("the primary answers: hand over instead, which loses nothing")]
     PrimaryAnswers,
+    /// The primary, which would have to hand over, is not there.
+    #[error("the primary does not answer, and so cannot hand over")]
+    PrimarySilent,
     /// The manager that is to take over is not connected, or was lost on the way.
     #[error("the manager that is to take over cannot be reached from the primary")]
     NotConnected,

@@ -71,6 +71,9 @@ impl Work<'_> {
             let follows = situation.peers.get(&to).is_some_and(|p| p.is_synced(newest.id, now));
             let refused = match situation.leading {
                 _ if situation.primary() == to => Some(Refused::AlreadyPrimary),
+                false if self.shared.links.connection(situation.primary()).is_none() => {
+                    Some(Refused::PrimarySilent)
+                }
                 false => Some(Refused::NotPrimary { holder: situation.primary() }),
                 true if !situation.standing.rule.members.contains(&to) => Some(Refused::NotCounted),
                 true if !follows => Some(Refused::NotConnected),

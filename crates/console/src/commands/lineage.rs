@@ -7,7 +7,7 @@ use crate::promotion::{Confirmation, Signing, done, position, refused, show, tri
 use crate::table::{Table, cell, maybe};
 use echelon_core::grant::Basis;
 use echelon_core::id::{Lineage as LineageId, RequestId};
-use echelon_core::message::Query;
+use echelon_core::message::{FailureClass, Query};
 use echelon_core::name::Text;
 use echelon_core::promotion::{GrantReport, GrantState, Promoted, Promotion, Way};
 
@@ -162,7 +162,8 @@ fn same_rivals(confirmed: &[GrantReport], seen: &[GrantReport]) -> Result<(), Pr
                 "changed-meanwhile",
                 format!("since you were asked another grant came to light, on {at}; nothing was changed"),
             )
-            .remedy("look at it again: give the command once more"))
+            .remedy("look at it again: give the command once more")
+            .class(FailureClass::Forbidden))
         }
     }
 }

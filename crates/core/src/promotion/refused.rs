@@ -26,6 +26,14 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             format!("echelon promote {to}, which loses nothing"),
             Retry::Safe,
         ),
+        Refused::PrimarySilent => (
+            "no-primary",
+            "the primary does not answer, and so cannot hand over".into(),
+            format!(
+                "start it; where it is gone for good: echelon promote {to} --force --reason T, first with --dry-run"
+            ),
+            Retry::Safe,
+        ),
         Refused::NotConnected => (
             "not-connected",
             format!("{to} does not follow the primary, which can not hand over to it"),
