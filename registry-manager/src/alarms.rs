@@ -201,7 +201,7 @@ fn rivals(rival: &Chain, situation: &Situation) -> Notice {
 /// It has promised to take nothing more from the primary: a promotion is under way, or was left unfinished.
 fn sealed(shared: &Shared, situation: &Situation) -> Option<Notice> {
     let grant = situation.chain.head().id;
-    let seal = situation.standing.seal.filter(|seal| seal.grant == grant)?;
+    let seal = situation.standing.seals.under(grant).next()?;
     let [by, primary] = [seal.by, situation.primary()].map(|host| shared.hub.name_of(host));
     let message =
         format!("this manager has promised {by}, for its promotion, to take no edits from {primary}");

@@ -20,6 +20,7 @@ mod log;
 mod message;
 mod peer;
 mod promotion;
+mod seals;
 
 pub use entry::{Entry, SyncChange, link, sync_change};
 pub use handover::{HANDOVER, HandOver};
@@ -28,6 +29,7 @@ pub use log::{Log, Pending};
 pub use message::{Append, MemberMessage, STANDING_INTERVAL, Seal, Standing};
 pub use peer::Peer;
 pub use promotion::{ANSWER, Choose, FETCH, PROMISE, Prepare, Proposal, READY};
+pub use seals::{MAX_SEALS, Seals};
 
 use crate::grant::{Chain, Cut, Grant, GrantId, Mark, Parent, Relation};
 use crate::id::{HostId, RequestId};
@@ -46,8 +48,8 @@ pub struct Stored {
     pub chain: Chain,
     /// The journal. Its committed revision is a lower bound.
     pub log: Log,
-    /// The promise it is held by.
-    pub seal: Option<Seal>,
+    /// The promises it is held by.
+    pub seals: Seals,
     /// A position that others have seen and this journal has lost.
     pub rolled_back: Option<Position>,
 }
@@ -55,7 +57,7 @@ pub struct Stored {
 /// What happens to a manager.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
-    /// A link to another manager of the registry is up, where there was none.
+    /// A link to another manager of the registry is up; perhaps to a new process of it, in place of one that is gone.
     Met(HostId),
     /// The last link to another manager is gone.
     Lost(HostId),
@@ -96,7 +98,7 @@ pub enum Input {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// Make the chain durable; where there is a cut, in the same transaction take the entries above it out of the
-    /// journal and keep them as surplus. Ends the promise. With a cut, [`Input::Loaded`] is due at once. Where the
+    /// journal and keep them as surplus. Ends all promises. With a cut, [`Input::Loaded`] is due at once. Where the
     /// journal up to the cut is another one than the chain speaks of, the chain becomes durable all the same, and
     /// the journal stays as it is: a copy replaces it.
     Adopt {
@@ -107,8 +109,8 @@ pub enum Effect {
     },
     /// Make entries durable, after the last one.
     Append(Vec<Entry>),
-    /// Make a promise durable, or end it.
-    Seal(Option<Seal>),
+    /// Make durable that it is held by these promises, and by no other.
+    Seal(Seals),
     /// Make durable that this journal has lost what others have seen.
     RolledBack(Position),
     /// Everything up to this revision is committed: show it, and answer. How far is made durable when it suits; but
@@ -127,7 +129,7 @@ pub enum Effect {
     },
     /// Get a copy of the journal from this manager, in place of one's own, which is kept aside. Then
     /// [`Input::Loaded`] or [`Input::NotCopied`]. One at a time: a newer wish ends an older one. It is put in place
-    /// only while [`Member::is_copying`] holds, together with this manager's own promise, and only where its chain
+    /// only while [`Member::is_copying`] holds, together with this manager's own promises, and only where its chain
     /// is the same as this manager's or newer: else what was promised or answered since would be forgotten.
     Copy(HostId),
     /// This manager is the primary. Where the journal has no entry under the newest grant yet, the first one is
@@ -235,7 +237,8 @@ pub struct Member {
     me: HostId,
     chain: Chain,
     log: Log,
-    seal: Option<Seal>,
+    /// What it has promised others; durable.
+    seals: Seals,
     rolled_back: Option<Position>,
     leading: bool,
     peers: BTreeMap<HostId, Peer>,
@@ -258,12 +261,12 @@ pub struct Member {
 impl Member {
     /// The manager on this host. [`Input::Tick`] starts it.
     pub fn new(me: HostId, now: Monotonic, stored: Stored) -> Self {
-        let Stored { chain, log, seal, rolled_back } = stored;
+        let Stored { chain, log, seals, rolled_back } = stored;
         Self {
             me,
             chain,
             log,
-            seal,
+            seals,
             rolled_back,
             leading: false,
             peers: BTreeMap::new(),
@@ -322,7 +325,6 @@ impl Member {
         if self.loading {
             return;
         }
-        self.end_own_promise(out);
         self.try_to_lead(out);
         self.pass_time_of_handover(out);
         self.pass_time_of_promotion(out);
@@ -365,9 +367,9 @@ impl Member {
         &self.rivals
     }
 
-    /// The promise it is held by.
-    pub fn seal(&self) -> Option<Seal> {
-        self.seal
+    /// The promises it is held by: those to others, and while it is to be promoted itself, its own.
+    pub fn seals(&self) -> Seals {
+        self.seals.iter().copied().chain(self.own_seal()).collect()
     }
 
     /// A position that others have seen and this journal has lost.
@@ -388,7 +390,7 @@ impl Member {
             last: self.log.last(),
             committed: self.log.committed(),
             rule: self.log.rule_under(head).clone(),
-            seal: self.seal,
+            seals: self.seals(),
             leads: self.leading,
         }
     }
@@ -449,17 +451,12 @@ impl Member {
 
     fn take_standing(&mut self, peer: HostId, standing: Standing, out: &mut Vec<Effect>) {
         let same = standing.grant == self.head();
-        // Once it has led to a grant, only the grant ends it: until then nothing may be taken under the old one.
-        let needless = |s: &Seal| s.by == self.me && s.grant == self.head() && !self.is_promoting(s.proposal);
-        let sealed_by_us = standing.seal.filter(needless);
+        self.end_needless_seals(peer, &standing, out);
         self.note_answer(peer, &standing);
         if let Some(known) = self.peers.get_mut(&peer) {
             // It has lost what was durable there.
             known.acked = known.acked.filter(|acked| acked.revision() <= standing.last.revision());
             known.standing = Some(standing);
-        }
-        if let Some(seal) = sealed_by_us {
-            out.push(Effect::Send(peer, MemberMessage::Unseal { proposal: seal.proposal }));
         }
         if !same {
             return self.offer_grants(peer, out);
@@ -513,8 +510,8 @@ impl Member {
         };
         let cut = parent.filter(goes);
         self.chain = chain;
-        (self.seal, self.rolled_back, self.follows, self.copying) = (None, None, false, None);
-        self.rivals.retain(|rival| matches!(self.chain.compare(rival), Relation::Conflict { .. }));
+        (self.seals, self.rolled_back, self.follows, self.copying) = (Seals::default(), None, false, None);
+        self.forget_rivals_that_are_none();
         self.peers.values_mut().for_each(Peer::forget_acks);
         self.loading = cut.is_some();
         out.push(Effect::Adopt { chain: self.chain.clone(), cut });
@@ -530,18 +527,18 @@ impl Member {
         }
     }
 
+    fn forget_rivals_that_are_none(&mut self) {
+        self.rivals.retain(|rival| matches!(self.chain.compare(rival), Relation::Conflict { .. }));
+    }
+
     fn loaded(&mut self, stored: Stored, out: &mut Vec<Effect>) {
-        (self.loading, self.copying, self.follows) = (false, None, false);
-        let Stored { chain, log, seal, rolled_back } = stored;
-        let own = std::mem::replace(&mut self.chain, chain);
-        (self.log, self.rolled_back) = (log, rolled_back);
-        // A promise is one's own, wherever the journal came from.
-        if self.seal != seal {
-            out.push(Effect::Seal(self.seal));
-        }
-        // What was copied may be of somebody who knew less.
-        if let Relation::Newer(cut) = self.chain.compare(&own) {
-            return self.adopt(own, Some(cut), out);
+        Stored { chain: self.chain, log: self.log, seals: self.seals, rolled_back: self.rolled_back } =
+            stored;
+        (self.loading, self.follows) = (false, false);
+        self.forget_rivals_that_are_none();
+        if self.copying.take().is_some() {
+            // It was to build on the journal that this was, and by the grants of then.
+            self.abort_promotion(Refused::NotAsProposed, out);
         }
         self.tell_all(MemberMessage::Standing(self.standing()), out);
         if let Some((peer, message)) = self.after_load.take() {
@@ -563,9 +560,7 @@ impl Member {
             return;
         };
         let ours = GrantId::of(&last.position) == self.head() && self.chain.is_held_by(self.me);
-        let known = self.log.mark_at(last.revision());
-        let lost = last.revision() > self.log.last().revision() || known.is_some_and(|known| known != last);
-        if ours && lost {
+        if ours && !self.log.may_have(last) {
             self.roll_back(last.position, out);
         }
     }
@@ -598,5 +593,4 @@ impl Member {
 }
 
 #[cfg(test)]
-#[path = "member/tests.rs"]
 mod tests;

@@ -309,10 +309,6 @@ pub struct Greeting {
 }
 
 /// What a manager tells another on the link between them.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is one of these for a moment only, between frame and journal"
-)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum ManagerMessage {
     /// About the journal, and who may write it.

@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::error::{Problem, StoreError};
 use echelon_core::grant::{Chain, Mark};
 use echelon_core::id::RequestId;
-use echelon_core::member::{self, Seal, link};
+use echelon_core::member::{self, Seals, link};
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row};
 use echelon_core::time::UnixMillis;
@@ -254,12 +254,13 @@ impl RegistryStore {
         }
     }
 
-    /// Keeps a promise that this manager gives, or forgets it. Safe from a power loss when it returns.
+    /// Keeps the promises that this manager is held by, in place of those that are kept. Safe from a power loss when
+    /// it returns.
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn set_seal(&mut self, seal: Option<&Seal>) -> Result<(), StoreError> {
-        self.database.write("keep a promise", |transaction| Standing::set_seal(transaction, seal))
+    pub fn set_seals(&mut self, seals: &Seals) -> Result<(), StoreError> {
+        self.database.write("keep promises", |transaction| Standing::set_seals(transaction, seals))
     }
 
     /// Notes that others have seen this position, which the file has lost.

@@ -53,7 +53,7 @@ pub use request::decode_anonymous;
 use echelon_core::board::Told;
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant, Mark};
-use echelon_core::member::{MemberMessage, Seal};
+use echelon_core::member::{MemberMessage, Seals};
 use echelon_core::message::{
     BoardNews, FromAgent, LivenessEntry, ManagerMessage, Request, Response, ToAgent, ViewMark,
 };
@@ -127,5 +127,5 @@ wire! {
     Mark => grant::Mark;
     MemberMessage => member::MemberMessage;
     ManagerMessage => request::ManagerMessage;
-    Seal => member::Promise;
+    Seals => member::Promises;
 }

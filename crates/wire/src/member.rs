@@ -4,7 +4,7 @@ use crate::Wire;
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::grant::{Chain, GrantId, Mark, SyncRule};
-use echelon_core::member::{self, Entry};
+use echelon_core::member::{self, Entry, MAX_SEALS, Seals};
 use echelon_core::row::Commit;
 
 /// Most entries in one message; see [`crate::MAX_ENTRIES`].
@@ -16,12 +16,41 @@ message! { member::Seal => Promise {
     #[prost(message, optional, tag = "3")] grant: Option<GrantId>,
 } }
 
+/// Promises by themselves. Field 1 to 3 were those of the one promise that there was.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Promises {
+    #[prost(message, repeated, tag = "4")]
+    promises: Vec<Promise>,
+}
+
+impl Field<Promises> for Seals {
+    fn pack(&self) -> Promises {
+        Promises { promises: self.pack() }
+    }
+
+    fn unpack(packed: Promises, at: &'static str) -> Result<Self, DecodeError> {
+        Self::unpack(packed.promises, at)
+    }
+}
+
+impl Field<Vec<Promise>> for Seals {
+    fn pack(&self) -> Vec<Promise> {
+        self.iter().map(Field::pack).collect()
+    }
+
+    fn unpack(packed: Vec<Promise>, at: &'static str) -> Result<Self, DecodeError> {
+        // Those to others, and its own.
+        DecodeError::check_count(at, packed.len(), MAX_SEALS + 1)?;
+        packed.into_iter().map(|promise| Field::unpack(promise, at)).collect()
+    }
+}
+
 message! { member::Standing => Standing {
     #[prost(message, optional, tag = "1")] grant: Option<GrantId>,
     #[prost(message, optional, tag = "2")] last: Option<Mark>,
     #[prost(uint64, tag = "3")] committed: u64,
     #[prost(message, optional, tag = "4")] rule: Option<SyncRule>,
-    #[prost(message, optional, tag = "5")] seal: Option<Promise>,
+    #[prost(message, repeated, tag = "5")] seals: Vec<Promise>,
     #[prost(bool, tag = "6")] leads: bool,
 } }
 

@@ -432,8 +432,16 @@ fn seal() -> impl Strategy<Value = Seal> {
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
-    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), option::of(seal()), any::<bool>()).prop_map(
-        |(grant, last, committed, rule, seal, leads)| Standing { grant, last, committed, rule, seal, leads },
+    let seals = vec(seal(), 0..3).prop_map(|seals| seals.into_iter().collect());
+    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), seals, any::<bool>()).prop_map(
+        |(grant, last, committed, rule, seals, leads)| Standing {
+            grant,
+            last,
+            committed,
+            rule,
+            seals,
+            leads,
+        },
     )
 }
 

@@ -21,7 +21,7 @@ impl Journal {
         match effect {
             Effect::Adopt { chain, cut } => self.adopt(&chain, cut),
             Effect::Append(entries) => self.append(&entries),
-            Effect::Seal(seal) => Ok(self.store.set_seal(seal.as_ref())?),
+            Effect::Seal(seals) => Ok(self.store.set_seals(&seals)?),
             Effect::RolledBack(position) => {
                 error!(seen = %position, "This registry is older than others have seen it: it takes no edits");
                 Ok(self.store.set_rolled_back(position)?)

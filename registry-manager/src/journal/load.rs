@@ -64,5 +64,5 @@ pub(super) fn stored(
     let standing = store.standing()?;
     let pending = tail.iter().map(|entry| Pending::from(&member::Entry::from(entry))).collect();
     let log = Log::new(store.head(), store.committed(), committed.meta().sync.clone(), pending);
-    Ok(Stored { chain: standing.grants, log, seal: standing.seal, rolled_back: standing.rolled_back })
+    Ok(Stored { chain: standing.grants, log, seals: standing.seals, rolled_back: standing.rolled_back })
 }

@@ -75,6 +75,8 @@ fn two_children_of_one_parent_are_a_conflict_until_somebody_chooses() {
     assert_eq!(cut(right.compare(&chosen)), 5, "what the other branch wrote above its parent is given up");
     assert_eq!(chosen.compare(&right), Relation::Older);
     assert_eq!(cut(one.compare(&chosen)), 5);
+    let chosen = choice(&right, vec![left.head().id]);
+    assert_eq!(cut(left.compare(&chosen)), 5, "also where the chosen one builds on a later state");
 }
 
 #[test]

@@ -72,6 +72,6 @@ impl Member {
 
     /// Whether it has promised to take nothing under the newest grant.
     fn is_sealed(&self) -> bool {
-        self.seal.is_some_and(|seal| seal.grant == self.head())
+        self.seals.hold_under(self.head()) || self.own_seal().is_some()
     }
 }

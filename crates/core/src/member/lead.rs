@@ -178,7 +178,7 @@ impl Member {
             return;
         }
         // One that lost the entry it once had says so by a lower one.
-        let known_here = self.log.mark_at(last.revision()).is_none_or(|known| known == last);
+        let known_here = self.log.may_have(last);
         if let Some(known) = self.peers.get_mut(&peer) {
             (known.feeding, known.owes) = (None, None);
             known.acked = Some(last).filter(|_| accepted && known_here);
@@ -186,7 +186,6 @@ impl Member {
                 standing.last = last;
             }
         }
-        self.look_for_rollback(peer, out);
         self.feed(peer, out);
         self.commit_what_is_held(out);
         self.move_handover_on(out);

@@ -68,6 +68,13 @@ impl Log {
         pending.or_else(|| Some(self.last).filter(|last| last.revision() == revision))
     }
 
+    /// Whether this can be one of its entries: it is not above the last one, and where the entry of this revision is
+    /// at hand, it is that.
+    pub(super) fn may_have(&self, mark: Mark) -> bool {
+        let revision = mark.revision();
+        revision <= self.last.revision() && self.mark_at(revision).is_none_or(|known| known == mark)
+    }
+
     /// Takes entries that follow on the last one.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         self.tail.extend(entries.iter().map(Pending::from));

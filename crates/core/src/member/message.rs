@@ -1,6 +1,6 @@
 //! What registry managers say to each other about the journal.
 
-use super::Entry;
+use super::{Entry, Seals};
 use crate::grant::{Chain, GrantId, Mark, SyncRule};
 use crate::id::{HostId, RequestId};
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub enum MemberMessage {
     },
     /// The promise is made, and durable.
     Sealed {
-        /// The one that holds; another one where that was made before.
+        /// The one that was asked for; another one where that was made before, to somebody who is there.
         seal: Seal,
         /// Where the journal stands.
         standing: Standing,
@@ -94,15 +94,15 @@ pub struct Standing {
     pub committed: u64,
     /// The standbys that count after its last entry.
     pub rule: SyncRule,
-    /// The promise it is held by.
-    pub seal: Option<Seal>,
+    /// The promises it is held by.
+    pub seals: Seals,
     /// Whether it leads: it holds that grant, and can write.
     pub leads: bool,
 }
 
 /// A durable promise to take no entries under a grant, given to one that is to be promoted. Only a newer grant,
 /// or the one it was given to, ends it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Seal {
     /// Of which promotion.
     pub proposal: RequestId,

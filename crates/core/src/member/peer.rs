@@ -60,7 +60,7 @@ impl Peer {
 
     /// Whether it is held by a promise to take no entries under this grant.
     pub fn is_sealed(&self, grant: GrantId) -> bool {
-        self.standing.as_ref().and_then(|s| s.seal).is_some_and(|seal| seal.grant == grant)
+        self.standing.as_ref().is_some_and(|s| s.seals.hold_under(grant))
     }
 
     /// Whether it takes what this manager writes under this grant.

@@ -180,14 +180,12 @@ impl Member {
             return self.abort_promotion(Refused::PrimaryAnswers, out);
         }
         promotion.phase = Phase::Sealing { until: self.now + PROMISE };
-        let proposal = promotion.id;
-        if self.other_promotion().is_some() {
+        if self.promised_before(self.me).is_some() {
             return self.abort_promotion(Refused::Busy, out);
         }
-        let seal = Seal { proposal, by: self.me, grant: self.head() };
-        self.seal = Some(seal);
-        out.push(Effect::Seal(self.seal));
-        self.tell_all(MemberMessage::Seal { chain: self.chain.clone(), seal }, out);
+        if let Some(seal) = self.own_seal() {
+            self.tell_all(MemberMessage::Seal { chain: self.chain.clone(), seal }, out);
+        }
         self.pass_time_of_promotion(out);
     }
 
@@ -246,6 +244,11 @@ impl Member {
 
     /// Everything that can be known is here.
     fn propose(&mut self, out: &mut Vec<Effect>) {
+        let wanted = self.chain.head().parent.map_or(0, |p| p.mark.revision());
+        if !self.chain.contains(&self.log.last().position) {
+            // The journal is another one than the grants speak of: nobody could follow what is built on it.
+            return self.abort_promotion(Refused::NotLevel { wanted }, out);
+        }
         let Some(promotion) = &self.promotion else { return };
         let Some(proposal) = self.proposal(promotion, promotion.sealed.clone()) else { return };
         let (id, accept_loss) = (promotion.id, promotion.wish.as_ref().is_some_and(|w| w.accept_loss));
@@ -368,7 +371,7 @@ impl Member {
     pub(super) fn abort_promotion(&mut self, why: Refused, out: &mut Vec<Effect>) {
         let Some(promotion) = self.promotion.take() else { return };
         out.push(Effect::Told(promotion.id, Told::Refused(why)));
-        self.unseal(promotion.id, out);
+        self.tell_all(MemberMessage::Standing(self.standing()), out);
         self.tell_all(MemberMessage::Unseal { proposal: promotion.id }, out);
     }
 
@@ -379,13 +382,18 @@ impl Member {
         }
     }
 
-    /// Another manager that this one has given a promise, and that is there to make use of it.
-    fn other_promotion(&self) -> Option<Seal> {
-        let alive = |seal: &Seal| match seal.by == self.me {
-            true => self.is_promoting(seal.proposal),
-            false => self.peers.get(&seal.by).is_some_and(|p| !p.is_silent(self.now)),
-        };
-        self.seal.filter(|seal| seal.grant == self.head() && alive(seal))
+    /// What this manager promises itself while it is to be promoted by force: what it builds on does not change
+    /// meanwhile. It ends with the promotion, also where that ends with the process, and is not durable.
+    pub(super) fn own_seal(&self) -> Option<Seal> {
+        let promotion = self.promotion.as_ref().filter(|p| p.wish.is_some())?;
+        let asking = matches!(promotion.phase, Phase::Asking { .. });
+        (!asking).then(|| Seal { proposal: promotion.id, by: self.me, grant: self.head() })
+    }
+
+    /// A promise under the newest grant to somebody else than this one, who is there to make use of it.
+    fn promised_before(&self, to: HostId) -> Option<Seal> {
+        let there = |host| host == self.me || self.peers.get(&host).is_some_and(|p| !p.is_silent(self.now));
+        self.seals().under(self.head()).find(|seal| seal.by != to && there(seal.by)).copied()
     }
 
     pub(super) fn asked_to_seal(&mut self, peer: HostId, chain: Chain, seal: Seal, out: &mut Vec<Effect>) {
@@ -400,13 +408,15 @@ impl Member {
         if self.chain.is_held_by(self.me) || seal.by != peer {
             return out.push(Effect::Send(peer, MemberMessage::Standing(self.standing())));
         }
-        if self.other_promotion().is_none_or(|other| other.by == peer) {
-            self.seal = Some(seal);
-            out.push(Effect::Seal(self.seal));
-        }
-        if let Some(seal) = self.seal {
-            out.push(Effect::Send(peer, MemberMessage::Sealed { seal, standing: self.standing() }));
-        }
+        let holds = match self.promised_before(peer) {
+            Some(other) => other,
+            None if self.seals.give(seal) => {
+                out.push(Effect::Seal(self.seals.clone()));
+                seal
+            }
+            None => return,
+        };
+        out.push(Effect::Send(peer, MemberMessage::Sealed { seal: holds, standing: self.standing() }));
     }
 
     pub(super) fn take_sealed(
@@ -439,25 +449,25 @@ impl Member {
         }
     }
 
-    /// What this manager promised itself ends with the promotion, also where that ended with the process.
-    pub(super) fn end_own_promise(&mut self, out: &mut Vec<Effect>) {
-        let own = self.seal.filter(|seal| seal.by == self.me && !self.is_promoting(seal.proposal));
-        if let Some(seal) = own {
-            self.unseal(seal.proposal, out);
+    /// Ends promises to promotions of this manager that came to nothing. Once one has led to a grant, only the grant
+    /// ends what was promised for it: until then nothing may be taken under the old one.
+    pub(super) fn end_needless_seals(&self, peer: HostId, standing: &Standing, out: &mut Vec<Effect>) {
+        let needless = |s: &&Seal| s.by == self.me && !self.is_promoting(s.proposal);
+        for Seal { proposal, .. } in standing.seals.under(self.head()).filter(needless).copied() {
+            out.push(Effect::Send(peer, MemberMessage::Unseal { proposal }));
         }
     }
 
     pub(super) fn unseal(&mut self, proposal: RequestId, out: &mut Vec<Effect>) {
-        if self.seal.is_some_and(|seal| seal.proposal == proposal) {
-            self.seal = None;
-            out.push(Effect::Seal(None));
+        if self.seals.end(proposal) {
+            out.push(Effect::Seal(self.seals.clone()));
             self.tell_all(MemberMessage::Standing(self.standing()), out);
         }
     }
 }
 
 /// The grants of another chain that this one has not got: all of a branch, so that whoever stopped midway on it
-/// learns of the choice too.
+/// learns of the choice too. One may be called as one's own is: a manager that was set back grants twice.
 fn given_up(chain: &Chain, rival: &Chain) -> Vec<GrantId> {
-    rival.grants().iter().map(|g| g.id).filter(|id| chain.get(*id).is_none()).collect()
+    rival.unknown_to(Some(chain)).map(|(_, grant)| grant.id).collect()
 }

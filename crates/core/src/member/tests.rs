@@ -1,7 +1,11 @@
 //! A few managers by hand; whole schedules are explored by the simulation.
 
+mod changes;
+mod entries;
+mod promises;
+
 use super::*;
-use crate::grant::{Grantor, Mark, SyncRule};
+use crate::grant::{Basis, Grantor, Mark, SyncRule};
 use crate::id::Lineage;
 use crate::time::UnixMillis;
 use std::collections::VecDeque;
@@ -16,12 +20,95 @@ fn request(n: u128) -> RequestId {
     RequestId(Uuid::from_u128(n))
 }
 
+fn admin() -> Grantor {
+    Grantor::Console("admin".parse().unwrap())
+}
+
+/// The entry with this content after another one.
+fn entry(after: Mark, grant: GrantId, content: u8) -> Entry {
+    let bytes: std::sync::Arc<[u8]> = vec![content].into();
+    let mark = Mark { position: grant.at(after.revision() + 1), hash: link(&after.hash, &bytes) };
+    Entry { mark, sync: None, bytes }
+}
+
+/// The grant by which the manager on this host follows on the head of a chain.
+fn grant(chain: &Chain, basis: Basis, holder: u128, mark: Mark) -> Grant {
+    let head = chain.head();
+    let lineage =
+        if basis.begins_lineage() { Lineage(Uuid::from_u128(900 + holder)) } else { head.id.lineage };
+    Grant {
+        id: GrantId { lineage, epoch: head.id.epoch + 1 },
+        holder: host(holder),
+        parent: Some(Parent { grant: head.id, mark }),
+        basis,
+        ..head.clone()
+    }
+}
+
+fn prepare(id: RequestId, accept_loss: bool) -> Prepare {
+    let lineage = Lineage(Uuid::from_u128(1000 + id.0.as_u128()));
+    Prepare { id, lineage, trial: false, accept_loss, grantor: admin(), reason: None, at: UnixMillis(1) }
+}
+
+fn hand_over(to: u128) -> Input {
+    let (id, until) = (request(5), Monotonic(0));
+    let wish =
+        HandOver { id, to: host(to), grantor: admin(), reason: None, at: UnixMillis(1), until, grant: None };
+    Input::HandOver(wish)
+}
+
+fn choose() -> Input {
+    Input::Choose(Choose { id: request(9), grantor: admin(), reason: None, at: UnixMillis(2) })
+}
+
+fn counting(members: &[u128], min_sync: u32) -> SyncRule {
+    SyncRule { members: members.iter().copied().map(host).collect(), min_sync }
+}
+
+/// A manager by itself, with a link to each of these.
+fn alone(me: u128, stored: Stored, peers: &[u128]) -> Member {
+    let mut member = Member::new(host(me), Monotonic(0), stored);
+    for peer in peers {
+        handle(&mut member, 0, Input::Met(host(*peer)));
+    }
+    member
+}
+
+/// What a manager starts from that goes by a chain and has these entries, none of them known to be committed.
+fn stored(chain: Chain, rule: SyncRule, entries: &[Entry]) -> Stored {
+    let (_, genesis) = genesis();
+    let last = entries.last().map_or(genesis, |e| e.mark);
+    let log = Log::new(last, 0, rule, entries.iter().map(Pending::from).collect());
+    Stored { chain, log, seals: Seals::default(), rolled_back: None }
+}
+
+/// What a manager wants done about this, so many milliseconds after it began.
+fn handle(member: &mut Member, millis: u64, input: Input) -> Vec<Effect> {
+    let mut out = Vec::new();
+    member.handle(Monotonic(millis * 1000), input, &mut out);
+    out
+}
+
+fn standing(grant: GrantId, last: Mark, rule: SyncRule) -> Standing {
+    Standing { grant, last, committed: 0, rule, seals: Seals::default(), leads: false }
+}
+
+fn sent(effects: &[Effect], is: impl Fn(&MemberMessage) -> bool) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::Send(_, message) if is(message)))
+}
+
+fn appends(effects: &[Effect]) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::Append(_)))
+}
+
 /// Managers joined by links that lose nothing, each with its journal in memory.
 struct Net {
     now: Monotonic,
     nodes: BTreeMap<HostId, Node>,
     wire: VecDeque<(HostId, HostId, MemberMessage)>,
     cut: Vec<(HostId, HostId)>,
+    /// How many messages of this kind are lost, those to this manager.
+    lose: (usize, HostId, fn(&MemberMessage) -> bool),
 }
 
 struct Node {
@@ -48,7 +135,7 @@ impl Net {
         let rule = SyncRule { members: (2..=count).map(host).collect(), min_sync };
         let node = |n| {
             let log = Log::new(mark, 0, rule.clone(), vec![]);
-            let stored = Stored { chain: chain.clone(), log, seal: None, rolled_back: None };
+            let stored = Stored { chain: chain.clone(), log, seals: Seals::default(), rolled_back: None };
             let member = Member::new(host(n), Monotonic(0), stored);
             let node = Node {
                 member,
@@ -62,7 +149,8 @@ impl Net {
             (host(n), node)
         };
         let nodes = (1..=count).map(node).collect();
-        let mut net = Self { now: Monotonic(0), nodes, wire: VecDeque::new(), cut: vec![] };
+        let lose: (_, _, fn(&MemberMessage) -> bool) = (0, host(0), |_| false);
+        let mut net = Self { now: Monotonic(0), nodes, wire: VecDeque::new(), cut: vec![], lose };
         let hosts: Vec<_> = net.nodes.keys().copied().collect();
         for a in &hosts {
             for b in hosts.iter().filter(|b| *b != a) {
@@ -100,7 +188,7 @@ impl Net {
                 node.surplus.extend(node.entries.split_off(kept));
                 node.committed = node.committed.min(parent.mark.revision());
                 let log = Log::new(parent.mark, node.committed, chain.head().sync.clone(), vec![]);
-                let stored = Stored { chain, log, seal: None, rolled_back: None };
+                let stored = Stored { chain, log, seals: Seals::default(), rolled_back: None };
                 self.input(at, Input::Loaded(stored));
             }
             Effect::Feed { to, after } => {
@@ -124,7 +212,10 @@ impl Net {
 
     fn settle(&mut self) {
         while let Some((from, to, message)) = self.wire.pop_front() {
-            if !self.cut.contains(&(from, to)) {
+            let (left, whose, kind) = self.lose;
+            if left > 0 && to == whose && kind(&message) {
+                self.lose.0 -= 1;
+            } else if !self.cut.contains(&(from, to)) {
                 self.input(to, Input::Said(from, message));
             }
         }
@@ -149,6 +240,14 @@ impl Net {
             self.input(other, Input::Lost(host(n)));
             self.input(host(n), Input::Lost(other));
         }
+    }
+
+    /// Lets two managers no longer reach each other.
+    fn part(&mut self, a: u128, b: u128) {
+        let (a, b) = (host(a), host(b));
+        self.cut.extend([(a, b), (b, a)]);
+        self.input(a, Input::Lost(b));
+        self.input(b, Input::Lost(a));
     }
 
     /// Lets two managers reach each other again.
@@ -182,17 +281,37 @@ impl Net {
     }
 
     fn force(&mut self, n: u128, accept_loss: bool) -> Option<Told> {
-        let id = request(self.now.0.into());
-        let lineage = Lineage(Uuid::from_u128(1000 + n));
-        let (grantor, at) = (Grantor::Console("admin".parse().unwrap()), UnixMillis(1));
-        let wish = Prepare { id, lineage, trial: false, accept_loss, grantor, reason: None, at };
-        self.input(host(n), Input::Prepare(wish));
-        self.run(Duration::from_secs(3));
-        if let Some(Told::Proposed(proposal)) = self.node(n).told.last().cloned() {
-            self.input(host(n), Input::Promote(proposal.grant));
+        if let Some(grant) = self.propose(n, accept_loss) {
+            self.input(host(n), Input::Promote(grant));
             self.run(Duration::from_secs(1));
         }
         self.node(n).told.last().cloned()
+    }
+
+    /// What a manager would be granted, after three seconds.
+    fn propose(&mut self, n: u128, accept_loss: bool) -> Option<Grant> {
+        let id = request(u128::from(self.now.0) * 100 + n);
+        self.input(host(n), Input::Prepare(prepare(id, accept_loss)));
+        self.run(Duration::from_secs(3));
+        match self.node(n).told.last().cloned() {
+            Some(Told::Proposed(proposal)) => Some(proposal.grant),
+            _ => None,
+        }
+    }
+
+    /// What a manager wants done about this; nothing of it is done.
+    fn ask(&mut self, n: u128, input: Input) -> Vec<Effect> {
+        let (mut out, now) = (Vec::new(), self.now);
+        self.nodes.get_mut(&host(n)).unwrap().member.handle(now, input, &mut out);
+        out
+    }
+
+    /// Writes a change of who counts.
+    fn change(&mut self, n: u128, rule: SyncRule) {
+        let member = &self.node(n).member;
+        let entry = entry(member.log().last(), member.chain().head().id, 7);
+        let sync = Some(SyncChange { rule, alone: false });
+        self.input(host(n), Input::Write(vec![Entry { sync, ..entry }]));
     }
 
     fn last(&self, n: u128) -> Mark {
@@ -238,16 +357,7 @@ fn a_standby_that_is_there_and_takes_nothing_counts_as_missing_after_a_while() {
 fn a_hand_over_loses_nothing_and_the_old_primary_follows() {
     let mut net = Net::new(2, 1);
     net.write(1).unwrap();
-    let wish = HandOver {
-        id: request(5),
-        to: host(2),
-        grantor: Grantor::Console("admin".parse().unwrap()),
-        reason: None,
-        at: UnixMillis(1),
-        until: Monotonic(0),
-        grant: None,
-    };
-    net.input(host(1), Input::HandOver(wish));
+    net.input(host(1), hand_over(2));
     assert_eq!(net.write(1), Err(CannotWrite::Handing));
     net.run(Duration::from_secs(1));
     assert_eq!((net.node(1).fenced, net.node(2).lead), (1, 1));
@@ -292,7 +402,7 @@ fn too_few_members_refuse_and_with_accept_loss_the_old_primary_keeps_what_only_i
     let told = net.force(2, false);
     let silent = vec![host(3)];
     assert_eq!(told, Some(Told::Refused(Refused::TooFewHeard { needed: 2, heard: 1, silent })));
-    assert_eq!(net.node(2).member.seal(), None);
+    assert!(net.node(2).member.seals().is_empty());
     let told = net.force(2, true);
     assert!(matches!(told, Some(Told::Done(_))), "{told:?}");
     net.heal();
@@ -310,7 +420,7 @@ fn a_living_primary_is_not_replaced_by_force_and_nobody_stays_sealed() {
     assert_eq!(net.write(1), Ok(1));
     net.run(Duration::from_secs(1));
     assert_eq!(net.node(1).committed, 1);
-    assert!(net.nodes.values().all(|n| n.member.seal().is_none()));
+    assert!(net.nodes.values().all(|n| n.member.seals().is_empty()));
 }
 
 #[test]
@@ -325,8 +435,7 @@ fn two_forced_promotions_are_a_conflict_until_one_is_chosen() {
     net.heal();
     assert!(!net.node(2).member.rivals().is_empty() && !net.node(3).member.rivals().is_empty());
     assert!(net.node(2).member.is_leading() && net.node(3).member.is_leading());
-    let grantor = Grantor::Console("admin".parse().unwrap());
-    net.input(host(3), Input::Choose(Choose { id: request(9), grantor, reason: None, at: UnixMillis(2) }));
+    net.input(host(3), choose());
     let Some(Told::Proposed(proposal)) = net.node(3).told.last().cloned() else { panic!("no proposal") };
     net.input(host(3), Input::Promote(proposal.grant));
     net.run(Duration::from_secs(3));

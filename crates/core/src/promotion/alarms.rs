@@ -138,7 +138,7 @@ pub(super) mod tests {
     use crate::board::Board;
     use crate::grant::{Chain, Grant, Mark, SyncRule};
     use crate::id::{DomainId, Lineage};
-    use crate::member::Standing;
+    use crate::member::{Seals, Standing};
     use crate::position::Position;
     use crate::registry::Registry;
     use crate::row::{Domain, Host, Meta, Row};
@@ -191,7 +191,8 @@ pub(super) mod tests {
         let chain = Chain::begin(first).unwrap();
         let grant = chain.head().id;
         let last = Mark { position: position(), hash: [0; 32] };
-        let standing = Standing { grant, last, committed: 4, rule, seal: None, leads: me == HUB };
+        let standing =
+            Standing { grant, last, committed: 4, rule, seals: Seals::default(), leads: me == HUB };
         let sight = Sight {
             registry: &registry,
             board: &board,

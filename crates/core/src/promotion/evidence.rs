@@ -143,7 +143,7 @@ impl<'a> Sight<'a> {
                 lag_edits: lacks,
                 lag_ms: since,
                 agents: agents(host),
-                sealed: standing.as_ref().is_some_and(|s| s.seal.is_some_and(|seal| seal.grant == s.grant)),
+                sealed: standing.as_ref().is_some_and(|s| s.seals.hold_under(s.grant)),
                 copying: own && self.copying,
                 rolled_back: own && self.rolled_back,
             }
@@ -193,7 +193,7 @@ impl<'a> Sight<'a> {
             position: standing.as_ref().map(|s| s.last.position.into()),
             committed: standing.as_ref().map(|s| s.committed),
             lag_edits: standing.as_ref().map(|s| self.newest_revision().saturating_sub(s.last.revision())),
-            sealed: standing.as_ref().is_some_and(|s| s.seal.is_some_and(|seal| seal.grant == s.grant)),
+            sealed: standing.as_ref().is_some_and(|s| s.seals.hold_under(s.grant)),
         }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::grant::{Basis, Grantor, Mark, Parent, SyncRule};
 use crate::id::Lineage;
+use crate::member::Seals;
 use crate::promotion::alarms::tests::{HUB, SPARE, THIRD, registry};
 use crate::time::UnixMillis;
 use uuid::Uuid;
@@ -36,8 +37,14 @@ fn what_the_newest_grant_builds_on_counts_as_seen_by_somebody() {
     let (chain, rule) = (handed_over(17), SyncRule { members: [HUB, THIRD].into(), min_sync: 1 });
     let (head, registry, board) = (chain.head().id, registry(&rule), Board::new(Monotonic(0)));
     let last = Mark { position: chain.first().id.at(14), hash: [0; 32] };
-    let standing =
-        Standing { grant: head, last, committed: 14, rule: rule.clone(), seal: None, leads: false };
+    let standing = Standing {
+        grant: head,
+        last,
+        committed: 14,
+        rule: rule.clone(),
+        seals: Seals::default(),
+        leads: false,
+    };
     let sight = Sight {
         registry: &registry,
         board: &board,

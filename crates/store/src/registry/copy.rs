@@ -48,12 +48,12 @@ impl RegistryStore {
         if !matches!(self.grants.compare(&copied.grants), Relation::Same | Relation::Newer(_)) {
             return Err(StoreError::new(copy, REPLACING, Problem::OlderGrants));
         }
-        let seal = self.standing()?.seal;
+        let seals = self.standing()?.seals;
         let (mut theirs, ours) = (copied.database, self.database.connection());
         theirs.write(REPLACING, |transaction| {
             transaction.execute("DELETE FROM surplus", [])?;
             Standing::disown(transaction)?;
-            Standing::set_seal(transaction, seal.as_ref())?;
+            Standing::set_seals(transaction, &seals)?;
             surplus::carry(ours, transaction)?;
             surplus::carry_entries(ours, transaction, common, copied.grants.head().id)
         })?;

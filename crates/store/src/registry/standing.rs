@@ -5,7 +5,7 @@ use super::sql::{decoded, decoded_if_any};
 use crate::database::from_sql;
 use crate::error::Problem;
 use echelon_core::grant::{Chain, Grant, GrantId};
-use echelon_core::member::Seal;
+use echelon_core::member::Seals;
 use echelon_core::name::ManagerType;
 use echelon_core::package::Role;
 use echelon_core::position::Position;
@@ -19,8 +19,8 @@ use rusqlite::{Connection, Transaction, params};
 pub struct Standing {
     /// All grants that it knows of.
     pub grants: Chain,
-    /// The promise that it is held by.
-    pub seal: Option<Seal>,
+    /// The promises that it is held by.
+    pub seals: Seals,
     /// A position that others have seen and this file has lost.
     pub rolled_back: Option<Position>,
 }
@@ -33,7 +33,7 @@ impl Standing {
         let Some(row) = rows.next()? else { return Ok(None) };
         Ok(Some(Self {
             grants: decoded(row, 0, "the chain of grants")?,
-            seal: decoded_if_any(row, 1, "a promise")?,
+            seals: decoded_if_any(row, 1, "promises")?.unwrap_or_default(),
             rolled_back: decoded_if_any(row, 2, "the position that was lost")?,
         }))
     }
@@ -49,9 +49,9 @@ impl Standing {
         changed_one(transaction.execute(sql, [&grants.encode()[..]])?)
     }
 
-    pub(super) fn set_seal(transaction: &Transaction<'_>, seal: Option<&Seal>) -> Result<(), Problem> {
-        let seal = seal.map(|seal| seal.encode().to_vec());
-        changed_one(transaction.execute("UPDATE standing SET seal = ?1", params![seal])?)
+    pub(super) fn set_seals(transaction: &Transaction<'_>, seals: &Seals) -> Result<(), Problem> {
+        let seals = (!seals.is_empty()).then(|| seals.encode().to_vec());
+        changed_one(transaction.execute("UPDATE standing SET seal = ?1", params![seals])?)
     }
 
     /// Takes out what concerns one manager alone.

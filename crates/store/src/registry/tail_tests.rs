@@ -7,6 +7,7 @@ use crate::database::beside;
 use echelon_core::check::Check;
 use echelon_core::grant::{Basis, Grant, GrantId, Parent};
 use echelon_core::id::{HostId, Lineage};
+use echelon_core::member::Seal;
 use echelon_core::name::ManagerType;
 use echelon_core::package::{Listens, Package, Role};
 use echelon_core::row::{RowChange, RowKey};
@@ -25,9 +26,13 @@ fn forced(store: &RegistryStore, mark: Mark) -> (Chain, Parent) {
     (store.grants().extended(grant).unwrap(), parent)
 }
 
-fn promise() -> Seal {
-    let (proposal, by) = (RequestId(Uuid::from_u128(5)), HostId(Uuid::from_u128(2)));
-    Seal { proposal, by, grant: first_grant().head().id }
+fn promises() -> Seals {
+    let seal = |by| Seal {
+        proposal: RequestId(Uuid::from_u128(10 + by)),
+        by: HostId(Uuid::from_u128(by)),
+        grant: first_grant().head().id,
+    };
+    [2, 3].map(seal).into_iter().collect()
 }
 
 /// Revisions 2 to 5 with a host each, of which those up to 3 are committed; and what revision 4 is.
@@ -95,7 +100,7 @@ fn entries_above_the_cut_go_with_all_they_did_and_are_kept() {
         let (dir, path, mut store) = with_tail();
         let (chain, cut) = forced(&store, store.mark_at(3).unwrap().unwrap());
         let lost: Vec<_> = [4, 5].map(|n| store.commit_at(n).unwrap().unwrap()).into();
-        store.set_seal(Some(&promise())).unwrap();
+        store.set_seals(&promises()).unwrap();
         store.adopt(&chain, Some(cut)).unwrap();
         let path = if from_crash {
             // What a killed process leaves behind: the file, and its log beside it.
@@ -111,7 +116,7 @@ fn entries_above_the_cut_go_with_all_they_did_and_are_kept() {
         assert_eq!((store.head(), store.grants(), store.committed()), (cut.mark, &chain, 3));
         assert_eq!(
             after.standing().unwrap(),
-            Standing { grants: chain.clone(), seal: None, rolled_back: None }
+            Standing { grants: chain.clone(), seals: Seals::default(), rolled_back: None }
         );
         let loaded = after.load(UnixMillis(0)).unwrap();
         assert_eq!((loaded.rows, loaded.tail.len()), (vec![host(1, "a"), host(2, "h2"), host(3, "h3")], 0));
@@ -160,14 +165,14 @@ fn grants_that_build_on_more_than_there_is_take_nothing_away() {
 #[test]
 fn promises_and_what_was_lost_outlast_a_restart() {
     let (_dir, path, mut store) = fresh();
-    store.set_seal(Some(&promise())).unwrap();
+    store.set_seals(&promises()).unwrap();
     store.set_rolled_back(at(77)).unwrap();
     drop(store);
     let mut store = RegistryStore::open(&path).unwrap();
     let standing = store.standing().unwrap();
-    assert_eq!((standing.seal, standing.rolled_back), (Some(promise()), Some(at(77))));
-    store.set_seal(None).unwrap();
-    assert_eq!(RegistryStore::open(&path).unwrap().standing().unwrap().seal, None);
+    assert_eq!((standing.seals, standing.rolled_back), (promises(), Some(at(77))));
+    store.set_seals(&Seals::default()).unwrap();
+    assert!(RegistryStore::open(&path).unwrap().standing().unwrap().seals.is_empty());
 }
 
 fn registry_package(on: u128) -> Row {
@@ -217,7 +222,7 @@ fn a_file_without_grants_is_carried_over() {
 fn a_copy_is_the_whole_file_and_becomes_a_new_managers_own() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, path, mut store) = with_tail();
-    store.set_seal(Some(&promise())).unwrap();
+    store.set_seals(&promises()).unwrap();
     store.set_rolled_back(at(9)).unwrap();
     let copy = dir.path().join("copy.db");
     let reader = JournalReader::open(&path).unwrap();
@@ -232,7 +237,7 @@ fn a_copy_is_the_whole_file_and_becomes_a_new_managers_own() {
     assert_eq!((installed.head().position, installed.committed()), (at(5), 3));
     assert_eq!(
         installed.standing().unwrap(),
-        Standing { grants: first_grant(), seal: None, rolled_back: None }
+        Standing { grants: first_grant(), seals: Seals::default(), rolled_back: None }
     );
     assert_eq!(installed.load(UnixMillis(0)).unwrap().rows.len(), 3);
 
@@ -262,12 +267,12 @@ fn a_journal_that_is_another_one_becomes_a_copy_and_keeps_what_only_it_had() {
     let copy = dir.path().join("copy.db");
     JournalReader::open(&theirs).unwrap().copy_to(&copy).unwrap();
 
-    store.set_seal(Some(&promise())).unwrap();
+    store.set_seals(&promises()).unwrap();
     let lost: Vec<_> = [4, 5].map(|n| store.commit_at(n).unwrap().unwrap()).into();
     store.replace_by(&copy).unwrap();
     assert_eq!((store.head(), store.committed(), store.grants()), (other.head(), 9, other.grants()));
     assert_eq!(store.load(UnixMillis(0)).unwrap(), other.load(UnixMillis(0)).unwrap());
-    assert_eq!(store.standing().unwrap().seal, Some(promise()));
+    assert_eq!(store.standing().unwrap().seals, promises());
     // Whoever read beside it sees the new state.
     let surplus = reader.surplus(0).unwrap();
     assert_eq!(surplus.iter().map(|l| l.commit.clone()).collect::<Vec<_>>(), lost);

@@ -13,8 +13,12 @@ const REJOIN: u64 = 200_000;
 
 impl World {
     /// Hands over from a primary to any other manager, or to itself.
-    pub(crate) fn hand_over(&mut self, at: usize) {
+    pub(crate) fn hand_over_to_any(&mut self, at: usize) {
         let to = self.random.below(self.nodes.len());
+        self.hand_over(at, to);
+    }
+
+    pub(crate) fn hand_over(&mut self, at: usize, to: usize) {
         let wish = HandOver {
             id: self.request_id(),
             to: self.nodes[to].host,
@@ -66,8 +70,10 @@ impl World {
     pub(crate) fn decide(&mut self, at: usize, id: RequestId, proposal: Proposal) {
         let incarnation = self.nodes[at].incarnation;
         let grant = Box::new(proposal.grant);
+        let slow = self.profile.slow && !self.healing && self.random.chance(500);
+        let most = if slow { 9_500_000 } else { 800_000 };
         match self.random.between(0, if self.healing { 1 } else { 20 }) {
-            0..16 => self.schedule_between(1000, 800_000, Event::Proved { at, incarnation, grant }),
+            0..16 => self.schedule_between(1000, most, Event::Proved { at, incarnation, grant }),
             16 => self.schedule_between(1000, 800_000, Event::Abort { at, id }),
             17 => self.schedule_between(8_000_000, 12_000_000, Event::Proved { at, incarnation, grant }),
             _ => {}
@@ -100,6 +106,10 @@ impl World {
     /// Takes a manager out of the registry; it stays out until faults have ended.
     pub(crate) fn remove(&mut self, at: usize) {
         let member = self.random.below(self.nodes.len());
+        self.remove_this(at, member);
+    }
+
+    pub(crate) fn remove_this(&mut self, at: usize, member: usize) {
         let alone = self.profile.alone && self.random.chance(500);
         if member == at || self.nodes[at].member.as_ref().is_none_or(|m| m.may_write().is_err() && !alone) {
             return;

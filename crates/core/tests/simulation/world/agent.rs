@@ -1,7 +1,10 @@
-//! An agent as a witness: it keeps the newest chain of grants and the newest position, and goes back in neither.
+//! An agent as a witness: it keeps the newest chain of grants and the newest position, and goes back in neither. What
+//! it makes of what it is told, the code decides that agents run.
 
 use super::disk::Disk;
-use echelon_core::grant::{Chain, Mark, Relation};
+use echelon_core::grant::{Chain, Mark};
+use echelon_core::witness::{Standing, Verdict, judge, standing};
+use std::cmp::Ordering;
 
 #[derive(Clone)]
 pub(crate) struct Agent {
@@ -18,28 +21,16 @@ impl Agent {
     /// Hears what a manager goes by and has committed. Whether it is served by that manager now; if not, the
     /// manager is to hear of the agent's chain.
     pub(crate) fn visit(&mut self, disk: &Disk, shown: u64) -> bool {
-        let lost = match self.chain.compare(&disk.chain) {
-            Relation::Same => false,
-            Relation::Newer(cut) => self.at.revision() > cut.parent.mark.revision(),
-            _ => return false,
-        };
-        let Some(newest) = disk.mark(shown) else { return false };
-        // Of what it was shown some was given up: it waits for a manager that has all that was not.
-        let floor = if lost { self.kept_by(&disk.chain) } else { self.at.revision() };
-        if lost && shown < floor {
-            return false;
+        match judge(Some(&self.chain), &disk.chain) {
+            Verdict::Same => {}
+            Verdict::Adopt => self.chain = disk.chain.clone(),
+            Verdict::Refuse(_) => return false,
         }
-        self.chain = disk.chain.clone();
-        if lost || shown > floor {
-            self.at = newest;
+        let Some(offered) = disk.mark(shown) else { return true };
+        match standing(Some(&self.chain), &self.at.position, &offered.position) {
+            Standing::Compares(Ordering::Greater) | Standing::Replaces => self.at = offered,
+            Standing::Compares(_) | Standing::Outside => {}
         }
         true
-    }
-
-    fn kept_by(&self, chain: &Chain) -> u64 {
-        match self.chain.compare(chain) {
-            Relation::Newer(cut) => self.at.revision().min(cut.parent.mark.revision()),
-            _ => self.at.revision(),
-        }
     }
 }

@@ -1,5 +1,7 @@
-//! Carries out what a manager wants done: persist, then send, then publish, with a crash between any two.
+//! Carries out what a manager wants done, in the order and the way that the manager's journal does: persist, then
+//! send, then publish, with a crash between any two.
 
+use super::aim::Deed;
 use super::client::is_of_client;
 use super::disk::Disk;
 use super::node::index;
@@ -12,32 +14,40 @@ use echelon_core::member::{Append, Told};
 const MOST_ENTRIES: usize = 4;
 
 impl World {
-    /// Gives what the manager is to be told at once after it.
-    pub(crate) fn carry_out(&mut self, at: usize, effects: Vec<Effect>) -> Vec<Input> {
-        let mut due = Vec::new();
+    pub(crate) fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
         for effect in effects {
             if self.nodes[at].member.is_none() || self.failure.is_some() {
-                return vec![];
+                return;
             }
             if !self.healing && self.random.between(0, 10_000) < self.profile.crash {
                 self.note(|| format!("{at} does not get to {effect:?}"));
                 self.crash(at);
-                self.schedule_between(10_000, 5_000_000, Event::Start { at });
-                return vec![];
+                return self.schedule_between(10_000, 5_000_000, Event::Start { at });
             }
             self.note(|| format!("{at} -> {effect:?}"));
-            self.carry(at, effect, &mut due);
+            let deed = Deed::of(&effect);
+            if let Some(due) = self.carry(at, effect) {
+                self.input(at, due);
+            }
+            if deed.is_some_and(|deed| self.is_aimed_at(deed)) {
+                self.crash(at);
+                self.schedule_between(10_000, 2_000_000, Event::Start { at });
+            }
         }
-        due
     }
 
-    fn carry(&mut self, at: usize, effect: Effect, due: &mut Vec<Input>) {
+    /// Whether a process ends right after it has done this.
+    fn is_aimed_at(&mut self, deed: Deed) -> bool {
+        let aim = self.profile.aims.iter().find(|aim| aim.after == deed).copied();
+        !self.healing && aim.is_some_and(|aim| self.random.chance(aim.of_1000()))
+    }
+
+    /// Gives what the manager is to be told at once.
+    fn carry(&mut self, at: usize, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Adopt { chain, cut } => {
                 self.adopt(at, chain, cut);
-                if cut.is_some() {
-                    due.push(Input::Loaded(self.nodes[at].disk.stored()));
-                }
+                return cut.map(|_| Input::Loaded(self.nodes[at].disk.stored()));
             }
             Effect::Append(entries) => {
                 let (host, made) = (self.nodes[at].host, self.nodes[at].made);
@@ -55,18 +65,14 @@ impl World {
                     self.nodes[at].remember();
                 }
             }
-            Effect::Seal(seal) => self.nodes[at].disk.seal = seal,
+            Effect::Seal(seals) => self.nodes[at].disk.seals = seals,
             Effect::RolledBack(position) => {
                 self.tally.rolled_back += 1;
                 self.nodes[at].disk.rolled_back = Some(position);
             }
             Effect::Commit(revision) => self.commit(at, revision),
             Effect::Send(to, message) => self.send(at, index(to), message),
-            Effect::Feed { to, after } => {
-                if let Some(input) = self.feed(at, to, after) {
-                    due.push(input);
-                }
-            }
+            Effect::Feed { to, after } => return self.feed(at, to, after),
             Effect::Copy(from) => self.borrow(at, index(from)),
             Effect::Lead => {}
             Effect::Fenced => {
@@ -75,8 +81,10 @@ impl World {
             }
             Effect::Admit(standby) => {
                 let incarnation = self.nodes[at].incarnation;
-                self.schedule_between(1000, 60_000, Event::Admit { at, incarnation, standby });
+                let most = if self.profile.slow && !self.healing { 4_000_000 } else { 60_000 };
+                self.schedule_between(1000, most, Event::Admit { at, incarnation, standby });
             }
+            Effect::Prove(grant) if self.random.chance(500) => return Some(Input::Promote(grant)),
             Effect::Prove(grant) => {
                 let incarnation = self.nodes[at].incarnation;
                 let grant = Box::new(grant);
@@ -85,6 +93,7 @@ impl World {
             Effect::Told(id, Told::Proposed(proposal)) => self.decide(at, id, *proposal),
             Effect::Told(..) => {}
         }
+        None
     }
 
     fn adopt(&mut self, at: usize, chain: Chain, cut: Option<Parent>) {

@@ -100,6 +100,7 @@ impl World {
         let node = &self.nodes[at];
         let before = self.agents[agent].clone();
         let served = self.agents[agent].visit(&node.disk, node.shown);
+        self.tally.visits += 1;
         let after = self.agents[agent].clone();
         self.note(|| format!("agent {agent} at {at}: {} served {served}", after.at.position));
         let disk = self.nodes[at].disk.clone();

@@ -1,7 +1,7 @@
-//! What a manager has made durable: its journal, its grants, its promise, and what it had to give up.
+//! What a manager has made durable: its journal, its grants, its promises, and what it had to give up.
 
 use echelon_core::grant::{Chain, GrantId, Mark, Parent, Relation, SyncRule};
-use echelon_core::member::{Entry, Log, Pending, Seal, Stored};
+use echelon_core::member::{Entry, Log, Pending, Seals, Stored};
 use echelon_core::position::Position;
 
 #[derive(Clone)]
@@ -11,7 +11,7 @@ pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
     /// A lower bound of what is committed: it is written along with other things.
     pub(crate) committed: u64,
-    pub(crate) seal: Option<Seal>,
+    pub(crate) seals: Seals,
     pub(crate) rolled_back: Option<Position>,
     /// What was taken out of the journal.
     pub(crate) surplus: Vec<Entry>,
@@ -19,7 +19,8 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(chain: Chain) -> Self {
-        Self { chain, entries: vec![], committed: 0, seal: None, rolled_back: None, surplus: vec![] }
+        let (entries, surplus) = (vec![], vec![]);
+        Self { chain, entries, committed: 0, seals: Seals::default(), rolled_back: None, surplus }
     }
 
     /// The entry of a revision; what was before the first one has a mark, too.
@@ -54,13 +55,14 @@ impl Disk {
     pub(crate) fn stored(&self) -> Stored {
         let tail = self.after(self.committed).iter().map(Pending::from).collect();
         let log = Log::new(self.last(), self.committed, self.rule_of_rows(self.committed), tail);
-        Stored { chain: self.chain.clone(), log, seal: self.seal, rolled_back: self.rolled_back }
+        let (chain, seals) = (self.chain.clone(), self.seals.clone());
+        Stored { chain, log, seals, rolled_back: self.rolled_back }
     }
 
     /// Goes by another chain. Entries above the cut become a surplus, where the journal is, up to the cut, the one
     /// that the chain speaks of; where not, it stays as it is, to be replaced by a copy.
     pub(crate) fn adopt(&mut self, chain: Chain, cut: Option<Parent>) {
-        (self.chain, self.seal, self.rolled_back) = (chain, None, None);
+        (self.chain, self.seals, self.rolled_back) = (chain, Seals::default(), None);
         let Some(cut) = cut.filter(|cut| self.mark(cut.mark.revision()) == Some(cut.mark)) else { return };
         self.surplus.extend(self.entries.split_off(cut.mark.revision() as usize));
         self.committed = self.committed.min(cut.mark.revision());

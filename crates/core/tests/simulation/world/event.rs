@@ -76,6 +76,19 @@ pub(crate) enum Event {
     /// An admin promotes this manager by force.
     Force {
         at: usize,
+        lossy: bool,
+    },
+    Crash {
+        at: usize,
+    },
+    /// Two managers no longer reach each other; they do again.
+    Cut {
+        a: usize,
+        b: usize,
+    },
+    Reach {
+        a: usize,
+        b: usize,
     },
     Mend,
 }
@@ -121,10 +134,12 @@ impl World {
             Event::Abort { at, id } => self.input(at, Input::Abort(id)),
             Event::Edit => self.edit(),
             Event::Visit { agent } => self.visit(agent),
-            Event::Fault if self.healing => {}
+            Event::Fault | Event::Force { .. } | Event::Crash { .. } | Event::Cut { .. } if self.healing => {}
             Event::Fault => self.fault(),
-            Event::Force { .. } if self.healing => {}
-            Event::Force { at } => self.force(at),
+            Event::Force { at, lossy } => self.force_with(at, lossy, false),
+            Event::Crash { at } => self.crash_for_a_while(at),
+            Event::Cut { a, b } => self.cut(a, b, true),
+            Event::Reach { a, b } => self.network.reach(a, b),
             Event::Mend => self.network.heal(),
         }
     }

@@ -1,7 +1,61 @@
-//! What goes wrong, and what an admin does meanwhile.
+//! What goes wrong, and what an admin does meanwhile. Some of it takes several steps: see `campaigns`.
 
 use super::disk::Disk;
 use super::{Event, World};
+
+/// One thing that happens to a registry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Act {
+    Crash,
+    CrashPrimary,
+    Cut,
+    Isolate,
+    IsolatePrimary,
+    Mend,
+    Pause,
+    PausePrimary,
+    HandOver,
+    Force,
+    Replace,
+    Contend,
+    Relay,
+    HandOverUnheard,
+    ChangeUnheard,
+    Tear,
+    ChangeMinSync,
+    Remove,
+    Choose,
+    RollBack,
+    Lose,
+}
+
+/// Acts, and how often they happen.
+const ACTS: [(Act, u64); 21] = [
+    (Act::Crash, 8),
+    (Act::CrashPrimary, 8),
+    (Act::Cut, 6),
+    (Act::Isolate, 6),
+    (Act::IsolatePrimary, 6),
+    (Act::Mend, 12),
+    (Act::Pause, 4),
+    (Act::PausePrimary, 5),
+    (Act::HandOver, 9),
+    (Act::Force, 5),
+    (Act::Replace, 10),
+    (Act::Contend, 4),
+    (Act::Relay, 3),
+    (Act::HandOverUnheard, 3),
+    (Act::ChangeUnheard, 3),
+    (Act::Tear, 1),
+    (Act::ChangeMinSync, 4),
+    (Act::Remove, 2),
+    (Act::Choose, 3),
+    (Act::RollBack, 3),
+    (Act::Lose, 2),
+];
+
+/// How much more of what a schedule is about.
+const FAVOUR: u64 = 8;
 
 impl World {
     pub(crate) fn fault(&mut self) {
@@ -9,28 +63,46 @@ impl World {
         let at = self.random.below(self.nodes.len());
         let leading = self.those(|n| n.is_awake() && n.is_leading());
         let primary = self.random.pick(&leading).unwrap_or(at);
-        match self.random.between(0, 100) {
-            0..8 => self.crash_for_a_while(at),
-            8..16 => self.crash_for_a_while(primary),
-            16..22 => self.cut_any(at),
-            22..28 => self.isolate(at),
-            28..34 => self.isolate(primary),
-            34..46 => self.network.heal(),
-            46..50 => self.pause(at),
-            50..55 => self.pause(primary),
-            55..64 => self.hand_over(primary),
-            64..70 => self.force(at),
-            70..84 => self.replace(primary),
-            84..88 => self.change_min_sync(primary),
-            88..90 => self.remove_now_and_then(primary),
-            90..94 => self.choose_any(),
-            94..97 if self.profile.damage => self.roll_back(at),
-            97..99 if self.profile.damage => self.lose(at),
-            _ => {}
+        match self.draw_act() {
+            Act::Crash => self.crash_for_a_while(at),
+            Act::CrashPrimary => self.crash_for_a_while(primary),
+            Act::Cut => self.cut_any(at),
+            Act::Isolate => self.isolate(at),
+            Act::IsolatePrimary => self.isolate(primary),
+            Act::Mend => self.network.heal(),
+            Act::Pause => self.pause(at),
+            Act::PausePrimary => self.pause(primary),
+            Act::HandOver => self.hand_over_to_any(primary),
+            Act::Force => self.force(at),
+            Act::Replace => self.replace(primary),
+            Act::Contend => self.contend(primary),
+            Act::Relay => self.relay(primary),
+            Act::HandOverUnheard => self.hand_over_unheard(primary),
+            Act::ChangeUnheard => self.change_unheard(primary),
+            Act::Tear => self.tear(),
+            Act::ChangeMinSync => self.change_min_sync(primary),
+            Act::Remove if self.nodes[primary].is_leading() => self.remove(primary),
+            Act::Choose => self.choose_any(),
+            Act::RollBack if self.profile.damage => self.roll_back(at),
+            Act::Lose if self.profile.damage => self.lose(at),
+            Act::Remove | Act::RollBack | Act::Lose => {}
         }
     }
 
-    fn crash_for_a_while(&mut self, at: usize) {
+    fn draw_act(&mut self) -> Act {
+        let favoured = self.profile.theme.favours();
+        let weight = |(act, weight): &(Act, u64)| weight * if favoured.contains(act) { FAVOUR } else { 1 };
+        let mut left = self.random.between(0, ACTS.iter().map(weight).sum());
+        for act in &ACTS {
+            match left.checked_sub(weight(act)) {
+                Some(rest) => left = rest,
+                None => return act.0,
+            }
+        }
+        Act::Mend
+    }
+
+    pub(crate) fn crash_for_a_while(&mut self, at: usize) {
         self.crash(at);
         self.schedule_between(10_000, 8_000_000, Event::Start { at });
     }
@@ -39,12 +111,11 @@ impl World {
         let peer = self.random.below(self.nodes.len());
         let both = self.random.chance(500);
         if peer != at {
-            self.note(|| format!("{at} no longer reaches {peer}, both ways: {both}"));
             self.cut(at, peer, both);
         }
     }
 
-    fn pause(&mut self, at: usize) {
+    pub(crate) fn pause(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if !node.is_awake() {
             return;
@@ -60,33 +131,13 @@ impl World {
         }
     }
 
-    /// The primary is gone, in one way or another, and an admin promotes somebody else.
-    fn replace(&mut self, primary: usize) {
-        match self.random.between(0, 4) {
-            0 => self.crash_for_a_while(primary),
-            1 => self.pause(primary),
-            _ => self.isolate(primary),
-        }
-        let others = self.those(|n| n.is_awake() && !n.is_leading());
-        let Some(at) = self.random.pick(&others) else { return };
-        self.schedule_between(10_000, 5_000_000, Event::Force { at });
-        if self.random.chance(300) {
-            let other = self.random.pick(&others).unwrap_or(at);
-            self.schedule_between(10_000, 5_000_000, Event::Force { at: other });
-        }
-        self.schedule_between(1_000_000, 12_000_000, Event::Mend);
-    }
-
-    fn remove_now_and_then(&mut self, primary: usize) {
-        if self.nodes[primary].is_leading() {
-            self.remove(primary);
-        }
-    }
-
     fn choose_any(&mut self) {
         let torn =
             self.those(|n| n.is_leading() && n.member.as_ref().is_some_and(|m| !m.rivals().is_empty()));
         if let Some(at) = self.random.pick(&torn) {
+            if self.random.chance(200) {
+                self.change_min_sync(at);
+            }
             self.choose(at);
         }
     }

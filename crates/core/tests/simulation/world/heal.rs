@@ -2,6 +2,7 @@
 
 use super::World;
 use super::invariants::Seen;
+use super::node::Node;
 use echelon_core::grant::{Relation, SyncRule};
 use echelon_core::member::Member;
 
@@ -24,6 +25,10 @@ impl World {
         for _ in 0..LOOKS {
             if self.failure.is_some() || self.is_settled() {
                 break;
+            }
+            if self.is_hopeless() {
+                self.tally.hopeless += 1;
+                return;
             }
             self.look_after();
             self.run_until(self.now + LOOK);
@@ -64,7 +69,14 @@ impl World {
         }
     }
 
-    /// Whoever goes by the newest grants, and of those has most.
+    /// Disks were lost and set back, and nobody is left with a journal that its grants speak of: what remains to be
+    /// done is to restore a backup.
+    fn is_hopeless(&self) -> bool {
+        let apart = |n: &Node| n.gone || !n.disk.chain.contains(&n.disk.last().position);
+        self.nodes.iter().all(apart)
+    }
+
+    /// Whoever goes by the newest grants, and of those has most, of those whose journal their grants speak of.
     fn best(&self) -> usize {
         let beats = |a: usize, b: usize| {
             let (a, b) = (&self.nodes[a].disk, &self.nodes[b].disk);
@@ -74,7 +86,7 @@ impl World {
                 _ => false,
             }
         };
-        let there = self.those(|n| n.is_awake());
+        let there = self.those(|n| n.is_awake() && n.disk.chain.contains(&n.disk.last().position));
         there.into_iter().reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
     }
 
@@ -88,7 +100,8 @@ impl World {
             leader.is_some_and(|l| l.log().rule_under(l.chain().head()).members.contains(&n.host))
                 || n.is_leading()
         });
-        one && able && counted && self.nodes.iter().all(|n| !n.gone && n.disk.chain == *chain)
+        let torn = self.nodes.iter().any(|n| n.member.as_ref().is_some_and(|m| !m.rivals().is_empty()));
+        one && able && counted && !torn && self.nodes.iter().all(|n| !n.gone && n.disk.chain == *chain)
     }
 
     /// One edit more, and then none.

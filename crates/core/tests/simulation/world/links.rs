@@ -1,5 +1,6 @@
 //! How messages and links come and go.
 
+use super::message::Kind;
 use super::{Event, Input, MemberMessage, World};
 
 /// How often managers without a link try to make one, in microseconds.
@@ -8,13 +9,14 @@ const CONNECT: u64 = 300_000;
 impl World {
     pub(crate) fn send(&mut self, from: usize, to: usize, message: MemberMessage) {
         let carried = self.network.has_link(from, to) && self.network.carries(from, to);
-        if !carried || self.nodes[to].member.is_none() || self.is_rare(self.profile.lost) {
+        let trouble = self.profile.trouble(Kind::of(&message));
+        if !carried || self.nodes[to].member.is_none() || self.is_rare(trouble.lost) {
             return;
         }
-        if self.is_rare(self.profile.doubled) {
-            self.send_once(from, to, message.clone());
+        if self.is_rare(trouble.doubled) {
+            self.send_once(from, to, trouble.late, message.clone());
         }
-        self.send_once(from, to, message);
+        self.send_once(from, to, trouble.late, message);
     }
 
     /// Whether a fault of which there are so many in a thousand strikes; none do once faults have ended.
@@ -22,9 +24,9 @@ impl World {
         self.random.chance(of_1000) && !self.healing
     }
 
-    fn send_once(&mut self, from: usize, to: usize, message: MemberMessage) {
-        let late = self.is_rare(self.profile.late);
-        let delay = self.random.between(500, if late { 2_000_000 } else { 8_000 });
+    fn send_once(&mut self, from: usize, to: usize, late: u64, message: MemberMessage) {
+        let late = self.is_rare(late);
+        let delay = self.random.between(500, if late { 3_000_000 } else { 8_000 });
         let mut at = self.now + delay;
         if self.profile.ordered || self.healing {
             let newest = self.network.arrives.entry((from, to)).or_default();
@@ -55,13 +57,10 @@ impl World {
         }
     }
 
-    /// One that still has the link of a process that is gone may never notice that it was another.
+    /// One that still has the link of a process that is gone may notice its end first, or hear of the new one alone.
     fn link(&mut self, at: usize, peer: usize) {
         let host = self.nodes[peer].host;
-        if !self.network.link(at, peer) {
-            if self.random.chance(500) {
-                return;
-            }
+        if !self.network.link(at, peer) && self.random.chance(500) {
             self.input(at, Input::Lost(host));
         }
         self.input(at, Input::Met(host));
@@ -78,6 +77,7 @@ impl World {
 
     /// Cuts one direction, or both; each side notices in its own time.
     pub(crate) fn cut(&mut self, a: usize, b: usize, both: bool) {
+        self.note(|| format!("{a} no longer reaches {b}, both ways: {both}"));
         self.network.block(a, b);
         if both {
             self.network.block(b, a);

@@ -4,6 +4,8 @@
 
 mod admin;
 mod agent;
+mod aim;
+mod campaigns;
 mod carry;
 mod client;
 mod disk;
@@ -12,6 +14,7 @@ mod faults;
 mod heal;
 mod invariants;
 mod links;
+mod message;
 mod network;
 mod node;
 mod profile;
@@ -55,6 +58,10 @@ pub(crate) struct Tally {
     pub(crate) crashes: u64,
     pub(crate) rolled_back: u64,
     pub(crate) copies: u64,
+    /// Damaged so that only a backup helps.
+    pub(crate) hopeless: u64,
+    /// How often an agent has asked a manager.
+    pub(crate) visits: u64,
 }
 
 impl Tally {
@@ -67,15 +74,21 @@ impl Tally {
         self.crashes += other.crashes;
         self.rolled_back += other.rolled_back;
         self.copies += other.copies;
+        self.hopeless += other.hopeless;
+        self.visits += other.visits;
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, acknowledged, handovers, forced, choices, crashes, rolled_back, copies } = self;
+        let Self { events, acknowledged, handovers, forced, choices, crashes, .. } = self;
+        let Self { rolled_back, copies, hopeless, visits, .. } = self;
         write!(f, "{events} events, {acknowledged} edits acknowledged, {crashes} crashes, ")?;
         write!(f, "{handovers} hand-overs, {forced} forced promotions, {choices} choices, ")?;
-        write!(f, "{rolled_back} times rolled back, {copies} copies")
+        write!(
+            f,
+            "{rolled_back} times rolled back, {copies} copies, {hopeless} to be restored, {visits} steps of agents"
+        )
     }
 }
 
@@ -186,16 +199,10 @@ impl World {
         let told = self.trace.is_some().then(|| format!("{input:?}"));
         let mut out = Vec::new();
         member.handle(now, input, &mut out);
-        let incarnation = node.incarnation;
         if let Some(told) = told.filter(|told| told != "Tick" || !out.is_empty()) {
             self.note(|| format!("{at} <- {told}"));
         }
-        let due = self.carry_out(at, out);
-        for input in due {
-            if self.nodes[at].incarnation == incarnation {
-                self.input(at, input);
-            }
-        }
+        self.carry_out(at, out);
         self.wake(at);
     }
 

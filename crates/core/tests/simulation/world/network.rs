@@ -40,6 +40,12 @@ impl Network {
         self.blocked.insert((from, to));
     }
 
+    /// Lets packets through again, both ways.
+    pub(crate) fn reach(&mut self, a: usize, b: usize) {
+        self.blocked.remove(&(a, b));
+        self.blocked.remove(&(b, a));
+    }
+
     pub(crate) fn heal(&mut self) {
         self.blocked.clear();
     }

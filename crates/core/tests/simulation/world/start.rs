@@ -16,7 +16,7 @@ impl World {
         let mut random = Random::new(seed);
         let profile = Profile::draw(&mut random);
         let disk = Disk::new(genesis(&profile));
-        let nodes = (0..profile.managers).map(|n| Node::new(n, disk.clone())).collect();
+        let nodes: Vec<_> = (0..profile.managers).map(|n| Node::new(n, disk.clone())).collect();
         let agents = vec![Agent::new(&disk); profile.agents];
         let mut world = Self {
             random,
@@ -99,7 +99,7 @@ impl World {
 
 fn genesis(profile: &Profile) -> Chain {
     let name = "a".parse().expect("a name");
-    let members = (1..profile.managers).map(host).collect();
+    let members = (1..=profile.counted).map(host).collect();
     let sync = SyncRule { members, min_sync: profile.min_sync };
     let first = Grant::first(Lineage(Uuid::from_u128(1 << 64)), host(0), name, UnixMillis(0));
     Chain::begin(Grant { sync, ..first }).expect("the first grant is a chain")

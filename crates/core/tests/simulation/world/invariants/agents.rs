@@ -1,7 +1,8 @@
-//! Agents go forward: neither to grants that theirs beat, nor to a lower position of the same history.
+//! Agents go forward: neither to grants that theirs beat, nor to a lower position of the same history. Where all that
+//! they have seen under a grant is given up by a choice, they begin anew.
 
 use super::{Invariant, Seen};
-use echelon_core::grant::Relation;
+use echelon_core::grant::{GrantId, Relation};
 
 pub(crate) struct AgentsGoForward;
 
@@ -12,13 +13,15 @@ impl Invariant for AgentsGoForward {
 
     fn saw(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Agent { before, after, disk } = seen else { return Ok(()) };
-        let floor = match before.chain.compare(&after.chain) {
-            Relation::Same => before.at.revision(),
-            Relation::Newer(cut) => before.at.revision().min(cut.parent.mark.revision()),
-            other => return Err(format!("from {} to {}: {other:?}", before.at.position, after.at.position)),
-        };
-        if after.at.revision() < floor {
-            return Err(format!("from {} to {}", before.at.position, after.at.position));
+        let (from, to) = (before.at.position, after.at.position);
+        match before.chain.compare(&after.chain) {
+            Relation::Same | Relation::Newer(_) => {}
+            other => return Err(format!("from {from} to {to}: {other:?}")),
+        }
+        let given_up = after.chain.cut_after(GrantId::of(&from)).map_or(0, |cut| cut.parent.mark.revision());
+        let floor = if after.chain.contains(&from) { from.revision } else { given_up };
+        if to.revision < floor {
+            return Err(format!("from {from} to {to}"));
         }
         let moved = after.at != before.at;
         if moved && disk.mark(after.at.revision()) != Some(after.at) {

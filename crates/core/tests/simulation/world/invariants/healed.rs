@@ -1,5 +1,5 @@
 //! Once faults have ended all agree: one chain of grants, one journal, all of it committed, one primary, nobody held
-//! by a promise, everybody counted, and an edit goes through.
+//! by a promise, an edit goes through, and every agent has seen it.
 
 use super::{Invariant, Seen};
 use crate::world::node::Node;
@@ -21,8 +21,11 @@ impl Invariant for Healed {
         }
         nodes.iter().try_for_each(|node| agrees(first, node))?;
         let older = agents.iter().find(|a| a.chain.compare(&first.disk.chain) != Relation::Same);
-        match older {
-            Some(agent) => Err(format!("an agent goes by {}", agent.chain.head().id)),
+        if let Some(agent) = older {
+            return Err(format!("an agent goes by {}", agent.chain.head().id));
+        }
+        match agents.iter().find(|a| a.at != first.disk.last()) {
+            Some(agent) => Err(format!("an agent is at {}", agent.at.position)),
             None => Ok(()),
         }
     }
@@ -51,7 +54,7 @@ fn agrees(first: &Node, node: &Node) -> Result<(), String> {
     if node.shown != node.disk.last().revision() || member.log().committed() != node.shown {
         return Err(format!("{host} shows {}, not {}", node.shown, node.disk.last().position));
     }
-    if let Some(seal) = node.disk.seal.or(member.seal()) {
+    if let Some(seal) = node.disk.seals.iter().chain(member.seals().iter()).next() {
         return Err(format!("{host} is held by a promise to {}", seal.by));
     }
     match member.rolled_back() {

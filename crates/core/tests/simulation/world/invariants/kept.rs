@@ -3,22 +3,34 @@
 //! up is listed by somebody.
 
 use super::{Invariant, Place, Seen, place};
-use echelon_core::grant::{Grant, GrantId, Hash, Mark};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Hash, Mark};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub(crate) struct Kept {
     acknowledged: BTreeMap<Place, Acknowledged>,
-    /// Grants, and whether loss was accepted for them.
-    grants: Vec<(Grant, bool)>,
+    grants: Vec<Given>,
     damaged: bool,
 }
 
-#[derive(Clone, Copy)]
+/// A grant that some manager has made durable.
+#[derive(Clone)]
+struct Given {
+    grant: Grant,
+    /// The grants before it.
+    before: Option<Chain>,
+    /// Whether loss was accepted for it.
+    lossy: bool,
+}
+
+#[derive(Clone)]
 struct Acknowledged {
     mark: Mark,
     request: u64,
     alone: Option<u64>,
+    /// Grants by which it was committed though others were promised that it would not be: with loss accepted, or by
+    /// a primary that handed over to itself to end promises.
+    against_promises: Vec<GrantId>,
 }
 
 impl Invariant for Kept {
@@ -30,15 +42,21 @@ impl Invariant for Kept {
         match seen {
             Seen::Damaged => self.damaged = true,
             Seen::Acknowledged { request, mark, alone, chain } => {
-                let told = Acknowledged { request: *request, mark: *mark, alone: *alone };
-                self.acknowledged.entry(place(&mark.position)).or_insert(told);
+                let against = self.grants.iter().filter(|given| given.is_against_promises());
+                let against = against.map(|given| given.grant.id).filter(|id| chain.get(*id).is_some());
+                let against_promises = against.collect();
+                let told = Acknowledged { request: *request, mark: *mark, alone: *alone, against_promises };
+                self.acknowledged.entry(place(&mark.position)).or_insert(told.clone());
                 let chosen_against = |g: &Grant| chain.grants().iter().any(|c| c.rejects.contains(&g.id));
-                let grants = self.grants.iter().filter(|(grant, _)| !chosen_against(grant));
-                grants.into_iter().try_for_each(|(grant, lossy)| self.keeps(grant, *lossy, &told))?;
+                let grants = self.grants.iter().filter(|given| !chosen_against(&given.grant));
+                grants.into_iter().try_for_each(|given| self.keeps(given, &told))?;
             }
             Seen::Granted { chain, lossy } => {
-                self.grants.push((chain.head().clone(), *lossy));
-                self.acknowledged.values().try_for_each(|told| self.keeps(chain.head(), *lossy, told))?;
+                let (grant, before) = chain.grants().split_last().expect("a chain has a grant");
+                let before = Chain::new(before.to_vec()).ok();
+                let given = Given { grant: grant.clone(), before, lossy: *lossy };
+                self.acknowledged.values().try_for_each(|told| self.keeps(&given, told))?;
+                self.grants.push(given);
             }
             Seen::Healed { nodes, .. } => {
                 let journal: BTreeSet<Hash> = nodes[0].disk.entries.iter().map(|e| e.mark.hash).collect();
@@ -59,14 +77,26 @@ impl Invariant for Kept {
     }
 }
 
+impl Given {
+    fn is_against_promises(&self) -> bool {
+        let holder = self.before.as_ref().map(|before| before.head().holder);
+        self.lossy || self.grant.basis == Basis::Handover && holder == Some(self.grant.holder)
+    }
+}
+
 impl Kept {
-    /// Whether an acknowledged entry is in what a grant builds on, or may be given up by it.
-    fn keeps(&self, grant: &Grant, lossy: bool, told: &Acknowledged) -> Result<(), String> {
-        let position = told.mark.position;
-        let Some(parent) = grant.parent.filter(|p| p.grant == GrantId::of(&position)) else { return Ok(()) };
+    /// Whether an acknowledged entry that was part of the history before a grant is in what the grant builds on, or
+    /// may be given up by it.
+    fn keeps(&self, given: &Given, told: &Acknowledged) -> Result<(), String> {
+        let (position, Given { grant, before, lossy }) = (told.mark.position, given);
+        let counted = before.as_ref().is_some_and(|before| before.contains(&position));
+        let Some(parent) = grant.parent.filter(|_| counted) else { return Ok(()) };
         let base = parent.mark.revision();
         let alone = told.alone.is_some_and(|alone| alone > base);
-        match position.revision <= base || lossy || alone || self.damaged {
+        // It was committed by a grant that builds on the same state as this one, which may have been without it.
+        let apart =
+            told.against_promises.iter().any(|id| before.as_ref().is_some_and(|b| b.get(*id).is_none()));
+        match position.revision <= base || *lossy || alone || apart || self.damaged {
             true => Ok(()),
             false => {
                 Err(format!("{position} is acknowledged; {} builds on {}", grant.id, parent.mark.position))
