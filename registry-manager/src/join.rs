@@ -7,6 +7,7 @@ use crate::clock::unix_now;
 use crate::config::Recorded;
 use crate::copies::CopyError;
 use crate::left;
+use crate::lineage::renewed;
 use crate::paths::Paths;
 use ask::ask;
 use echelon_core::endpoint::Endpoint;
@@ -125,7 +126,7 @@ pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
     Ok(Outcome::Joined(trust.framework().clone()))
 }
 
-/// What an earlier try was given, where only the copy is missing.
+/// What an earlier try was given, where only the copy is missing. Its certificate may have ended since.
 fn earlier(paths: &Paths) -> Result<Option<(Credentials, TrustBundle)>, JoinError> {
     let directory = match IdentityDirectory::open(&paths.identity()) {
         Err(e) if e.is_not_found() => return Ok(None),
@@ -134,8 +135,10 @@ fn earlier(paths: &Paths) -> Result<Option<(Credentials, TrustBundle)>, JoinErro
     match directory.load_credentials() {
         Err(e) if e.is_not_found() => Ok(None),
         credentials => {
-            let trust = directory.load_trust().map_err(identity_error)?;
-            Ok(Some((credentials.map_err(identity_error)?, trust)))
+            let (credentials, trust) =
+                (credentials.map_err(identity_error)?, directory.load_trust().map_err(identity_error)?);
+            let issuer = crate::init::load_issuer(paths).map_err(JoinError::Identity)?;
+            Ok(Some((renewed(credentials, &issuer).map_err(JoinError::Identity)?, trust)))
         }
     }
 }

@@ -168,6 +168,10 @@ impl Journal {
     fn take(&mut self, word: Word) -> Result<(), JournalError> {
         match word {
             Word::Input(input) => self.input(input),
+            Word::GiveUp => {
+                self.waiting.give_up(&self.hub);
+                Ok(())
+            }
             Word::Linked(peer) => self.linked(peer),
             Word::Unlinked(peer) => self.unlinked(peer),
             Word::Wish(id, input, told) => {

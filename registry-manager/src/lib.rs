@@ -47,6 +47,7 @@ pub mod root;
 mod server;
 mod session;
 mod sessions;
+mod settle;
 mod watchers;
 mod witnesses;
 

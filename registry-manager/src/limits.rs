@@ -38,8 +38,8 @@ pub(crate) const LINK_KEEPALIVE: Duration = Duration::from_secs(1);
 /// How long another manager may take to answer a connection, and then to say who it is.
 pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long the links of a primary that stops outlast it, for the standbys to say that they hold its last edits: well
-/// within [`DRAIN`], for which those who made them wait.
+/// How long a primary that stops waits for its standbys to say that they hold its last edits: well within [`DRAIN`], for
+/// which those who made them are waited for.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
 /// How often it is looked meanwhile.
@@ -215,6 +215,9 @@ pub(crate) const DRAIN_RETRY: Duration = Duration::from_secs(5);
 
 /// How long the end of all sessions may take at a shutdown.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long, at a shutdown, an answer may take to arrive: a round trip, also to the other side of the world.
+pub(crate) const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// How long the address may take to be free after a shutdown: connections whose peers do not answer linger for
 /// three round trips.

@@ -20,8 +20,10 @@ pub(crate) fn edits(shared: &Shared) -> Result<Vec<LostEditReport>, Failure> {
     let unreadable = |e: &dyn std::error::Error| failure::internal(&failure::in_full(e));
     let reader = JournalReader::open(&shared.journal).map_err(|e| unreadable(&e))?;
     let lost = read(&reader).map_err(|e| unreadable(&e))?;
-    let applied = Applied::find(&reader, &lost).map_err(|e| unreadable(&e))?;
     let (registry, now) = (shared.hub.registry(), unix_now());
+    // What is not committed is nobody's to know.
+    let shown = registry.position().revision;
+    let applied = Applied::find(&reader, &lost, shown).map_err(|e| unreadable(&e))?;
     Ok(lost.iter().map(|lost| report(shared, &registry, lost, &applied, now)).collect())
 }
 
@@ -38,14 +40,14 @@ fn read(reader: &JournalReader) -> Result<Vec<Lost>, echelon_store::StoreError> 
     }
 }
 
-/// By which revisions requests were carried out, as far as they may have made an edit once more.
+/// By which committed revisions requests were carried out, as far as they may have made an edit once more.
 struct Applied {
     by_request: HashMap<RequestId, u64>,
     by_mark: HashMap<Mark, u64>,
 }
 
 impl Applied {
-    fn find(reader: &JournalReader, lost: &[Lost]) -> Result<Self, echelon_store::StoreError> {
+    fn find(reader: &JournalReader, lost: &[Lost], to: u64) -> Result<Self, echelon_store::StoreError> {
         let mut found = Self { by_request: HashMap::new(), by_mark: HashMap::new() };
         let requests: HashMap<_, ()> = lost.iter().map(|lost| (lost.commit.request, ())).collect();
         let marks: HashMap<_, ()> = lost.iter().map(|lost| (mark(lost), ())).collect();
@@ -55,7 +57,7 @@ impl Applied {
         };
         at = at.saturating_sub(1);
         loop {
-            let part = reader.requests(at)?;
+            let part = reader.requests(at, to)?;
             let Some((last, _)) = part.last() else { return Ok(found) };
             at = *last;
             for (revision, request) in part {

@@ -10,14 +10,14 @@ use crate::init::load_issuer;
 use crate::journal::{self, Edits, Journal, LoadError, Queue};
 use crate::limits::{
     ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, BACKUPS, COPIES, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL,
-    MAX_WATCHERS, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+    LAST_ANSWER, MAX_WATCHERS, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::links::{self, Links};
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
-use crate::{alarms, copies, drains, http, left, metrics, record, removal, requests, witnesses};
+use crate::{alarms, copies, drains, http, left, metrics, record, removal, requests, settle, witnesses};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::id::{HostId, RequestId};
@@ -149,6 +149,8 @@ pub(crate) struct Inner {
     pub(crate) paths: Paths,
     pub(crate) endpoint: Endpoint,
     pub(crate) stop: CancellationToken,
+    /// Comes after `stop`, once what was written is committed, or not waited for any more.
+    pub(crate) settled: CancellationToken,
 }
 
 impl Inner {
@@ -256,6 +258,7 @@ impl Manager {
             paths: paths.clone(),
             endpoint,
             stop: tasks.shutdown(),
+            settled: CancellationToken::new(),
         });
         let http_addr = http.as_ref().and_then(|l| l.local_addr().ok());
         let manager = Self { shared, tasks, journal, http: http_addr };
@@ -361,6 +364,7 @@ impl Manager {
         tasks.spawn("witnesses", witnesses::tell_journal(Arc::clone(shared)));
         tasks.spawn("silence", silence(Arc::clone(shared)));
         tasks.spawn("drains", drains::end(Arc::clone(shared)));
+        tasks.spawn("settle", settle::at_the_end(Arc::clone(shared)));
         if let Ok(peer) = credentials.peer() {
             tasks.spawn(
                 "removal",
@@ -550,7 +554,7 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
                 worth = connection.peer().map(|p| requests::standing(&shared.hub.registry(), p));
                 continue;
             }
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => return last_answers(connection, &room).await,
         };
         let channel = match channel {
             Ok(channel) => channel,
@@ -578,6 +582,18 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
         };
         tasks.spawn_in(span, "request", request.in_current_span());
     }
+}
+
+/// Waits until the requests of a connection are answered, and the peer has the answers: with the last who holds it, a
+/// connection ends at once, and what is on its way is lost.
+async fn last_answers(connection: &Connection, room: &Semaphore) {
+    if room.available_permits() == REQUESTS_PER_CONNECTION {
+        return;
+    }
+    // Never closed.
+    let _all = room.acquire_many(REQUESTS_PER_CONNECTION as u32).await;
+    // A peer that has its answer lets go, or does not wait for anything else.
+    let _ = tokio::time::timeout(LAST_ANSWER, connection.closed()).await;
 }
 
 /// Takes one request of a peer whose certificate serves for its renewal only, and lets it go.

@@ -466,14 +466,17 @@ impl Node {
 
     /// Stops it as a service manager does. Gives how it ended.
     async fn stop(&mut self) -> Option<i32> {
-        let pid = self.process.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        signal(self.process.as_ref().unwrap().id(), "-TERM");
         self.wait_until_ended().await
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.state.with_extension("log")).unwrap()
     }
+}
+
+fn signal(process: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
 }
 
 /// Protects: that a standby has stopped is noticed, whichever of the two has dialled: edits are refused before they are
@@ -598,6 +601,30 @@ async fn a_standby_that_is_removed_ends_by_itself() {
     assert!(code == Some(5) && said.contains("is out of the registry: it was removed"), "{said}");
 }
 
+/// Protects: a primary that is stopped waits a little for its standbys to say that they hold what it has written, and tells
+/// whoever made the edit; for one that stays silent it does not wait.
+#[tokio::test]
+async fn a_primary_that_is_stopped_tells_what_became_of_the_edits_it_took() {
+    for comes_back in [true, false] {
+        let mut pair = Pair::running().await;
+        let console = pair.console(&pair.primary).await;
+        let standby = pair.standby.process.as_ref().unwrap().id();
+        signal(standby, "-STOP");
+        let edit = tokio::spawn(async move { console.edit(host("late"), false).await });
+        let written = "echelon_manager_entries_uncommitted 1\n";
+        wait_for("it to be written", async || pair.primary.body("/metrics").await.contains(written)).await;
+        signal(pair.primary.process.as_ref().unwrap().id(), "-TERM");
+        if comes_back {
+            signal(standby, "-CONT");
+        }
+        assert_eq!(pair.primary.wait_until_ended().await, Some(0), "{}", pair.primary.log());
+        match comes_back {
+            true => drop(edit.await.unwrap().unwrap()),
+            false => assert_eq!(failure(edit.await.unwrap()).error, "outcome-unknown"),
+        }
+    }
+}
+
 /// A token for a registry manager, which may be one that this host joins with again.
 async fn manager_token(console: &ManagerClient, trust: &TrustBundle, again: Option<HostName>) -> String {
     let made = JoinToken::generate(trust.root_hash()).unwrap();
@@ -683,7 +710,20 @@ async fn the_root_key_is_exported_and_imported_and_a_manager_joins_leaves_and_jo
     let (code, said) = says(&join, &spare, &token);
     assert!(code == Some(0) && said.contains("Joined the registry of test"), "{said}");
 
-    // What a try kept that was cut off: right before its end, and before it had the copy.
+    // What a try kept that was cut off: right before its end, and before it had the copy, two days ago.
+    let identity = IdentityDirectory::open(&Paths::of(&spare.state).identity()).unwrap();
+    let (kept, text) =
+        (identity.load_credentials().unwrap(), file::read_secret(&Paths::of(&spare.state).issuer()).unwrap());
+    let issuer = Issuer::from_credentials(Credentials::from_pem(&text).unwrap()).unwrap();
+    let (peer, made) = (kept.peer().unwrap(), unix_now().0 - 2 * 24 * 3_600_000);
+    let leaf = Leaf {
+        subject: &peer.subject,
+        name: "spare",
+        enrolment: peer.enrolment,
+        lifetime: lifetime::MANAGER,
+    };
+    let chain = issuer.issue(&leaf, &kept.key().public_key(), UnixMillis(made)).unwrap();
+    identity.save_credentials(&Credentials::new(kept.key().clone(), chain).unwrap()).unwrap();
     let (wish, registry) = (spare.state.join("joining.json"), Paths::of(&spare.state).registry());
     for (has_copy, told) in
         [(true, "holds the registry of test already"), (false, "Joined the registry of test")]

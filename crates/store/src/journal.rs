@@ -71,16 +71,18 @@ impl JournalReader {
         self.database.read("read what was lost", |connection| surplus::after(connection, after))
     }
 
-    /// The oldest commits after this revision, no more than [`MAX_REQUESTS`]: their revisions and request ids.
+    /// The oldest commits after the revision `after` and up to `to`, no more than [`MAX_REQUESTS`]: their revisions and
+    /// request ids.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn requests(&self, after: u64) -> Result<Vec<(u64, RequestId)>, StoreError> {
-        const SQL: &str =
-            "SELECT revision, request FROM journal WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+    pub fn requests(&self, after: u64, to: u64) -> Result<Vec<(u64, RequestId)>, StoreError> {
+        const SQL: &str = "SELECT revision, request FROM journal WHERE revision > ?1 AND revision <= ?2 \
+                           ORDER BY revision LIMIT ?3";
         self.database.read("read the journal", |connection| {
             let mut statement = connection.prepare_cached(SQL)?;
-            let mut rows = statement.query(params![to_sql("the revision", after)?, MAX_REQUESTS])?;
+            let (after, to) = (to_sql("the revision", after)?, to_sql("the revision", to)?);
+            let mut rows = statement.query(params![after, to, MAX_REQUESTS])?;
             let mut requests = Vec::new();
             while let Some(row) = rows.next()? {
                 requests.push((from_sql(row.get(0)?), RequestId(Uuid::from_bytes(row.get(1)?))));
@@ -140,6 +142,9 @@ mod tests {
         let part = revisions(reader.backwards(first, last - 1).unwrap());
         assert_eq!((part[0], part.len()), (last - 1, MAX_PART_ENTRIES as usize));
         assert_eq!(revisions(reader.forwards(last, last).unwrap()), [last]);
+        let requests = reader.requests(first, last - 1).unwrap();
+        let requests: Vec<_> = requests.into_iter().map(|(revision, _)| revision).collect();
+        assert_eq!(requests, (first + 1..last).collect::<Vec<_>>());
         assert_eq!(store.head().position, at(last));
     }
 }

@@ -181,18 +181,19 @@ impl Journal {
         self.input(Input::Loaded(stored))
     }
 
-    /// Reads back what is durable. Where other commits are shown than that has, all that is shown begins anew.
+    /// Reads back what is durable. Where other commits are shown than that has, all that is shown begins anew; a journal
+    /// that was set back may have had another one at the same position.
     pub(super) fn reload(&mut self) -> Result<Stored, JournalError> {
         let (committed, tail) = load::load(&self.store)?;
         let stored = load::stored(&self.store, &committed, &tail)?;
         let committed = Arc::new(committed);
         self.staged = 0;
-        if committed.position() != self.hub.registry().position() {
+        let shown = self.hub.witnesses.mark_at(&self.hub.registry().position());
+        let mark = self.store.mark_at(self.store.committed())?;
+        if mark.is_none() || shown != mark {
             self.hub.begin_anew(Arc::clone(&committed));
         }
-        if let Some(mark) = self.store.mark_at(self.store.committed())? {
-            self.hub.witnesses.committed(mark);
-        }
+        mark.into_iter().for_each(|mark| self.hub.witnesses.committed(mark));
         self.hub.witnesses.set_chain(self.store.grants().clone());
         self.appended = load::appended(committed, &tail)?;
         Ok(stored)

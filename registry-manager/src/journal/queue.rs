@@ -29,6 +29,8 @@ pub(crate) struct Edit {
 pub(crate) enum Word {
     /// Something happened to this manager.
     Input(Input),
+    /// What waits to be committed is waited for no longer.
+    GiveUp,
     /// There is one link more to a manager.
     Linked(HostId),
     /// There is one link less to a manager.

@@ -204,6 +204,26 @@ async fn a_primary_hands_over_only_by_a_grant_that_others_believe() {
     }
 }
 
+/// Protects: what is shown is what the journal has, also where a copy brings another commit of the same position.
+#[tokio::test]
+async fn another_commit_of_the_same_position_is_shown_in_place_of_the_first() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ((store, hub), (theirs, their_hub)) = (journal(dir.path()), journal(elsewhere.path()));
+    let (mut ours, mut theirs) = (begun(store, &hub), begun(theirs, &their_hub));
+    for (journal, name) in [(&mut ours, "a"), (&mut theirs, "b")] {
+        let (edit, answered) = asks(HostId(Uuid::now_v7()), name, false);
+        journal.turn(Turn { edits: vec![edit], ..Turn::default() }).unwrap();
+        answered.await.unwrap().unwrap();
+    }
+    let (registry, copy) = (elsewhere.path().join("registry.db"), elsewhere.path().join("copy.db"));
+    theirs.store.set_committed(1).unwrap();
+    echelon_store::JournalReader::open(&registry).unwrap().copy_to(&copy).unwrap();
+    ours.store.replace_by(&copy).unwrap();
+    ours.reload().unwrap();
+    let shown = |name: &str| hub.registry().host_named(&name.parse().unwrap()).is_some();
+    assert!(shown("b") && !shown("a"));
+}
+
 /// Protects: an edit that could not be made durable and whose outcome is known is one thing; the queue's end
 /// is another: what came before it is carried out, what comes after it is refused, whoever still holds a sender.
 #[tokio::test]

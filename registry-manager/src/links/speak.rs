@@ -3,9 +3,7 @@
 use super::Links;
 use crate::failure;
 use crate::journal::Said;
-use crate::limits::{
-    BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE, SETTLE, SETTLE_LOOK,
-};
+use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE};
 use crate::offered::examine;
 use crate::server::Shared;
 use echelon_core::id::HostId;
@@ -147,26 +145,11 @@ async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Ch
         end = send_all(shared, peer, sender, queue) => end,
         end = receive_all(shared, peer, receiver) => end,
         reason = connection.closed() => reason.into(),
-        () = stopped_and_settled(shared) => Unlinked::Stopping,
+        () = shared.settled.cancelled() => Unlinked::Stopping,
     };
     drop(noted);
     shared.edits.say(Said::Unlinked(peer)).await;
     end
-}
-
-/// Comes once this manager stops and all that it has written is committed, which takes the others; or when that takes
-/// too long, and stays unknown.
-async fn stopped_and_settled(shared: &Shared) {
-    shared.stop.cancelled().await;
-    let settled = async {
-        // It answers before it carries out what came before the question: once more, and that is done.
-        shared.edits.answer().await;
-        shared.edits.answer().await;
-        while shared.edits.situation().is_waiting() {
-            tokio::time::sleep(SETTLE_LOOK).await;
-        }
-    };
-    let _ = timeout(SETTLE, settled).await;
 }
 
 /// A link among the others; also a task that is cut off leaves none behind.
