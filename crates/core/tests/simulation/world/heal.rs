@@ -55,8 +55,11 @@ impl World {
             return self.count_those_there(at);
         }
         if leading.is_empty() {
-            let best = self.best();
-            self.force_with(best, true, false);
+            // The best may be refused, where the primary that it knows goes by another lineage: then another one.
+            let there = self.those_to_promote();
+            let any = self.random.pick(&there).filter(|_| self.random.chance(300));
+            let at = any.unwrap_or_else(|| self.best());
+            self.force_with(at, true, false);
         }
     }
 
@@ -76,7 +79,11 @@ impl World {
         self.nodes.iter().all(apart)
     }
 
-    /// Whoever goes by the newest grants, and of those has most, of those whose journal their grants speak of.
+    fn those_to_promote(&self) -> Vec<usize> {
+        self.those(|n| n.is_awake() && n.disk.chain.contains(&n.disk.last().position))
+    }
+
+    /// Of those that can be promoted whoever goes by the newest grants, and of these has most.
     fn best(&self) -> usize {
         let beats = |a: usize, b: usize| {
             let (a, b) = (&self.nodes[a].disk, &self.nodes[b].disk);
@@ -86,8 +93,8 @@ impl World {
                 _ => false,
             }
         };
-        let there = self.those(|n| n.is_awake() && n.disk.chain.contains(&n.disk.last().position));
-        there.into_iter().reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
+        let there = self.those_to_promote().into_iter();
+        there.reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
     }
 
     /// Whether nothing is left to be waited for but that edits come to an end.
