@@ -50,9 +50,12 @@ pub enum LineageError {
         "the registry does not know the issuer of the registry manager on {0}: nobody would trust what it signs"
     )]
     UnknownIssuer(HostName),
-    /// The journal ends before what the newest grant builds on.
-    #[error("the journal ends before the entry that its newest grant builds on")]
-    NotLevel(#[source] ChainError),
+    /// There have been as many grants as a chain holds.
+    #[error(
+        "no grant can follow on those that there were; set up a new registry, and bring it what this one holds with \
+         echelon export and echelon apply"
+    )]
+    NoMore(#[source] ChainError),
     /// Its roots cannot be used.
     #[error("the registry's roots of trust cannot be used")]
     Trust(#[from] TrustError),
@@ -154,7 +157,7 @@ pub(crate) fn begin(
     let newer = known.filter(holds).map(extended).transpose()?.and_then(Result::ok);
     let chain = match newer {
         Some(chain) => chain,
-        None => extended(grants)?.map_err(LineageError::NotLevel)?,
+        None => extended(grants)?.map_err(LineageError::NoMore)?,
     };
     check_chain(&trust_in(registry)?, Some(grants), &chain)?;
     Ok((chain, id))
