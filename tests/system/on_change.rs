@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 const TEMPLATE: &str = "{% if chosen %}serve {{ chosen.endpoint }}\n{% endif %}\
     {% for c in candidates if c.host != chosen.host %}backup {{ c.host }}\n{% endfor %}";
 
-/// A program that writes down what it finds in its environment, a line for each run.
+/// A program that writes down what it finds in its environment, a line for each run. While there is a file `broken` it
+/// fails, and says there whose process wanted to tell it of which manager.
 fn witness(sandbox: &Sandbox) -> (PathBuf, PathBuf) {
     let log = sandbox.path("witness.log");
     let script = format!(
-        "#!/bin/sh\ntest -e {broken} && {{ echo 'no such proxy'; exit 3; }}\n\
+        "#!/bin/sh\n\
+         test -e {broken} && {{ echo \"$PPID>$ECHELON_TO\" >> {broken}; echo 'no such proxy'; exit 3; }}\n\
          /usr/bin/env | grep -v '^ECHELON_\\|^PATH=\\|^PWD=\\|^SHLVL=\\|^_=' >> {log}\n\
          echo \"$ECHELON_TYPE $ECHELON_FROM>$ECHELON_TO $ECHELON_ENDPOINT $ECHELON_OUTCOME $ECHELON_FILE\" >> {log}\n",
         log = log.display(),
@@ -69,6 +71,11 @@ fn a_file_follows_the_route_and_its_program_is_told() {
     assert_eq!(fs::read_to_string(&log).unwrap(), first);
     // A new process finds the file as it should be, and knows all the same that nobody was told.
     let _old = scene.caller.take_over();
+    let tried = format!("{}>hub\n", scene.caller.process().id());
+    wait_for("the new process to tell of it", || {
+        let all = fs::read_to_string(sandbox.path("broken")).unwrap();
+        if all.contains(&tried) { Ok(()) } else { Err(all) }
+    });
     wait_content(&file, &format!("serve {hub}\nbackup near\n"));
     wait_alarm(&scene.caller, "on-change-failed", "no such proxy");
     assert_eq!(fs::read_to_string(&log).unwrap(), first);
