@@ -214,15 +214,16 @@ fn sealed(shared: &Shared, situation: &Situation) -> Option<Notice> {
 /// Edits that were given up with their grant are kept here, and were not made once more.
 fn surplus(edits: u64) -> Option<Notice> {
     let message = format!("{edits} edits are kept here that were given up when the primary changed");
-    (edits > 0)
-        .then(|| Notice::warning(SURPLUS, &message, "echelon edits lost, and --apply to make them once more"))
+    let remedy =
+        "echelon edits lost; --apply makes them once more, --dismiss HOST says that they are dealt with";
+    (edits > 0).then(|| Notice::warning(SURPLUS, &message, remedy))
 }
 
-/// Counts the edits that were given up and not made once more. What cannot be read now is read later.
-async fn look_for_lost(shared: &Shared) {
+/// Counts the edits that were given up and that nobody has made once more or dismissed. What cannot be read now is read later.
+pub(crate) async fn look_for_lost(shared: &Shared) {
     let reader = Arc::clone(shared);
     let Ok(Ok(lost)) = tokio::task::spawn_blocking(move || lost::edits(&reader)).await else { return };
-    let left = lost.iter().filter(|edit| edit.applied.is_none()).count() as u64;
+    let left = lost.iter().filter(|edit| edit.is_open()).count() as u64;
     shared.surplus.store(left, Ordering::Relaxed);
     set(&shared.alarms, SURPLUS, surplus(left));
 }

@@ -86,6 +86,13 @@ pub(crate) fn not_stored(why: &dyn std::fmt::Display) -> Failure {
     failure("not-stored", FailureClass::Failed, message, remedy, Retry::Safe)
 }
 
+/// The store would not take note that edits were dealt with.
+pub(crate) fn not_dismissed(why: &dyn std::error::Error) -> Failure {
+    let message = format!("nothing was dismissed: {}", in_full(why));
+    let remedy = "see the manager's log; make room on its disk if it is full";
+    failure("not-stored", FailureClass::Failed, message, remedy, Retry::Safe)
+}
+
 /// The edit changes more than one answer can tell.
 pub(crate) fn too_large(rows: usize) -> Failure {
     let message =
@@ -139,15 +146,24 @@ pub(crate) fn no_registry_manager(host: &dyn std::fmt::Display) -> Failure {
     failure("no-registry-manager", FailureClass::Failed, message, remedy, Retry::Pointless)
 }
 
+/// For how long a manager has said nothing; tenths of a second while those are few.
+fn silence(time: Option<Duration>) -> String {
+    match time {
+        None => "was not heard since this manager's start".to_owned(),
+        Some(time) if time < Duration::from_secs(10) => {
+            format!("has been silent for {:.1} s", time.as_secs_f64())
+        }
+        Some(time) => format!("has been silent for {} s", time.as_secs()),
+    }
+}
+
 /// The primary is not there to hand over.
 pub(crate) fn no_primary_to_hand_over(
     primary: &dyn std::fmt::Display,
     silent: Option<Duration>,
     successor: &dyn std::fmt::Display,
 ) -> Failure {
-    let silent = silent.map_or("was not heard since this manager's start".to_owned(), |silent| {
-        format!("has been silent for {} s", silent.as_secs())
-    });
+    let silent = silence(silent);
     let message = format!("the primary, {primary}, {silent} and cannot hand over; nothing was changed");
     let remedy = format!(
         "start it; where it is gone for good: echelon promote {successor} --force --reason T, first with --dry-run"
@@ -237,6 +253,15 @@ pub(crate) fn lost_primary(primary: &dyn std::fmt::Display, why: &dyn std::fmt::
     failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
 }
 
+/// The primary was lost with a manager's wish to join in its hands.
+pub(crate) fn join_unknown(primary: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {
+    let message =
+        format!("the primary {primary} was lost before it told whether it has let this manager in: {why}");
+    let remedy =
+        "repeat the same command with the same token and state directory: the token is not used up twice";
+    failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
+}
+
 /// The link to the primary was lost before anything was sent over it.
 pub(crate) fn cannot_relay(why: &dyn std::fmt::Display) -> Failure {
     let message = format!("no edit was taken: the primary could not be told of it: {why}");
@@ -267,10 +292,7 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
     let shortly = "try again in a moment; see echelon status";
     match why {
         CannotWrite::NotPrimary { holder, heard } => {
-            let silent = match heard {
-                Some(heard) => format!("has been silent for {} s", now.since(*heard).as_secs()),
-                None => "was not heard since this manager's start".to_owned(),
-            };
+            let silent = silence(heard.map(|heard| now.since(heard)));
             let message = format!("no edit was taken: the primary {} {silent}", name(holder));
             let remedy = format!(
                 "bring it back; or, where it is gone for good, let this manager take its place: \
@@ -293,10 +315,7 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
             );
             unreachable("rolled-back", message, ROLLED_BACK)
         }
-        CannotWrite::Handing => {
-            let message = "no edit was taken: another manager is about to become the primary".to_owned();
-            unreachable(HANDING_OVER, message, shortly)
-        }
+        CannotWrite::Handing => handing_over(),
         CannotWrite::TooFew { needed, connected, silent } => {
             let names = silent.iter().map(name).collect::<Vec<_>>().join(", ");
             let message = format!(
@@ -315,6 +334,13 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
             unreachable("too-many-waiting", message, shortly)
         }
     }
+}
+
+/// The primary is changing.
+pub(crate) fn handing_over() -> Failure {
+    let message = "no edit was taken: another manager is about to become the primary".to_owned();
+    let remedy = "try again in a moment; see echelon status";
+    failure(HANDING_OVER, FailureClass::Unreachable, message, remedy, Retry::Safe)
 }
 
 /// The host announces more often than anything on it can change.

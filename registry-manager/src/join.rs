@@ -47,7 +47,12 @@ pub struct Join {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// This is a registry manager of that framework now, and holds its registry.
-    Joined(FrameworkName),
+    Joined {
+        /// The framework.
+        framework: FrameworkName,
+        /// Whether the primary said that no copy of the root key was ever exported.
+        root_unexported: bool,
+    },
     /// It was one before; nothing was changed, and the token was not used.
     WasThere(FrameworkName),
 }
@@ -113,17 +118,19 @@ pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
         let issuer = crate::init::load_issuer(&paths).map_err(JoinError::Identity)?;
         return Ok(Outcome::WasThere(issuer.framework().clone()));
     }
+    let mut root_unexported = false;
     let (credentials, trust) = match earlier(&paths)? {
         Some(kept) => kept,
         None => {
             let pending = Pending::prepare(options)?;
             let (answer, trust) = ask(options, &pending).await?;
+            root_unexported = answer.root_unexported;
             (keep(options, &paths, &pending, &answer, &trust)?, trust)
         }
     };
     fetch(options, &paths, &credentials, &trust).await?;
     Pending::forget(&options.state);
-    Ok(Outcome::Joined(trust.framework().clone()))
+    Ok(Outcome::Joined { framework: trust.framework().clone(), root_unexported })
 }
 
 /// What an earlier try was given, where only the copy is missing. Its certificate may have ended since.

@@ -3,14 +3,17 @@
 use crate::clock::unix_now;
 use crate::enrol::{Refused, in_turn, knows_secret};
 use crate::failure;
+use crate::limits::{RELAY_DEADLINE, RELAY_LEVEL};
+use crate::links::{self, NoAnswer};
 use crate::relay;
+use crate::root;
 use crate::server::Shared;
 use echelon_core::access::Subject;
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
 use echelon_core::edit::Context;
-use echelon_core::endpoint::Address;
+use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::id::{HostId, RequestId};
-use echelon_core::message::{EditAnswer, Failure, Join, Joined};
+use echelon_core::message::{EditAnswer, Failure, Join, Joined, Request, Response};
 use echelon_core::refusal::{EnrolRefusal, Refusal};
 use echelon_core::row::Actor;
 use echelon_core::time::UnixMillis;
@@ -18,14 +21,59 @@ use echelon_identity::{Authority, CertificateRequest, Credentials, file, lifetim
 use echelon_wire::content_hash;
 use std::net::SocketAddr;
 use std::path::Path;
+use tokio::time::timeout;
 use tracing::info;
 
 /// Makes a registry manager of whoever shows a token for one: commits it, and signs its issuer with the root.
 pub(crate) async fn join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joined, Failure> {
     let host = wish.host.clone();
-    let joined = in_turn(shared, &host, from, try_join(shared, wish, from)).await?;
+    let joined = in_turn(shared, &host, from, here_or_at_the_primary(shared, wish, from)).await?;
     info!(host = %host, enrolment = joined.enrolment, from = %from, "A registry manager joined");
     Ok(joined)
+}
+
+/// The same for one that has asked another manager.
+pub(crate) async fn join_relayed(shared: &Shared, wish: Join, from: &Endpoint) -> Result<Joined, Failure> {
+    let from = from.socket_addr().ok_or_else(|| failure::bad_request(&"it comes from no address"))?;
+    let host = wish.host.clone();
+    in_turn(shared, &host, from, try_join(shared, wish, from)).await
+}
+
+async fn here_or_at_the_primary(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joined, Refused> {
+    match shared.edits.situation().primary() {
+        primary if primary == shared.host => try_join(shared, wish, from).await,
+        primary => Ok(hand_on(shared, primary, wish, from).await?),
+    }
+}
+
+/// Has the primary let it in, which commits that, and signs where the root key is.
+async fn hand_on(shared: &Shared, primary: HostId, wish: Join, from: SocketAddr) -> Result<Joined, Failure> {
+    let connection =
+        relay::to_primary(shared, &shared.edits.situation()).ok_or_else(|| shared.cannot_write())?;
+    let lost = |why: &dyn std::fmt::Display| failure::join_unknown(&shared.hub.name_of(primary), why);
+    let request = Request::JoinFor { wish, from: from.into() };
+    match links::ask(&connection, &request, RELAY_DEADLINE).await {
+        Ok(Response::Joined(joined)) => {
+            get_to_know(shared, &joined).await;
+            Ok(joined)
+        }
+        Ok(Response::Failed(failure)) => Err(failure),
+        Ok(_) => Err(lost(&"it answered something else")),
+        Err(NoAnswer::NotSent(why)) => Err(failure::cannot_relay(&why)),
+        Err(NoAnswer::Lost(why)) => Err(lost(&why)),
+    }
+}
+
+/// Waits until this manager knows the new one, which asks it for a copy next.
+async fn get_to_know(shared: &Shared, joined: &Joined) {
+    let subject = Subject::Manager(joined.host);
+    let knows = |_: &u64| {
+        let registry = shared.hub.registry();
+        registry.identity(&subject).is_some_and(|identity| identity.enrolment == joined.enrolment)
+    };
+    let mut head = shared.hub.head();
+    // The hub, which tells, lives as long as this manager.
+    let _ = timeout(RELAY_LEVEL, head.wait_for(knows)).await;
 }
 
 async fn try_join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joined, Refused> {
@@ -40,6 +88,9 @@ async fn try_join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joine
         registry.answered(wish.request).is_some() && identity.is_some_and(|i| i.key_hash == key_hash);
     if !had_before && !knows_secret(&registry, wish.token, wish.secret) {
         return Err(Refusal::from(EnrolRefusal::UnknownToken).into());
+    }
+    if !shared.edits.situation().leading {
+        return Err(shared.cannot_write().into());
     }
     // Before anything is committed: without the root there would be a manager that nobody believes.
     let root = load_root(&shared.paths.root(), &registry.meta().trust)?;
@@ -61,6 +112,7 @@ async fn try_join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joine
         host,
         enrolment: identity.enrolment,
         domain: registry.path(row.domain),
+        root_unexported: root::is_unexported(&shared.paths),
     })
 }
 

@@ -180,6 +180,15 @@ impl Journal {
                 self.input(input)
             }
             Word::Copied(wish, path) => self.copied(wish, path),
+            Word::Dismiss(through, dismissal, answer) => {
+                let dismissed = self.store.dismiss_surplus(through, &dismissal);
+                // Whoever asked may be gone.
+                let _ = answer.send(dismissed.as_ref().map_err(|e| failure::not_dismissed(e)).copied());
+                match dismissed {
+                    Err(e) if matches!(e.problem, Problem::Disk(_)) => Err(e.into()),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 

@@ -12,12 +12,39 @@ use std::path::PathBuf;
 const OF_A_MANAGER: [&str; 7] =
     ["registry.db", "registry.db-wal", "registry.db-shm", "issuer.pem", "identity", "manager.toml", "left"];
 
+/// Why it could not be noted that a manager has left.
+#[derive(Debug, thiserror::Error)]
+pub enum MarkError {
+    /// The note's text.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its place.
+    #[error("the note cannot be put in its place")]
+    Place(#[from] io::Error),
+}
+
 /// Notes that the manager of this directory has left, and why, as a sentence without its end.
 ///
 /// # Errors
 /// The note cannot be written; there is none then.
 pub fn mark(paths: &Paths, why: &str) -> Result<(), FileError> {
     file::write(&paths.left(), why, file::SECRET)
+}
+
+/// The same from the manager itself, while `leave` may be noting why at the same moment: that note stays.
+///
+/// # Errors
+/// The note cannot be written; there is none then but another's.
+pub fn mark_unless_marked(paths: &Paths, why: &str) -> Result<(), MarkError> {
+    let own = paths.beside("left-own");
+    file::write(&own, why, file::SECRET)?;
+    let linked = fs::hard_link(&own, paths.left());
+    // What is left of it says nothing to anybody.
+    let _ = fs::remove_file(&own);
+    match linked {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Why its manager has left; none where it has not.
@@ -73,6 +100,18 @@ mod tests {
         mark(&paths, "it was asked to").unwrap();
         forget(&paths).unwrap();
         assert_eq!(mark_of(&paths).unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_manager_notes_by_itself_is_no_news_where_it_was_asked_to_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::of(dir.path());
+        for (noted, why) in [("it was taken out", None), ("it was asked to", Some("it was asked to"))] {
+            why.iter().for_each(|why| mark(&paths, why).unwrap());
+            mark_unless_marked(&paths, "it was taken out").unwrap();
+            assert_eq!(mark_of(&paths).unwrap().as_deref(), Some(noted));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -28,12 +28,17 @@ pub(crate) const LINK_PAUSE_MOST: Duration = Duration::from_secs(5);
 /// is about to learn of another one is asked again.
 pub(crate) const REFUSALS: u32 = 3;
 
-/// How long a linked manager may say nothing before the link is given up: it says where it stands twice a second. A
-/// dead process says nothing over UDP, and edits wait for standbys that count as long as they seem to be there.
+/// How long a linked manager may say nothing before the link is given up: it says where it stands twice a second, and
+/// a machine whose cores are all busy may take seconds for it. Edits wait for standbys that count as long as they seem
+/// to be there.
 pub(crate) const LINK_SILENCE: Duration = Duration::from_secs(4);
 
-/// After how long without anything to carry a link is told that it is alive: a few times within [`LINK_SILENCE`].
-pub(crate) const LINK_KEEPALIVE: Duration = Duration::from_secs(1);
+/// How long a linked manager may say nothing before its host is asked whether its process is there at all: a word of it
+/// is overdue then.
+pub(crate) const LINK_LATE: Duration = Duration::from_millis(750);
+
+/// After how long without anything to carry a link is told that it is alive: before it counts as late.
+pub(crate) const LINK_KEEPALIVE: Duration = Duration::from_millis(500);
 
 /// How long another manager may take to answer a connection, and then to say who it is.
 pub(crate) const LINK_DEADLINE: Duration = Duration::from_secs(5);
@@ -117,6 +122,10 @@ pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Requests of one connection that are worked on at once.
 pub(crate) const REQUESTS_PER_CONNECTION: usize = 8;
+
+/// How long the connection of an identity that does not count any more goes on for what was begun over it: within the
+/// two seconds in which a denial closes connections, and long enough for a commit on a slow disk.
+pub(crate) const PARTING: Duration = Duration::from_secs(1);
 
 /// Connections served at once: memory is about 40 KiB for each.
 pub(crate) const MAX_CONNECTIONS: usize = 20_000;

@@ -3,10 +3,12 @@
 //! Each manager dials every other one to which it has no link. A link is one long channel of messages; the
 //! connection under it is used both ways, whoever made it, also for what is relayed.
 
+mod ask;
 mod dial;
 mod speak;
 
-pub(crate) use dial::{keep, others_of, reaches, resolve};
+pub(crate) use ask::{NoAnswer, ask};
+pub(crate) use dial::{keep, others_of, reaches};
 pub(crate) use speak::accept;
 
 use crate::limits::LINK_QUEUE;
@@ -26,6 +28,9 @@ use tracing::warn;
 
 /// Close code of a connection whose manager is too slow for what it is told.
 const TOO_SLOW: u32 = 10;
+
+/// Close code of a connection to a process that has ended.
+const ENDED: u32 = 11;
 
 /// All links of one manager, by the host of the other.
 pub(crate) struct Links {
@@ -89,9 +94,15 @@ impl Links {
         self.refusals.subscribe()
     }
 
-    /// Notes whether the primary refuses this manager.
-    fn primary_refuses(&self, refuses: bool) {
-        self.refusals.send_modify(|count| *count = if refuses { count.saturating_add(1) } else { 0 });
+    /// Notes that the primary refuses this manager. Gives how often in a row.
+    fn primary_refuses(&self) -> u32 {
+        self.refusals.send_modify(|count| *count = count.saturating_add(1));
+        *self.refusals.borrow()
+    }
+
+    /// Notes that the primary lets this manager in.
+    fn primary_lets_in(&self) {
+        self.refusals.send_replace(0);
     }
 
     /// The managers to which there is a link.
@@ -109,6 +120,13 @@ impl Links {
         let (queue, to_send) = mpsc::channel(LINK_QUEUE);
         self.open().entry(peer).or_default().push(Link { connection, queue });
         to_send
+    }
+
+    /// The process of a manager has ended: no link to it is of any use, whatever was heard over which.
+    fn close_all(&self, peer: HostId) {
+        let open = self.open();
+        let links = open.get(&peer).into_iter().flatten();
+        links.for_each(|link| link.connection.close(ENDED, "this manager's process has ended"));
     }
 
     /// Forgets a link.

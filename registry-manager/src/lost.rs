@@ -1,6 +1,7 @@
 //! The edits that this manager keeps though they are no part of the registry: given up with the grant that they were
 //! made under.
 
+use crate::alarms;
 use crate::clock::unix_now;
 use crate::failure;
 use crate::limits::MAX_LOST;
@@ -8,12 +9,16 @@ use crate::server::Shared;
 use echelon_core::describe::describe;
 use echelon_core::id::RequestId;
 use echelon_core::message::Failure;
-use echelon_core::promotion::{LostEditReport, LostToReport, Mark, again, again_id, again_mark};
+use echelon_core::name::ConsoleName;
+use echelon_core::promotion::{
+    DismissedReport, LostEditReport, LostToReport, Mark, again, again_id, again_mark,
+};
 use echelon_core::registry::Registry;
 use echelon_core::report::ActorReport;
 use echelon_core::time::UnixMillis;
-use echelon_store::{JournalReader, Lost};
+use echelon_store::{Dismissal, JournalReader, Lost};
 use std::collections::HashMap;
+use tracing::info;
 
 /// All of them, the oldest first, no more than [`MAX_LOST`]. Blocks on the disk.
 pub(crate) fn edits(shared: &Shared) -> Result<Vec<LostEditReport>, Failure> {
@@ -25,6 +30,19 @@ pub(crate) fn edits(shared: &Shared) -> Result<Vec<LostEditReport>, Failure> {
     let shown = registry.position().revision;
     let applied = Applied::find(&reader, &lost, shown).map_err(|e| unreadable(&e))?;
     Ok(lost.iter().map(|lost| report(shared, &registry, lost, &applied, now)).collect())
+}
+
+/// Notes that this admin has dealt with those up to this number, which ends the alarm of them. They stay where they are.
+pub(crate) async fn dismiss(
+    shared: &Shared,
+    admin: &ConsoleName,
+    through: u64,
+) -> Result<DismissedReport, Failure> {
+    let dismissal = Dismissal { at: unix_now(), by: admin.to_string() };
+    let dismissed = shared.edits.dismiss(through, dismissal).await? as u64;
+    info!(admin = %admin, edits = dismissed, through, "Edits that were given up are dealt with, says an admin");
+    alarms::look_for_lost(shared).await;
+    Ok(DismissedReport { manager: shared.name(), dismissed })
 }
 
 fn read(reader: &JournalReader) -> Result<Vec<Lost>, echelon_store::StoreError> {
@@ -100,6 +118,8 @@ fn report(
         lost_to: LostToReport { lineage: lost.lost_to.lineage, epoch: lost.lost_to.epoch },
         changed: describe(&commit.rows, Some(registry)),
         applied: applied.by(lost),
+        dismissed: lost.dismissed.as_ref().map(|dismissal| dismissal.at.to_string()),
+        dismissed_by: lost.dismissed.as_ref().map(|dismissal| dismissal.by.clone()),
         again: again_id(&commit.position, commit.request, now),
         changes: again.changes,
         left_out: again.left_out,

@@ -4,7 +4,7 @@ use crate::promotion::sight;
 use crate::server::Inner;
 use echelon_core::access::Subject;
 use echelon_core::id::HostId;
-use echelon_core::issuer::Issuer;
+use echelon_core::issuer::{Issuer, issuer_name};
 use echelon_core::name::ManagerType;
 use echelon_core::package::{Package, Role};
 use echelon_core::promotion::MemberReport;
@@ -80,6 +80,7 @@ fn issuers(registry: &Registry, host: HostId) -> Vec<IssuerReport> {
     let mut issuers: Vec<&Issuer> = registry.issuers_of(host).map(AsRef::as_ref).collect();
     issuers.sort_by_key(|issuer| (!issuer.is_in_force(), Reverse(issuer.not_after)));
     let report = |issuer: &Issuer| IssuerReport {
+        id: issuer_name(&issuer.id),
         not_after: issuer.not_after.to_string(),
         renew_only: issuer.renew_only.map(|until| until.to_string()),
         dropped: issuer.dropped,

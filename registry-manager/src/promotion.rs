@@ -5,6 +5,7 @@ mod here;
 
 use crate::failure;
 use crate::limits::{PROMOTION_DEADLINE, PROMOTION_RELAY};
+use crate::links::{self, NoAnswer};
 use crate::server::{Inner, Shared};
 use echelon_core::access::{Access, Subject};
 use echelon_core::id::HostId;
@@ -12,9 +13,7 @@ use echelon_core::message::{Failure, Request, Response};
 use echelon_core::name::{ConsoleName, HostName, ManagerType};
 use echelon_core::promotion::{Promoted, Promotion, Sight};
 use echelon_core::registry::Registry;
-use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use here::here;
-use tokio::time::timeout;
 
 /// Does a step for this console, here or at the manager that it is for.
 pub(crate) async fn carry_out(
@@ -103,20 +102,12 @@ async fn relay(
         false => failure::no_manager(&name, why),
     };
     let request = Request::PromotionFor { console: console.clone(), step };
-    let exchange = async {
-        // Nothing is sent before there is a channel.
-        let mut channel = connection.open().await.map_err(|e| failure::no_manager(&name, &e))?;
-        channel.send(&request.encode()).await.map_err(|e| lost(&e))?;
-        channel.recv(MAX_EDIT_FRAME).await.map_err(|e| lost(&e))?.ok_or_else(|| lost(&"it ended the channel"))
-    };
-    let answer = timeout(PROMOTION_DEADLINE + PROMOTION_RELAY, exchange)
-        .await
-        .map_err(|_| lost(&"it does not answer"))??;
-    match Response::decode(&answer) {
+    match links::ask(&connection, &request, PROMOTION_DEADLINE + PROMOTION_RELAY).await {
         Ok(Response::Promotion(promoted)) => Ok(promoted),
         Ok(Response::Failed(failure)) => Err(failure),
         Ok(_) => Err(lost(&"it answered something else")),
-        Err(e) => Err(lost(&e)),
+        Err(NoAnswer::NotSent(why)) => Err(failure::no_manager(&name, &why)),
+        Err(NoAnswer::Lost(why)) => Err(lost(&why)),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::clock::unix_now;
 use crate::hub::Hub;
 use crate::limits::MAX_ALARM_SERIES;
+use crate::managers;
 use crate::metrics::PREFIX;
 use crate::server::Inner;
 use echelon_core::board::Agent;
@@ -33,6 +34,11 @@ struct OfType {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfManager {
+    registry_manager: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OfState {
     r#type: String,
     state: &'static str,
@@ -59,12 +65,13 @@ pub(crate) fn readings(manager: &Inner) -> Metered {
     m.register("build_info", "The manager's build", build);
     registry(&mut m, &manager.hub);
     agents(&mut m, &manager.hub);
-    managers(&mut m, &manager.hub);
+    managers_by_state(&mut m, &manager.hub);
     not_home(&mut m, &manager.hub);
     alarms(&mut m, manager);
     network(&mut m, manager);
     certificates(&mut m, manager);
     others(&mut m, manager);
+    lags(&mut m, manager);
     gauge(&mut m, "edits_waiting", "Edits waiting for the journal", manager.edits.waiting());
     m
 }
@@ -102,7 +109,7 @@ fn others(m: &mut Metered, manager: &Inner) {
         if situation.leading { synced } else { 0 },
     );
     let surplus = manager.surplus.load(Ordering::Relaxed);
-    gauge(m, "surplus_edits", "Edits that were given up and not made once more", surplus);
+    gauge(m, "surplus_edits", "Edits that were given up and neither made once more nor dismissed", surplus);
     gauge(m, "epoch", "Epoch of the newest grant", situation.chain.head().id.epoch);
     gauge(m, "entries_uncommitted", "Entries that are not known to be committed", waiting);
     gauge(
@@ -119,6 +126,23 @@ fn others(m: &mut Metered, manager: &Inner) {
         situation.rolled_back.is_some().into(),
     );
     gauge(m, "conflicts", "Lineages in conflict with the one of this manager", situation.rivals.len() as u64);
+}
+
+/// What each registry manager lacks of the newest journal that this one knows of.
+fn lags(m: &mut Metered, manager: &Inner) {
+    let (edits, seconds) =
+        (Family::<OfManager, Gauge>::default(), Family::<OfManager, Gauge<f64, AtomicU64>>::default());
+    for member in managers::members(manager) {
+        let label = OfManager { registry_manager: member.host.to_string() };
+        let Some(lacks) = member.lag_edits else { continue };
+        edits.get_or_create(&label).set(signed(lacks));
+        let since = if lacks == 0 { Some(0) } else { member.lag_ms };
+        if let Some(ms) = since {
+            seconds.get_or_create(&label).set(Duration::from_millis(ms).as_secs_f64());
+        }
+    }
+    m.register("registry_manager_lag_revisions", "Revisions that a registry manager lacks", edits);
+    m.register("registry_manager_lag_seconds", "For how long a registry manager has lacked any", seconds);
 }
 
 fn agents(m: &mut Metered, hub: &Hub) {
@@ -145,7 +169,7 @@ fn agents(m: &mut Metered, hub: &Hub) {
 }
 
 /// Managers by type and state, as the board sees them.
-fn managers(m: &mut Metered, hub: &Hub) {
+fn managers_by_state(m: &mut Metered, hub: &Hub) {
     let ((_, view), board) = (hub.registry_and_view(), hub.board());
     let by_state = Family::<OfState, Gauge>::default();
     for manager in view.managers() {

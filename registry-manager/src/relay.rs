@@ -2,19 +2,19 @@
 
 use crate::clock::unix_now;
 use crate::failure;
-use crate::limits::{HANDING_DEADLINE, HANDING_LOOK, RELAY_DEADLINE, RELAY_LEVEL};
+use crate::journal::Situation;
+use crate::limits::{HANDING_DEADLINE, HANDING_LOOK, PARTING, RELAY_DEADLINE, RELAY_LEVEL};
+use crate::links::{self, NoAnswer};
 use crate::server::Shared;
 use echelon_core::access::{Access, Subject};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
 use echelon_core::grant::{Basis, Chain, GrantId};
-use echelon_core::id::HostId;
 use echelon_core::message::{EditAnswer, Failure, FailureClass, Relayed, Request, Response};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_transport::Connection;
-use echelon_wire::{MAX_EDIT_FRAME, Wire};
 use std::time::Instant;
 use tokio::time::timeout;
 
@@ -91,24 +91,21 @@ async fn try_to_edit(
     context: Context,
     dry_run: bool,
 ) -> Result<EditAnswer, Failure> {
-    let situation = shared.edits.situation();
-    let primary = situation.primary();
     // What was committed before is known here as well, also without a primary.
-    let here = situation.leading || primary == shared.host || is_known(shared, &set);
-    match shared.links.connection(primary).filter(|_| !here) {
-        // Without a link to the primary the journal says why not.
+    let situation = shared.edits.situation();
+    match to_primary(shared, &situation).filter(|_| !is_known(shared, &set)) {
+        // This one is the primary, or the journal says why it cannot be asked.
         None => shared.edits.edit(set, context, dry_run).await,
         Some(connection) => {
             let Context { actor, from, content, .. } = context;
             let relayed = Relayed { actor, from, content, set, dry_run };
-            let grant = situation.chain.head().id;
+            let (primary, grant) = (shared.hub.name_of(situation.primary()), situation.chain.head().id);
             let answer = tokio::select! {
                 biased;
                 () = replaced(shared, grant) => {
-                    let primary = shared.hub.name_of(primary);
                     return Err(failure::lost_primary(&primary, &"it was replaced by force"));
                 }
-                answer = ask(shared, primary, &connection, relayed) => answer?,
+                answer = ask(shared, &primary, &connection, relayed) => answer?,
             };
             if !dry_run {
                 come_level(shared, answer.position.revision).await;
@@ -136,33 +133,42 @@ fn is_over(chain: &Chain, grant: GrantId) -> bool {
     }
 }
 
+/// A connection to the primary, where that is another manager and was heard a moment ago: of what is sent to one that
+/// is gone nobody could say what became of it.
+pub(crate) fn to_primary(shared: &Shared, situation: &Situation) -> Option<Connection> {
+    let (primary, now) = (situation.primary(), shared.hub.clock.now());
+    let heard = situation.peers.get(&primary).is_some_and(|peer| !peer.is_late(now));
+    let there = !situation.leading && primary != shared.host && heard;
+    shared.links.connection(primary).filter(|_| there)
+}
+
 fn is_known(shared: &Shared, set: &ChangeSet) -> bool {
     shared.hub.registry().answered(set.request).is_some()
 }
 
 async fn ask(
     shared: &Shared,
-    primary: HostId,
+    primary: &HostName,
     connection: &Connection,
     relayed: Relayed,
 ) -> Result<EditAnswer, Failure> {
-    let lost = |why: &dyn std::fmt::Display| failure::lost_primary(&shared.hub.name_of(primary), why);
-    let exchange = async {
-        // Nothing is sent before there is a channel.
-        let mut channel = connection.open().await.map_err(|e| failure::cannot_relay(&e))?;
-        channel.send(&Request::Relayed(relayed).encode()).await.map_err(|e| lost(&e))?;
-        channel.recv(MAX_EDIT_FRAME).await.map_err(|e| lost(&e))?.ok_or_else(|| lost(&"it ended the channel"))
+    let lost = |why: &dyn std::fmt::Display| failure::lost_primary(primary, why);
+    let request = Request::Relayed(relayed);
+    // A standby that is taken out by the very edit ends on it.
+    let stopping = async {
+        shared.stop.cancelled().await;
+        tokio::time::sleep(PARTING).await;
     };
     let answered = tokio::select! {
-        answered = timeout(RELAY_DEADLINE, exchange) => answered,
-        () = shared.stop.cancelled() => return Err(failure::outcome_unknown()),
+        answered = links::ask(connection, &request, RELAY_DEADLINE) => answered,
+        () = stopping => return Err(failure::outcome_unknown()),
     };
-    let answer = answered.map_err(|_| lost(&"it does not answer"))??;
-    match Response::decode(&answer) {
+    match answered {
         Ok(Response::Edited(answer)) => Ok(answer),
         Ok(Response::Failed(failure)) => Err(failure),
         Ok(_) => Err(lost(&"it answered something else")),
-        Err(e) => Err(lost(&e)),
+        Err(NoAnswer::NotSent(why)) => Err(failure::cannot_relay(&why)),
+        Err(NoAnswer::Lost(why)) => Err(lost(&why)),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn watch(shared: Shared, own: PeerIdentity, paths: Paths, tasks
             );
             let why =
                 format!("it was taken out by revision {} or before", shared.hub.mark().position.revision);
-            if let Err(e) = left::mark(&paths, &why) {
+            if let Err(e) = left::mark_unless_marked(&paths, &why) {
                 error!(error = %e, "The state directory could not be marked");
             }
             return tasks.fail(Exit::NotAllowed);

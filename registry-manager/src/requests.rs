@@ -9,7 +9,7 @@ use crate::limits::{REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::server::Shared;
 use crate::session;
 use crate::watchers::{self, WatchEnd};
-use crate::{copies, promotion, relay, reports};
+use crate::{copies, lost, promotion, relay, reports};
 use echelon_core::access::{Access, Subject};
 use echelon_core::announce::Announcement;
 use echelon_core::change::{Change, ChangeSet};
@@ -17,6 +17,7 @@ use echelon_core::edit::Context;
 use echelon_core::id::{HostId, RequestId};
 use echelon_core::issuer::{Certified, Standing};
 use echelon_core::message::{Anonymous, EditAnswer, Failure, Greeting, Query, Request, Response, RowsPart};
+use echelon_core::promotion::DismissedReport;
 use echelon_core::registry::Registry;
 use echelon_core::row::Actor;
 use echelon_identity::{PeerIdentity, Spiffe};
@@ -178,6 +179,8 @@ fn kind(request: &Request) -> &'static str {
         Request::Promotion(_) => "promotion",
         Request::Backup { .. } => "backup",
         Request::PromotionFor { .. } => "promotion-for",
+        Request::JoinFor { .. } => "join-for",
+        Request::DismissLost { .. } => "dismiss-lost",
     }
 }
 
@@ -251,6 +254,10 @@ impl Caller<'_> {
             // These can be asked again, and take as long as the peer does.
             Request::Read if reads => self.unless_stopping(self.read(channel)).await,
             Request::Query(query) if reads => self.unless_stopping(self.unless_gone(channel, query)).await,
+            Request::DismissLost { through } => {
+                let answer = self.dismiss(through).await;
+                respond(channel, &answer.map_or_else(Response::Failed, one_document)).await
+            }
             Request::Backup { passphrase } if self.access.allows(Access::Admin) => {
                 self.unless_stopping(backups::serve(self.shared, channel, passphrase)).await
             }
@@ -282,7 +289,15 @@ impl Caller<'_> {
                 let answer = relay::carry_out(self.shared, relayed).await;
                 respond(channel, &answer.map_or_else(Response::Failed, Response::Edited)).await
             }
-            Request::Link(_) | Request::Copy | Request::Relayed(_) | Request::PromotionFor { .. } => {
+            Request::JoinFor { wish, from } if self.access == Access::Manager => {
+                let answer = joining::join_relayed(self.shared, wish, &from).await;
+                respond(channel, &answer.map_or_else(Response::Failed, Response::Joined)).await
+            }
+            Request::Link(_)
+            | Request::Copy
+            | Request::Relayed(_)
+            | Request::PromotionFor { .. }
+            | Request::JoinFor { .. } => {
                 fail(channel, failure::not_allowed("do what registry managers do among themselves")).await
             }
             Request::Session => fail(channel, failure::not_allowed("hold an agent's session")).await,
@@ -325,6 +340,15 @@ impl Caller<'_> {
         let (actor, from) = (Actor::Console(name.clone()), Some(self.from.into()));
         let context = Context { now: unix_now(), actor, from, content };
         relay::edit(self.shared, set, context, dry_run).await
+    }
+
+    async fn dismiss(&self, through: u64) -> Result<DismissedReport, Failure> {
+        match &self.peer.subject {
+            Spiffe::Console(name) if self.access.allows(Access::Admin) => {
+                lost::dismiss(self.shared, name, through).await
+            }
+            _ => Err(failure::not_allowed("dismiss edits that were given up: it takes admin access")),
+        }
     }
 
     async fn leave(&self, request: RequestId) -> Result<EditAnswer, Failure> {
@@ -414,6 +438,14 @@ impl Caller<'_> {
             Ok(Err(failure)) => fail(channel, failure).await,
             Err(e) => fail(channel, failure::internal(&e)).await,
         }
+    }
+}
+
+/// An answer that is one document of a report.
+fn one_document(document: impl serde::Serialize) -> Response {
+    match serde_json::to_string(&document) {
+        Ok(document) => Response::Documents { documents: vec![document], last: true },
+        Err(e) => Response::Failed(failure::internal(&e)),
     }
 }
 

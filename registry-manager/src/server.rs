@@ -10,7 +10,7 @@ use crate::init::load_issuer;
 use crate::journal::{self, Edits, Journal, LoadError, Queue};
 use crate::limits::{
     ANNOUNCEMENT_INTERVAL, ANNOUNCEMENTS, BACKUPS, COPIES, DRAIN, ENROLMENTS, HISTORIES, JUDGE_INTERVAL,
-    LAST_ANSWER, MAX_WATCHERS, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
+    LAST_ANSWER, MAX_WATCHERS, PARTING, PREVIEWS, RELEASE, REQUESTS_PER_CONNECTION, STRANGERS_LOG,
 };
 use crate::links::{self, Links};
 use crate::occasion::Occasion;
@@ -141,7 +141,7 @@ pub(crate) struct Inner {
     pub(crate) watchers: Semaphore,
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) alarms: Alarms,
-    /// How many edits it keeps that were given up and not made once more.
+    /// How many edits it keeps that were given up and neither made once more nor dismissed.
     pub(crate) surplus: AtomicU64,
     pub(crate) hooks: Hooks,
     /// The registry's file, for those who read its journal.
@@ -171,6 +171,15 @@ impl Inner {
         let set = ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] };
         let (actor, content) = (Actor::Manager(self.name()), content_hash(&set));
         self.edits.edit(set, Context { now: unix_now(), actor, from: None, content }, false).await
+    }
+
+    /// Why no edit can be taken here at the moment.
+    pub(crate) fn cannot_write(&self) -> Failure {
+        match &self.edits.situation().writes {
+            Err(why) => failure::cannot_write(why, &self.hub.registry(), self.host, self.hub.clock.now()),
+            // It has become the primary this moment.
+            Ok(()) => failure::handing_over(),
+        }
     }
 
     /// How long a host's certificate that is issued now lives.
@@ -534,14 +543,14 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
         return serve_renewal(shared, connection, &room, why).await;
     }
     loop {
-        match worth {
-            None | Some(Standing::Good(_)) => {}
-            Some(Standing::RenewOnly(why)) => {
-                return connection.close(code::RENEW, &failure::renew_first(why).message);
-            }
-            Some(Standing::Refused(_)) => {
-                return connection.close(DENIED, &failure::unknown_identity().message);
-            }
+        let end = match worth {
+            None | Some(Standing::Good(_)) => None,
+            Some(Standing::RenewOnly(why)) => Some((code::RENEW, failure::renew_first(why))),
+            Some(Standing::Refused(_)) => Some((DENIED, failure::unknown_identity())),
+        };
+        if let Some((code, why)) = end {
+            part(connection, &room).await;
+            return connection.close(code, &why.message);
         }
         let accept = async {
             let place = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
@@ -594,6 +603,20 @@ async fn last_answers(connection: &Connection, room: &Semaphore) {
     let _all = room.acquire_many(REQUESTS_PER_CONNECTION as u32).await;
     // A peer that has its answer lets go, or does not wait for anything else.
     let _ = tokio::time::timeout(LAST_ANSWER, connection.closed()).await;
+}
+
+/// Waits a moment for what was begun over a connection: it may be the very edit that ends it, whose answer is due.
+async fn part(connection: &Connection, room: &Semaphore) {
+    let all = u32::try_from(REQUESTS_PER_CONNECTION).unwrap_or(u32::MAX);
+    let done = async {
+        match connection.peer().map(|peer| &peer.subject) {
+            // One that is taken out is told so over its link, and ends by itself.
+            Some(Spiffe::Manager(_)) => drop(connection.closed().await),
+            // What has no end, as watching has, is cut off.
+            _ => drop(room.acquire_many(all).await),
+        }
+    };
+    let _ = tokio::time::timeout(PARTING, done).await;
 }
 
 /// Takes one request of a peer whose certificate serves for its renewal only, and lets it go.

@@ -363,6 +363,8 @@ async fn what_was_acknowledged_is_at_the_standby_when_the_primary_is_killed() {
     assert!(refused.message.contains("hub"), "{refused:?}");
     assert!(refused.remedy.contains("echelon promote spare --force"), "{refused:?}");
     assert_eq!((pair.standby.get("/readyz").await, pair.standby.get("/primary").await), (200, 503));
+    let log = pair.standby.log();
+    assert!(log.contains("its process has ended"), "its host says so before its silence does: {log}");
 
     pair.standby.kill();
     let store = pair.standby.store();
@@ -404,7 +406,7 @@ async fn a_link_that_carries_nothing_is_kept() {
     for node in [&pair.primary, &pair.standby] {
         let log = std::fs::read_to_string(node.state.with_extension("log")).unwrap();
         assert!(log.contains("Linked to a registry manager"), "{log}");
-        assert!(!log.contains("fell silent"), "{log}");
+        assert!(!log.contains("A link to a registry manager ended"), "{log}");
     }
 }
 
@@ -590,8 +592,13 @@ async fn a_standby_that_is_removed_ends_by_itself() {
     assert_eq!(pair.standby.wait_until_ended().await, Some(5), "{}", pair.standby.log());
     let log = pair.standby.log();
     assert!(log.contains("To join again: registry-manager"), "{log}");
+    let (code, said) = manager_says("run", &pair.standby);
+    assert!(
+        code == Some(5) && said.contains("is out of the registry: it was taken out by revision"),
+        "{said}"
+    );
 
-    std::fs::remove_file(Paths::of(&pair.standby.state).left()).ok();
+    std::fs::remove_file(Paths::of(&pair.standby.state).left()).unwrap();
     pair.standby.start();
     assert_eq!(pair.standby.wait_until_ended().await, Some(5), "{}", pair.standby.log());
     std::fs::remove_file(Paths::of(&pair.standby.state).left()).ok();
@@ -738,6 +745,32 @@ async fn the_root_key_is_exported_and_imported_and_a_manager_joins_leaves_and_jo
     }
     spare.start();
     spare.wait_until_ready().await;
-    let console = console().await;
-    wait_for("the standby to count", async || rule(&console).await.members.len() == 1).await;
+    let hubs = console().await;
+    wait_for("the standby to count", async || rule(&hubs).await.members.len() == 1).await;
+
+    // Asked of a standby, the primary lets it in.
+    let mut third = Node::at(dir.path().join("third"));
+    let token = manager_token(&hubs, &trust, None).await;
+    let join = format!("join --manager {} --name third --listen {}", spare.listen, third.listen);
+    let aside = hub.state.join("kept.pem");
+    std::fs::rename(paths.root(), &aside).unwrap();
+    let (code, said) = says(&join, &third, &token);
+    assert!(code == Some(3) && said.contains(&paths.root().display().to_string()), "{said}");
+    std::fs::rename(&aside, paths.root()).unwrap();
+    let (code, said) = says(&join, &third, &token);
+    assert!(code == Some(0) && said.contains("Joined the registry of test"), "{said}");
+    third.start();
+    third.wait_until_ready().await;
+    drop(hubs);
+    hub.kill();
+    let fourth = Node::at(dir.path().join("fourth"));
+    let join = format!("join --manager {} --name fourth --listen {}", spare.listen, fourth.listen);
+    let mut said = (None, String::new());
+    wait_for("a refusal that names the primary", async || {
+        said = says(&join, &fourth, &token);
+        said.0 == Some(4)
+    })
+    .await;
+    assert!(said.1.contains("the primary hub has been silent for"), "{}", said.1);
+    assert!(said.1.contains("echelon promote spare --force"), "{}", said.1);
 }

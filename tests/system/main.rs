@@ -54,6 +54,7 @@ mod sockets;
 mod state_directories;
 mod systemd;
 mod take_over;
+mod taken_out;
 mod transcripts;
 mod versions;
 mod watching;

@@ -1,5 +1,6 @@
 //! Several registry managers: what the loss, the pause and the return of a primary do to edits, and to agents.
 
+use crate::shapes::Compared;
 use echelon_tests::testimony::Violation;
 use echelon_tests::writers::Told;
 use echelon_tests::{Agent, Answer, Cluster, Sandbox, Writers, wait_for, wait_until, wait_within};
@@ -166,12 +167,20 @@ fn a_primary_that_stood_still_acknowledges_nothing_afterwards() {
 fn the_new_primary_tells_what_became_of_an_unknown_edit() {
     let sandbox = Sandbox::new();
     let mut cluster = Cluster::running(&sandbox, 1);
-    // The standby passes it on to a primary that stands still.
-    let command = cluster.console_at(1).command(["host", "add", "h", "--domain", "/", "--output", "json"]);
-    cluster[0].pause();
-    let unknown = Answer::of(command);
-    assert_eq!(unknown.code, 6, "{unknown:?}");
-    let error = unknown.error();
+    // The standby passes it on to a primary that stands still, unless that was not heard for a moment already.
+    let error = wait_for("an edit of which nobody knows", || {
+        cluster[0].pause();
+        let answer = cluster.console_at(1).run("host add h --domain / --output json");
+        match answer.code {
+            6 => Ok(answer.error()),
+            4 => {
+                cluster[0].resume();
+                cluster.wait_accepts(0);
+                Err(answer)
+            }
+            _ => panic!("a primary that stands still answers nothing: {answer:?}"),
+        }
+    });
     cluster[0].kill9();
     force_when_silent(&cluster, 1, 1, "");
     let (_, again) = error["remedy"].as_str().unwrap().split_once(": ").unwrap();
@@ -213,6 +222,10 @@ fn a_standby_that_lags_is_promoted_only_with_its_loss_accepted_and_listed() {
     });
     assert!(refused["remedy"].as_str().unwrap().contains("--accept-loss"), "{refused}");
     assert_eq!(primary(&cluster, 2).as_deref(), Ok("hub"), "nothing has changed");
+    let trials = ["", "--accept-loss"].map(|more| {
+        let trial = cluster.force(2, 2, &format!("--dry-run {more}"));
+        serde_json::from_str(&trial.out).unwrap_or_else(|e| panic!("{e}: {trial:?}"))
+    });
 
     let promoted = force_when_silent(&cluster, 2, 2, "--accept-loss");
     let kept = promoted["before"]["revision"].as_u64().unwrap();
@@ -224,6 +237,36 @@ fn a_standby_that_lags_is_promoted_only_with_its_loss_accepted_and_listed() {
     testimony.lost = cluster.lost(2);
     assert_eq!(testimony.judge(), Ok::<_, Violation>(acknowledged), "each is listed");
     assert_eq!(testimony.lost.len() as u64, committed - kept, "and nothing else");
+
+    let compared = Compared::default();
+    compared.all("managers-evidence", &trials);
+    compared.one("managers-promoted", promoted);
+    compared.all("managers-lost", &cluster.console_at(2).objects("edits lost"));
+    compared.all("managers-list", &cluster.console_at(2).objects("manager list"));
+    compared.one("managers-list", cluster.console_at(2).object("manager show hub"));
+    compared.all("managers-lineage", &cluster.console_at(2).objects("lineage show"));
+    let backup = sandbox.path("backup").display().to_string();
+    compared.one("managers-backup", cluster.console_at(2).object(&format!("backup {backup}")));
+
+    // An admin says that they are dealt with: they are kept, and no alarm of them is.
+    let console = cluster.console_at(2);
+    for host in ["hub", "spare1"] {
+        let dismissed = console.object(&format!("edits lost --dismiss {host}"));
+        assert!(dismissed["dismissed"].as_u64() > Some(0), "{dismissed}");
+        compared.one("managers-dismissed", dismissed);
+        assert_eq!(console.object(&format!("edits lost --dismiss {host}"))["dismissed"], 0);
+    }
+    assert_eq!(cluster.lost(2), []);
+    let kept = console.objects("edits lost --all");
+    assert_eq!(kept.len(), testimony.lost.len());
+    assert!(kept.iter().all(|edit| edit["dismissed_by"] == "admin"), "{kept:?}");
+    for at in [0, 1] {
+        wait_for("the alarm to end", || {
+            let alarms = cluster.console_at(at).objects("alarm list");
+            (!alarms.iter().any(|alarm| alarm["name"] == "surplus")).then_some(()).ok_or(alarms)
+        });
+    }
+    compared.finish(|name| name.starts_with("managers-"));
 }
 
 /// Waits until a manager has this revision.

@@ -29,6 +29,8 @@ fn calls_go_on_while_every_registry_process_is_dead() {
     calls.wait_served_by("hub");
     some_more(&calls);
     assert_eq!(all_answered(&calls.stop()), ["near", "hub"]);
+    // Its host says so, before its silence does.
+    wait_until("the end to be noticed", || scene.caller.process().log().contains("its process has ended"));
 
     scene.caller.kill9();
     scene.caller.start_ready();

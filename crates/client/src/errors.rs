@@ -33,7 +33,7 @@ impl Attempt {
         Self { endpoint: endpoint.clone(), problem: error.problem.to_string(), refused }
     }
 
-    pub(crate) fn unresolved(endpoint: &Endpoint, problem: String) -> Self {
+    pub(crate) fn unreached(endpoint: &Endpoint, problem: String) -> Self {
         Self { endpoint: endpoint.clone(), problem, refused: false }
     }
 }

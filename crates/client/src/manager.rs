@@ -10,11 +10,11 @@ use echelon_core::endpoint::Endpoint;
 use echelon_core::grant::Grant;
 use echelon_core::message::{EditAnswer, Query, RENEW_FIRST, Request, Response};
 use echelon_core::passphrase::Passphrase;
-use echelon_core::promotion::{Promoted, Promotion};
+use echelon_core::promotion::{DismissedReport, Promoted, Promotion};
 use echelon_core::time::UnixMillis;
 use echelon_identity::directory::{DirectoryError, MAX_MANAGERS};
 use echelon_identity::{CertificateChain, CertificateRequest, Credentials, IdentityDirectory, TrustBundle};
-use echelon_transport::{Connection, Endpoint as Socket, Settings, Target};
+use echelon_transport::{Connection, Endpoint as Socket, Settings, Target, left};
 use echelon_wire::{MAX_EDIT_FRAME, MAX_SESSION_FRAME, Wire};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long one address is tried: three lost datagrams and a slow handshake fit, and a person still waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is said of an address whose host lives.
+const NOBODY: &str = "nobody listens there; check the address, and that registry-manager runs";
 
 /// Most addresses of one name that are tried: one family each of a few machines.
 const MAX_RESOLVED: usize = 4;
@@ -56,7 +59,7 @@ impl ManagerClient {
         let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
         if own.credentials.peer().is_ok_and(|peer| now() >= peer.renew_at()) {
             // A renewal that fails leaves the identity as good as it was; the next call tries again.
-            let _ = client.renew(identity, &own.credentials, &own.trust).await;
+            let _ = client.renew(identity).await;
         }
         Ok(client)
     }
@@ -83,7 +86,7 @@ impl ManagerClient {
                 let own = Own::load(identity, addresses).map_err(|e| *e)?;
                 let client = Self::connect_with(&own.credentials, &own.trust, &own.addresses).await?;
                 // One that fails is told as the failure of whatever is asked next.
-                let _ = client.renew(identity, &own.credentials, &own.trust).await;
+                let _ = client.renew(identity).await;
                 client.close().await;
                 Self::connect(identity, addresses).await
             }
@@ -107,8 +110,8 @@ impl ManagerClient {
         let settings = Settings { handshake: CONNECT_TIMEOUT, ..Settings::client() };
         let socket = Socket::bind_client(Some(credentials), Some(trust), settings);
         let socket = socket.map_err(ConnectError::Socket)?;
-        let attempts = addresses.iter().map(|endpoint| {
-            let (socket, endpoint) = (socket.clone(), endpoint.clone());
+        let attempts = addresses.iter().cloned().map(|endpoint| {
+            let socket = socket.clone();
             async move { reach(&socket, &endpoint).await.map(|connection| (connection, endpoint)) }
         });
         match first_of(attempts).await {
@@ -224,17 +227,26 @@ impl ManagerClient {
         IncomingBackup::begin(self.ask(&Request::Backup { passphrase }).await?).await
     }
 
-    /// Renews the certificate of `credentials`, which this connection was made with, and keeps the new one.
+    /// Says that the edits which this manager keeps though they were given up are dealt with, up to this number of
+    /// [`echelon_core::promotion::LostEditReport::number`].
     ///
     /// # Errors
-    /// The manager renews nothing, or the directory cannot be written. The identity is then as it was.
-    async fn renew(
-        &self,
-        identity: &IdentityDirectory,
-        credentials: &Credentials,
-        trust: &TrustBundle,
-    ) -> Result<(), CallError> {
+    /// See [`CallError`]; a retry is safe.
+    pub async fn dismiss(&self, through: u64) -> Result<DismissedReport, CallError> {
+        let mut documents = Documents::new(self.ask(&Request::DismissLost { through }).await?);
+        let first = documents.next().await?.and_then(|documents| documents.into_iter().next());
+        first.ok_or(CallError::Lost(Lost::Ended))
+    }
+
+    /// Has this manager renew the certificate of this identity, which the connection was made as, and keeps the new
+    /// one; connections from then on are made with it.
+    ///
+    /// # Errors
+    /// The manager renews nothing, or the directory cannot be read or written. The identity is then as it was.
+    pub async fn renew(&self, identity: &IdentityDirectory) -> Result<(), CallError> {
         let refused = |problem: String| CallError::Lost(Lost::Document(problem));
+        let credentials = identity.load_credentials().map_err(|e| refused(e.to_string()))?;
+        let trust = identity.load_trust().map_err(|e| refused(e.to_string()))?;
         let csr = CertificateRequest::new(credentials.key()).map_err(|e| refused(e.to_string()))?;
         let mut answers = self.ask(&Request::Renew { csr: csr.der().to_vec() }).await?;
         let chain = match answers.next().await.map_err(CallError::Lost)? {
@@ -243,7 +255,7 @@ impl ManagerClient {
             other => return Err(CallError::Lost(Lost::Unexpected(kind(&other)))),
         };
         let chain = CertificateChain::new(chain).map_err(|e| refused(e.to_string()))?;
-        chain.verify(trust, now()).map_err(|e| refused(e.to_string()))?;
+        chain.verify(&trust, now()).map_err(|e| refused(e.to_string()))?;
         let renewed = Credentials::new(credentials.key().clone(), chain);
         let renewed = renewed.map_err(|e| refused(e.to_string()))?;
         identity.save_credentials(&renewed).map_err(|e| refused(e.to_string()))
@@ -278,8 +290,13 @@ async fn reach(socket: &Socket, endpoint: &Endpoint) -> Result<Connection, Vec<A
     let attempts = addresses.into_iter().map(|address| {
         let (socket, endpoint) = (socket.clone(), endpoint.clone());
         async move {
-            let connected = socket.connect(address, &Target::AnyManager).await;
-            connected.map_err(|error| Attempt::failed(&endpoint, error))
+            let target = Target::AnyManager;
+            tokio::select! {
+                connected = socket.connect(address, &target) => {
+                    connected.map_err(|error| Attempt::failed(&endpoint, error))
+                }
+                () = left(address) => Err(Attempt::unreached(&endpoint, NOBODY.into())),
+            }
         }
     });
     first_of(attempts).await
@@ -292,8 +309,8 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Attempt> {
     let lookup = tokio::net::lookup_host(endpoint.to_string());
     let found = match tokio::time::timeout(CONNECT_TIMEOUT, lookup).await {
         Ok(Ok(found)) => found.take(MAX_RESOLVED).collect(),
-        Ok(Err(error)) => return Err(Attempt::unresolved(endpoint, error.to_string())),
-        Err(_) => return Err(Attempt::unresolved(endpoint, "the resolver gave no answer".into())),
+        Ok(Err(error)) => return Err(Attempt::unreached(endpoint, error.to_string())),
+        Err(_) => return Err(Attempt::unreached(endpoint, "the resolver gave no answer".into())),
     };
     Ok(found)
 }

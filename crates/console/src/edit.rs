@@ -58,6 +58,16 @@ pub(crate) async fn edit(
     changes: Vec<Change>,
 ) -> Result<(), Problem> {
     let manager = console.manager().await?;
+    edit_at(console, manager, args, changes).await
+}
+
+/// The same, at this manager.
+pub(crate) async fn edit_at(
+    console: &mut Console,
+    manager: ManagerClient,
+    args: &EditArgs,
+    changes: Vec<Change>,
+) -> Result<(), Problem> {
     let answer = submit(&manager, args.set(changes), args.dry_run).await?;
     let changed = explain(&manager, &answer).await;
     manager.close().await;

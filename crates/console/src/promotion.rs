@@ -3,11 +3,14 @@
 
 mod confirm;
 mod evidence;
+mod granting;
 mod signing;
 
-pub(crate) use confirm::Confirmation;
 pub(crate) use evidence::{position, show};
-pub(crate) use signing::Signing;
+pub(crate) use granting::Granting;
+
+use confirm::Confirmation;
+use signing::Signing;
 
 use crate::console::Console;
 use crate::edit::repeat;

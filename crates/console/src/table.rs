@@ -25,9 +25,13 @@ impl Table {
         // Colours are always made and taken away again on the way out, where nobody would see them.
         table.load_style(presets::NOTHING).enforce_styling().style_text_only();
         table.set_header(headings.map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
-        table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, GAP));
-        });
+        Self(table)
+    }
+
+    /// An empty table without headings: of one thing, what it is in the first column.
+    pub(crate) fn of_one_thing() -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING).enforce_styling().style_text_only();
         Self(table)
     }
 
@@ -39,6 +43,9 @@ impl Table {
     /// Its lines, without space at their ends.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         let mut table = self.0.clone();
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, GAP));
+        });
         let mut fixed = table.column_max_content_widths();
         fixed.pop();
         let taken = fixed.iter().fold(0_u16, |sum, width| sum.saturating_add(width + GAP));
@@ -101,5 +108,13 @@ mod tests {
             .map(|l| anstream::adapter::strip_str(&l).to_string().trim_end().to_owned())
             .collect();
         assert_eq!(lines, ["HOST               STATE", "framework-manager  live", "a                  -"]);
+    }
+
+    #[test]
+    fn a_table_of_one_thing_begins_with_what_it_says() {
+        let mut table = Table::of_one_thing();
+        table.row([cell("host"), cell("registry2")]);
+        table.row([cell("role"), cell("standby")]);
+        assert_eq!(table.lines().collect::<Vec<_>>(), ["host  registry2", "role  standby"]);
     }
 }

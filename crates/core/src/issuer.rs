@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 /// is the same issuer.
 pub type IssuerId = [u8; 32];
 
+/// An issuer's name as text: 64 hexadecimal digits.
+pub fn issuer_name(id: &IssuerId) -> String {
+    blake3::Hash::from(*id).to_hex().to_string()
+}
+
 /// What a registry manager signs certificates with. An issuer counts for as long as it is in the registry: what an
 /// unknown one has signed is refused everywhere.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

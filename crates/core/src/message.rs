@@ -276,12 +276,25 @@ pub enum Request {
         /// The step.
         step: Promotion,
     },
+    /// Makes a registry manager of one that has asked another manager. Only managers may.
+    JoinFor {
+        /// What it asked for.
+        wish: Join,
+        /// From where, as that manager saw it.
+        from: Endpoint,
+    },
     /// Makes a registry manager. Beside [`Self::Enrol`] the only request a peer without a certificate may make.
     Join(Join),
     /// Takes the registry manager that asks out of the registry. Only managers may.
     Leave {
         /// Under which id that is an edit.
         request: RequestId,
+    },
+    /// Counts the edits that this manager keeps, and that were given up, as dealt with: those up to this number that
+    /// are not yet. They stay where they are. Only admins may.
+    DismissLost {
+        /// The newest of which the admin knows.
+        through: u64,
     },
     /// Asks for a backup: a copy of the registry's file, as it is at one moment, in an archive. Only admins may.
     Backup {
@@ -479,6 +492,8 @@ pub struct Joined {
     pub enrolment: u32,
     /// The domain its host is in.
     pub domain: DomainPath,
+    /// Whether no copy of the root key was ever exported: with its host lost, nobody could join any more.
+    pub root_unexported: bool,
 }
 
 /// What a newly enrolled host needs to know.

@@ -14,9 +14,9 @@ pub use again::{Again, Mark, again, again_id, again_mark};
 pub use evidence::{Asked, MAX_LISTED, Sight};
 pub use refused::refused;
 pub use report::{
-    AgentsReport, EvidenceReport, GrantReport, GrantState, GrantorReport, LossReport, LostEditReport,
-    LostToReport, MemberReport, PrimaryReport, PromotedReport, RefusedReport, StandingReport, SyncReport,
-    Way,
+    AgentsReport, DismissedReport, EvidenceReport, GrantReport, GrantState, GrantorReport, LossReport,
+    LostEditReport, LostToReport, MemberReport, PrimaryReport, PromotedReport, RefusedReport, StandingReport,
+    SyncReport, Way,
 };
 
 use crate::grant::Grant;

@@ -648,6 +648,9 @@ impl std::fmt::Display for ManagerRole {
 /// What a registry manager signs with.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct IssuerReport {
+    /// Its name: BLAKE3 of its public key, in hexadecimal digits.
+    #[serde(default)]
+    pub id: String,
     /// When its certificate ends, RFC 3339.
     pub not_after: String,
     /// Until when it serves for renewals, and for nothing else, RFC 3339; none for one in force.

@@ -40,6 +40,7 @@ pub mod config;
 mod duration;
 pub mod exec;
 mod exit;
+mod given;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -59,6 +60,7 @@ pub use activation::{Activated, ActivationError, activated};
 pub use config::ConfigError;
 pub use duration::{HumanDuration, ParseDurationError};
 pub use exit::Exit;
+pub use given::{GivenError, GivenSecret};
 pub use log::{Log, LogArgs, LogConfig, LogError, LogFormat};
 pub use retry::retry_after;
 pub use secret::SecretError;

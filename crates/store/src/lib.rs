@@ -23,4 +23,4 @@ pub use error::{Problem, StoreError};
 pub use journal::{Copied, JournalReader};
 pub use registry::{Loaded, RegistryStore, Remembered, Standing};
 pub use replica::{LoadedReplica, ReplicaStore};
-pub use surplus::Lost;
+pub use surplus::{Dismissal, Lost};

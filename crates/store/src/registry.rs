@@ -75,6 +75,10 @@ pub(crate) const SCHEMA: Schema = Schema {
             entry BLOB NOT NULL
         ) STRICT;
         ",
+        "
+        ALTER TABLE surplus ADD COLUMN dismissed_at INTEGER;
+        ALTER TABLE surplus ADD COLUMN dismissed_by TEXT;
+        ",
     ],
 };
 

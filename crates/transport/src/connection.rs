@@ -6,7 +6,7 @@ use echelon_core::time::UnixMillis;
 use echelon_identity::{PeerIdentity, TrustBundle};
 use quinn::{ConnectionError, VarInt};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -170,6 +170,11 @@ impl Connection {
 }
 
 impl Inner {
+    /// Where the peer is, and by which address of this host it is reached, where the system tells.
+    pub(crate) fn ends(&self) -> (SocketAddr, Option<IpAddr>) {
+        (canonical(self.quic.remote_address()), self.quic.local_ip().map(|ip| ip.to_canonical()))
+    }
+
     pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
         match error {
             ConnectionError::LocallyClosed => self.verdict.get().cloned().unwrap_or(CloseReason::Local),

@@ -210,7 +210,7 @@ impl std::fmt::Debug for FrameSender {
 pub struct FrameReceiver {
     stream: RecvStream,
     pub(crate) state: State,
-    connection: Arc<Inner>,
+    pub(crate) connection: Arc<Inner>,
 }
 
 /// How far into a frame the receiver is.

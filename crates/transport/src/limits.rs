@@ -78,6 +78,16 @@ pub const IDLE: Duration = Duration::from_secs(15);
 /// keep UDP mappings for 30 s at least (RFC 4787, section 4.3, in practice).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// How long a name may take to be looked up: what resolvers take that try a second server.
+pub const RESOLVE: Duration = Duration::from_secs(5);
+
+/// How long another host's system may take to say that nobody listens at a port: a round trip, and no longer than
+/// whoever asks would rather listen.
+pub const KNOCK: Duration = Duration::from_millis(100);
+
+/// After which it is asked again: a service that is restarted by a supervisor is back by then, more often than not.
+pub const KNOCK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Round trip assumed before one is measured. A lost first datagram is repeated after three of these;
 /// the standard's 333 ms would make a lossy start take seconds.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);

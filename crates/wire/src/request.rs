@@ -17,7 +17,7 @@ use prost::Message;
 /// Most certificates in one chain: leaf, intermediate and root, with room for a longer one later.
 const MAX_CHAIN: usize = 8;
 
-choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 31, 40, 41, 42, 50")
+choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 31, 32, 40, 41, 42, 43, 50")
     unit { "1" Session, "5" Read, "41" Copy }
     value {
         #[prost(message, tag = "2")] Enrol(Enrol),
@@ -39,6 +39,13 @@ choice! { message::Request => Request, RequestKind ("RequestKind", "1, 2, 3, 4, 
         "31" PromotionFor {
             #[prost(string, tag = "1")] console: String,
             #[prost(message, optional, tag = "2")] step: Option<Promotion>,
+        },
+        "32" DismissLost {
+            #[prost(uint64, tag = "1")] through: u64,
+        },
+        "43" JoinFor {
+            #[prost(message, optional, tag = "1")] wish: Option<Join>,
+            #[prost(string, tag = "2")] from: String,
         },
         "21" Leave {
             #[prost(bytes = "vec", tag = "1")] request: Vec<u8>,
@@ -212,6 +219,7 @@ message! { message::Joined => Joined {
     #[prost(bytes = "vec", tag = "3")] host: Vec<u8>,
     #[prost(uint32, tag = "4")] enrolment: u32,
     #[prost(string, tag = "5")] domain: String,
+    #[prost(bool, tag = "6")] root_unexported: bool,
 } }
 
 message! { message::EditAnswer => EditAnswer {

@@ -929,6 +929,8 @@ pub fn request() -> impl Strategy<Value = Request> {
         (console_name(), promotion())
             .prop_map(|(console, step)| Request::PromotionFor { console, step })
             .boxed(),
+        (join(), endpoint()).prop_map(|(wish, from)| Request::JoinFor { wish, from }).boxed(),
+        any::<u64>().prop_map(|through| Request::DismissLost { through }),
     ]
 }
 
@@ -990,8 +992,15 @@ pub fn response() -> impl Strategy<Value = Response> {
         },
     );
     let framework = parsed::<FrameworkName>("[a-z0-9][a-z0-9._-]{0,10}");
-    let joined = (certificates(), framework, host_id(), any::<u32>(), domain_path()).prop_map(
-        |(issuer, framework, host, enrolment, domain)| Joined { issuer, framework, host, enrolment, domain },
+    let joined = (certificates(), framework, host_id(), any::<u32>(), domain_path(), any::<bool>()).prop_map(
+        |(issuer, framework, host, enrolment, domain, root_unexported)| Joined {
+            issuer,
+            framework,
+            host,
+            enrolment,
+            domain,
+            root_unexported,
+        },
     );
     let edited = (position(), request_id(), vec(row_change(), LIST), any::<bool>())
         .prop_map(|(position, request, rows, repeated)| EditAnswer { position, request, rows, repeated });

@@ -121,7 +121,8 @@ kinds! {
     ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
-    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup, PromotionFor }
+    Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup, PromotionFor, JoinFor,
+        DismissLost }
     Query { Status, Route, Tokens, Managers, History, Watch, Alarms, Agents, Actual, Lineage, Lost }
     Response { Failed, Enrolled, Renewed, Edited, Rows, Documents, Joined, Promotion, Linked, Copied, Backup }
     BackupPart { Head, Bytes, End }
@@ -641,16 +642,7 @@ fn requests() -> Vec<Request> {
         Request::Read,
         Request::Query(Query::Status),
         Request::Announce(announcement(HostWord::Withdraws)),
-        Request::Join(Join {
-            token: token_id(),
-            secret: [15; 32],
-            request: request_id(),
-            host: to("agent1"),
-            domain: Some(to("/emea/de")),
-            endpoint: to("10.0.0.1:29120"),
-            csr: vec![16, 17],
-            issuer_csr: vec![18],
-        }),
+        Request::Join(join()),
         Request::Leave { request: request_id() },
         Request::Backup { passphrase: Some(Passphrase::parse("correct horse").unwrap()) },
         Request::Promotion(promotions().swap_remove(0)),
@@ -664,7 +656,22 @@ fn requests() -> Vec<Request> {
             dry_run: true,
         }),
         Request::PromotionFor { console: to("alice"), step: promotions().swap_remove(0) },
+        Request::JoinFor { wish: join(), from: to("10.0.0.9:50123") },
+        Request::DismissLost { through: 7 },
     ]
+}
+
+fn join() -> Join {
+    Join {
+        token: token_id(),
+        secret: [15; 32],
+        request: request_id(),
+        host: to("agent1"),
+        domain: Some(to("/emea/de")),
+        endpoint: to("10.0.0.1:29120"),
+        csr: vec![16, 17],
+        issuer_csr: vec![18],
+    }
 }
 
 fn promotions() -> Vec<Promotion> {
@@ -734,6 +741,7 @@ fn responses() -> Vec<Response> {
             host: host_id(),
             enrolment: 2,
             domain: to("/emea/de"),
+            root_unexported: true,
         }),
         Response::Promotion(Promoted::Aborted),
     ]

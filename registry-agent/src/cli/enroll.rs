@@ -6,18 +6,14 @@ use clap::Args;
 use echelon_core::endpoint::Endpoint;
 use echelon_core::message::FailureClass;
 use echelon_core::name::{DomainPath, HostName};
-use echelon_daemon::{Exit, LogArgs, LogConfig, secret};
+use echelon_daemon::{Exit, GivenError, GivenSecret, LogArgs, LogConfig};
 use echelon_identity::JoinToken;
 use registry_agent::{EnrolError, EnrolOptions, EnrolledAs, Enrolment, system_host_name};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Longest token file that is read: a token has 166 characters.
-const MAX_TOKEN_FILE: u64 = 4096;
-
-/// The variable that a token is taken from. It is not clap's business, which shows the values of
-/// variables in its help.
-const TOKEN: &str = "ECHELON_TOKEN";
+/// A token has 166 characters.
+const TOKEN: GivenSecret =
+    GivenSecret { what: "join token", variable: "ECHELON_TOKEN", option: "--token-file", max: 4096 };
 
 /// Arguments of `enroll`.
 #[derive(Args)]
@@ -69,22 +65,10 @@ pub(crate) fn enroll(args: EnrollArgs, log: &LogArgs) -> Result<Exit, Failed> {
 
 /// The token from the file that was named, else from the environment.
 fn token(file: Option<&Path>) -> Result<JoinToken, Failed> {
-    let text = match file {
-        Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            let read = std::io::stdin().lock().take(MAX_TOKEN_FILE).read_to_string(&mut text);
-            read.context("reading the token from standard input")?;
-            text
-        }
-        Some(path) => {
-            let bytes = secret::read(path, MAX_TOKEN_FILE)?;
-            String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))?
-        }
-        None => std::env::var(TOKEN).map_err(|_| Failed {
-            error: anyhow::anyhow!("there is no join token: set {TOKEN}, or name a file with --token-file"),
-            exit: Exit::Usage,
-        })?,
-    };
+    let text = TOKEN.read(file).map_err(|error| Failed {
+        exit: if matches!(error, GivenError::Missing { .. }) { Exit::Usage } else { Exit::Failed },
+        error: error.into(),
+    })?;
     Ok(JoinToken::parse(&text)?)
 }
 

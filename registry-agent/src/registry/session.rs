@@ -14,7 +14,7 @@ use echelon_core::replication::ReplicaError;
 use echelon_core::router::Input;
 use echelon_core::witness::{Objection, Shunned};
 use echelon_identity::Spiffe;
-use echelon_transport::{CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
+use echelon_transport::{CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError, Unheard};
 use echelon_wire::{DecodeError, MAX_AGENT_FRAME, MAX_SESSION_FRAME, Wire};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,10 @@ const NEARER: Duration = Duration::from_secs(5);
 /// Range within which a manager may ask for heartbeats.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
+/// By which part of the interval between two of its heartbeats a manager may be late before its host is asked whether
+/// its process is there at all: pacing and the network take less, so that of a fleet hardly anybody ever asks.
+const LATE_SHARE: u32 = 8;
+
 /// Shortest time between two heartbeats that report a change, so that a package that flaps does not
 /// become a stream of them.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(50);
@@ -64,8 +68,8 @@ pub(crate) enum SessionEnd {
     Receive(#[from] RecvError),
     #[error("the manager ended the session")]
     Finished,
-    #[error("the manager was silent for {0:?}")]
-    Silent(Duration),
+    #[error("the manager was not heard")]
+    Unheard(#[from] Unheard),
     #[error("the manager did not welcome this agent within {WELCOME:?}")]
     NoWelcome,
     #[error("the manager refused the session: {0}")]
@@ -179,7 +183,7 @@ impl Session<'_> {
         let (held, holds) = watch::channel(keeper.held());
         let (end, repair) = (End::default(), Notify::new());
         let listen = async {
-            let why = self.listen(keeper, &mut receiver, &held, &repair, every * SILENT_AFTER, &end).await;
+            let why = self.listen(keeper, &mut receiver, &held, &repair, every, &end).await;
             end.because(why);
         };
         let beside = async {
@@ -270,19 +274,19 @@ impl Session<'_> {
         receiver: &mut FrameReceiver,
         held: &watch::Sender<Option<Holding>>,
         repair: &Notify,
-        dead_after: Duration,
+        every: Duration,
         end: &End,
     ) -> SessionEnd {
+        let (late, silent) = (every + every / LATE_SHARE, every * SILENT_AFTER);
         loop {
-            let received = tokio::select! {
-                received = timeout(dead_after, receiver.recv(MAX_SESSION_FRAME)) => received,
+            let heard = tokio::select! {
+                heard = receiver.hear(MAX_SESSION_FRAME, late, silent) => heard,
                 () = end.noticed.cancelled() => return SessionEnd::Finished,
             };
-            let frame = match received {
-                Err(_) => return SessionEnd::Silent(dead_after),
-                Ok(Err(error)) => return error.into(),
-                Ok(Ok(None)) => return SessionEnd::Finished,
-                Ok(Ok(Some(frame))) => frame,
+            let frame = match heard {
+                Err(unheard) => return unheard.into(),
+                Ok(None) => return SessionEnd::Finished,
+                Ok(Some(frame)) => frame,
             };
             self.parts.link.heard();
             match self.take(&frame, keeper).await {

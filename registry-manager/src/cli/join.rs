@@ -67,13 +67,19 @@ pub(crate) fn join(args: JoinArgs, log: &LogArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// The primary's host alone has the root key.
+const NOT_EXPORTED: &str = "\nWarning: no copy of the root key was exported: should the primary's host be lost, no \
+     registry manager can join any more. There:\n  registry-manager root export FILE --passphrase-file PASSPHRASE\n";
+
 fn in_words(outcome: &Outcome, options: &Join, state: &Path) -> String {
     let dir = shell_word(&state.to_string_lossy());
     match outcome {
-        Outcome::Joined(framework) => format!(
+        Outcome::Joined { framework, root_unexported } => format!(
             "Joined the registry of {framework} as a standby on {}. Others will connect to {}.\n\nNext:\n  \
-             registry-manager run --state {dir}\n",
-            options.host, options.advertise
+             registry-manager run --state {dir}\n{}",
+            options.host,
+            options.advertise,
+            if *root_unexported { NOT_EXPORTED } else { "" }
         ),
         Outcome::WasThere(framework) => format!(
             "{dir} holds the registry of {framework} already. Nothing was changed, and the token was not used.\n"

@@ -9,6 +9,7 @@ use echelon_core::edit::Context;
 use echelon_core::id::{HostId, RequestId};
 use echelon_core::member::{Input, Told};
 use echelon_core::message::{EditAnswer, Failure};
+use echelon_store::Dismissal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub(crate) enum Word {
     Unlinked(HostId),
     /// A wish that is answered more than once: every word of what becomes of it goes to this receiver.
     Wish(RequestId, Input, mpsc::UnboundedSender<Told>),
+    /// An admin has dealt with the edits that were given up and are kept here, up to this number.
+    Dismiss(u64, Dismissal, oneshot::Sender<Result<usize, Failure>>),
     /// The copy that was wished for under this number has come, and is in this file; or it has not.
     Copied(u64, Option<PathBuf>),
 }
@@ -98,6 +101,14 @@ impl Edits {
     /// Waits for room. A journal that has ended is the end of the process, which is under way.
     pub(crate) async fn say(&self, word: Word) {
         let _ = self.words.send(word).await;
+    }
+
+    /// Notes that an admin has dealt with the edits that were given up and are kept here, up to this number. Gives how
+    /// many that are.
+    pub(crate) async fn dismiss(&self, through: u64, dismissal: Dismissal) -> Result<usize, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Word::Dismiss(through, dismissal, answer)).await;
+        answered.await.unwrap_or_else(|_| Err(failure::stopping()))
     }
 
     /// Makes a wish; gives all that is told of it until this manager stops.

@@ -4,19 +4,29 @@ use super::speak;
 use crate::limits::{LINK_DEADLINE, LINK_LOOK, LINK_PAUSE, LINK_PAUSE_MOST};
 use crate::requests;
 use crate::server::{self, Shared};
-use echelon_core::endpoint::{Address, Endpoint};
+use echelon_core::endpoint::Endpoint;
 use echelon_core::id::HostId;
 use echelon_core::member::Input;
 use echelon_core::name::ManagerType;
 use echelon_core::registry::Registry;
 use echelon_daemon::Tasks;
-use echelon_transport::{ConnectError, ConnectProblem, Connection, Target};
+use echelon_transport::{ConnectError, ConnectProblem, Connection, Target, resolve};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, info_span};
+
+/// How dialling a manager ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dialled {
+    /// There was a link, which lasted.
+    Lasted,
+    /// There was none, or not for long.
+    Failed,
+    /// It is the primary, and has refused this manager, so often in a row.
+    Refused(u32),
+}
 
 /// What is known of dialling one manager.
 #[derive(Clone, Copy)]
@@ -42,8 +52,8 @@ pub(crate) async fn keep(shared: Shared, tasks: Tasks) {
                 let (shared, attempts, kept) = (Arc::clone(&shared), Arc::clone(&attempts), tasks.clone());
                 let span = info_span!("link", peer = %shared.hub.name_of(host));
                 let dial = async move {
-                    let lasted = dial(&shared, host, &endpoint, &kept).await;
-                    end(&attempts, host, lasted);
+                    let how = dial(&shared, host, &endpoint, &kept).await;
+                    end(&attempts, host, how);
                 };
                 tasks.spawn("link", dial.instrument(span));
             }
@@ -76,11 +86,16 @@ fn begin(attempts: &Mutex<BTreeMap<HostId, Attempts>>, host: HostId) -> bool {
     due
 }
 
-fn end(attempts: &Mutex<BTreeMap<HostId, Attempts>>, host: HostId, lasted: bool) {
+fn end(attempts: &Mutex<BTreeMap<HostId, Attempts>>, host: HostId, how: Dialled) {
     let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(known) = attempts.get_mut(&host) else { return };
     known.under_way = false;
-    known.failures = if lasted { 0 } else { known.failures.saturating_add(1) };
+    known.failures = match how {
+        Dialled::Lasted => 0,
+        Dialled::Failed => known.failures.saturating_add(1),
+        // It answers, however long it was out of reach: whether this manager is to end is asked soon.
+        Dialled::Refused(times) => times,
+    };
     known.next = Instant::now() + pause(known.failures);
 }
 
@@ -89,17 +104,17 @@ fn pause(failures: u32) -> Duration {
     doubled.min(LINK_PAUSE_MOST)
 }
 
-/// Makes a connection and a link, and serves both until they end. Whether there was a link.
-async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks) -> bool {
+/// Makes a connection and a link, and serves both until they end.
+async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks) -> Dialled {
     let connected = tokio::select! {
         connected = connect(shared, host, endpoint) => connected,
-        () = shared.stop.cancelled() => return false,
+        () = shared.stop.cancelled() => return Dialled::Failed,
     };
     let connection = match connected {
         Ok(connection) => connection,
-        Err(why) => {
+        Err((why, how)) => {
             debug!("A registry manager cannot be reached: {why}");
-            return false;
+            return how;
         }
     };
     let began = Instant::now();
@@ -111,7 +126,7 @@ async fn dial(shared: &Shared, host: HostId, endpoint: &Endpoint, tasks: &Tasks)
     // The other one may ask over this connection, too: edits that it relays, a copy. With the connection both end, and
     // neither cuts the other off: the journal has to hear of the link's end.
     tokio::join!(link, server::serve_manager(shared, &connection, tasks));
-    began.elapsed() >= LINK_DEADLINE
+    if began.elapsed() >= LINK_DEADLINE { Dialled::Lasted } else { Dialled::Failed }
 }
 
 /// Whether a manager lets itself be connected to within this time, whatever is known of it.
@@ -130,51 +145,74 @@ pub(crate) async fn reaches(shared: &Shared, host: HostId, within: Duration) -> 
     }
 }
 
-async fn connect(shared: &Shared, host: HostId, endpoint: &Endpoint) -> Result<Connection, String> {
-    let (target, mut problem) = (Target::Manager(host), format!("{endpoint} has no address"));
-    for addr in resolve(endpoint).await? {
+async fn connect(
+    shared: &Shared,
+    host: HostId,
+    endpoint: &Endpoint,
+) -> Result<Connection, (String, Dialled)> {
+    let (target, mut how) = (Target::Manager(host), Dialled::Failed);
+    let mut problem = format!("{endpoint} has no address");
+    for addr in resolve(endpoint).await.map_err(|why| (why, how))? {
         let connect = shared.endpoint.connect(addr, &target);
         let connected = timeout(LINK_DEADLINE, connect).await;
         if let Ok(connected) = &connected {
-            note_word_of_primary(shared, host, connected.as_ref().err());
+            how = note_word_of_primary(shared, host, connected.as_ref().err());
         }
         match connected {
             Ok(Ok(connection)) => {
                 let peer = connection.peer().filter(|p| requests::is_good(&shared.hub.registry(), p));
                 return match peer {
                     Some(_) => Ok(connection),
-                    None => Err("its identity is unknown here, or denied".to_owned()),
+                    None => Err(("its identity is unknown here, or denied".to_owned(), Dialled::Failed)),
                 };
             }
             Ok(Err(e)) => problem = e.to_string(),
             Err(_) => problem = format!("{addr} does not answer"),
         }
     }
-    Err(problem)
+    Err((problem, how))
 }
 
 /// Only what the primary says of this manager counts: another one may be behind, and not know it yet.
-fn note_word_of_primary(shared: &Shared, host: HostId, error: Option<&ConnectError>) {
+fn note_word_of_primary(shared: &Shared, host: HostId, error: Option<&ConnectError>) -> Dialled {
     let situation = shared.edits.situation();
     if situation.primary() != host || situation.leading {
-        return;
+        return Dialled::Failed;
     }
     match error.map(|e| &e.problem) {
-        None => shared.links.primary_refuses(false),
-        Some(ConnectProblem::Rejected { code: server::DENIED, .. }) => shared.links.primary_refuses(true),
+        None => shared.links.primary_lets_in(),
+        Some(ConnectProblem::Rejected { code: server::DENIED, .. }) => {
+            return Dialled::Refused(shared.links.primary_refuses());
+        }
         Some(_) => {}
     }
+    Dialled::Failed
 }
 
-pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
-    let name = match &endpoint.address {
-        Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, endpoint.port.into())]),
-        Address::Name(name) => name.as_str(),
-    };
-    let found = timeout(LINK_DEADLINE, tokio::net::lookup_host((name, endpoint.port.into()))).await;
-    match found {
-        Ok(Ok(found)) => Ok(found.collect()),
-        Ok(Err(e)) => Err(format!("{name} cannot be looked up: {e}")),
-        Err(_) => Err(format!("{name} could not be looked up in time")),
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::limits::REFUSALS;
+    use uuid::Uuid;
+
+    /// Protects: a manager that was cut off for long, and was removed meanwhile, soon knows, and ends: until then
+    /// agents would go back to it.
+    #[test]
+    fn a_primary_that_refuses_is_asked_again_soon_and_one_that_is_silent_is_not() {
+        let (host, attempts) = (HostId(Uuid::nil()), Mutex::<BTreeMap<HostId, Attempts>>::default());
+        let left = || attempts.lock().unwrap()[&host].next.saturating_duration_since(Instant::now());
+        assert!(begin(&attempts, host));
+        for _ in 0..20 {
+            end(&attempts, host, Dialled::Failed);
+        }
+        assert!(left() > LINK_PAUSE_MOST / 2);
+        for times in 1..REFUSALS {
+            end(&attempts, host, Dialled::Refused(times));
+            assert!(left() <= LINK_PAUSE * times, "{times}");
+        }
+        end(&attempts, host, Dialled::Failed);
+        assert!(left() <= LINK_PAUSE * 2_u32.pow(REFUSALS));
     }
 }

@@ -3,7 +3,7 @@
 use super::Links;
 use crate::failure;
 use crate::journal::Said;
-use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_SILENCE, SEND_DEADLINE};
+use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_LATE, LINK_SILENCE, SEND_DEADLINE};
 use crate::offered::examine;
 use crate::server::Shared;
 use echelon_core::id::HostId;
@@ -12,7 +12,9 @@ use echelon_core::message::{
     BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
 };
 use echelon_core::name::HostName;
-use echelon_transport::{Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError};
+use echelon_transport::{
+    Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError, Unheard,
+};
 use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -34,8 +36,8 @@ pub(crate) enum Unlinked {
     Slow,
     #[error("it said nothing within {LINK_DEADLINE:?}")]
     Silent,
-    #[error("it fell silent for {LINK_SILENCE:?}")]
-    FellSilent,
+    #[error("it was not heard")]
+    Unheard(#[from] Unheard),
     #[error("it ended the link")]
     Ended,
     #[error("what it says cannot be read")]
@@ -147,6 +149,9 @@ async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Ch
         reason = connection.closed() => reason.into(),
         () = shared.settled.cancelled() => Unlinked::Stopping,
     };
+    if matches!(end, Unlinked::Unheard(Unheard::Gone)) {
+        links.close_all(peer);
+    }
     drop(noted);
     shared.edits.say(Said::Unlinked(peer)).await;
     end
@@ -196,14 +201,10 @@ async fn send_all(
 
 async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver) -> Unlinked {
     loop {
-        let before = receiver.partial();
-        let frame = match timeout(LINK_SILENCE, receiver.recv(MAX_MEMBER_FRAME)).await {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Unlinked::Ended,
-            Ok(Err(e)) => return e.into(),
-            // A large edit takes its time: it is no silence as long as more of it comes.
-            Err(_) if receiver.partial() != before => continue,
-            Err(_) => return Unlinked::FellSilent,
+        let frame = match receiver.hear(MAX_MEMBER_FRAME, LINK_LATE, LINK_SILENCE).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Unlinked::Ended,
+            Err(e) => return e.into(),
         };
         match ManagerMessage::decode(&frame) {
             Ok(ManagerMessage::Member(message)) => take(shared, peer, message).await,

@@ -2,14 +2,13 @@
 
 use crate::console::Console;
 use crate::problem::{Problem, failed};
-use crate::progress::shown;
-use crate::promotion::{Confirmation, Signing, done, position, refused, show, trial};
+use crate::promotion::{Granting, position};
 use crate::table::{Table, cell, maybe};
 use echelon_core::grant::Basis;
 use echelon_core::id::{Lineage as LineageId, RequestId};
 use echelon_core::message::{FailureClass, Query};
 use echelon_core::name::Text;
-use echelon_core::promotion::{GrantReport, GrantState, Promoted, Promotion, Way};
+use echelon_core::promotion::{EvidenceReport, GrantReport, GrantState, Promotion, Way};
 
 /// What to do with lineages.
 #[derive(Debug, clap::Subcommand)]
@@ -106,55 +105,19 @@ async fn choose(args: Choose, console: &mut Console) -> Result<(), Problem> {
     let (lineage, reason) = (args.lineage, Some(args.reason.clone()));
     let step = |trial| Promotion::Choose { id, lineage, reason: reason.clone(), trial };
     if args.dry_run {
-        let manager = console.manager().await?;
-        let evidence = trial(&manager, step(true)).await?;
-        manager.close().await;
-        match console.out.is_json() {
-            true => console.out.object(&evidence)?,
-            false => show(console, &evidence, false)?,
-        }
-        console.out.finish()?;
-        return refused(&evidence);
+        return Granting::try_out(console, step(true)).await;
     }
-    let confirmation = Confirmation::new(args.yes.as_deref())?;
-    let signing = Signing::new(console, Way::Choice, reason.clone())?;
-    let manager = console.manager().await?;
-    // A proposal does not stand for long: a person is asked before there is one.
-    let confirmed = match confirmation {
-        Confirmation::Given(_) => None,
-        Confirmation::Asked => {
-            let evidence = trial(&manager, step(true)).await?;
-            refused(&evidence)?;
-            confirmation.ask(console, &evidence)?;
-            Some(evidence)
-        }
-    };
-    let proposed = shown("Asking the primary of that lineage", manager.promotion(step(false))).await;
-    let (grant, evidence) = match proposed.map_err(|e| Problem::from(e.failure()))? {
-        Promoted::Proposed { grant, evidence } => (grant, evidence),
-        other => {
-            manager.close().await;
-            return done(console, other);
-        }
-    };
-    let promoted = signing
-        .sign(console, &manager, id, &grant, &evidence, |console, seen| {
-            confirmation.check(&seen.framework)?;
-            match &confirmed {
-                None => show(console, seen, true),
-                Some(confirmed) => same_rivals(&confirmed.rivals, &seen.rivals),
-            }
-        })
-        .await?;
-    manager.close().await;
-    done(console, promoted)
+    let (way, reason, yes) = (Way::Choice, reason.clone(), args.yes.as_deref());
+    let what = "Asking the primary of that lineage".to_owned();
+    Granting { id, way, reason, yes, what, step: &step, same: same_rivals }.run(console).await
 }
 
 /// Whether nothing is given up that was not confirmed.
-fn same_rivals(confirmed: &[GrantReport], seen: &[GrantReport]) -> Result<(), Problem> {
-    let known =
-        |grant: &GrantReport| confirmed.iter().any(|c| (c.lineage, c.epoch) == (grant.lineage, grant.epoch));
-    match seen.iter().find(|grant| !known(grant)) {
+fn same_rivals(confirmed: &EvidenceReport, seen: &EvidenceReport) -> Result<(), Problem> {
+    let known = |grant: &GrantReport| {
+        confirmed.rivals.iter().any(|c| (c.lineage, c.epoch) == (grant.lineage, grant.epoch))
+    };
+    match seen.rivals.iter().find(|grant| !known(grant)) {
         None => Ok(()),
         Some(new) => {
             let at = new.parent.map(|at| position(&at)).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `echelon manager`.
 
+mod remove;
+
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
 use crate::members::member_cells;
@@ -66,7 +68,7 @@ pub(crate) async fn run(command: Manager, console: &mut Console) -> Result<(), P
         Manager::List => list(console).await,
         Manager::Show { host } => show(&host, console).await,
         Manager::Remove { host, accept_loss, compromised, edit: args } => {
-            edit(console, &args, vec![Change::RemoveManager { host, accept_loss, compromised }]).await
+            remove::remove(console, &args, host, accept_loss, compromised).await
         }
         Manager::Set { min_sync, accept_loss, edit: args } => {
             edit(console, &args, vec![Change::SetMinSync { min_sync, accept_loss }]).await?;
@@ -129,9 +131,14 @@ fn counts(report: &ManagerReport) -> &'static str {
 fn issuer(issuer: &IssuerReport) -> String {
     match &issuer.renew_only {
         _ if issuer.dropped => "worth nothing".to_owned(),
-        Some(until) => format!("for renewals until {until}"),
-        None => format!("until {}", issuer.not_after),
+        Some(until) => format!("for renewals until {}", to_the_second(until)),
+        None => format!("until {}", to_the_second(&issuer.not_after)),
     }
+}
+
+/// A time in RFC 3339 without parts of a second: what ends in a month needs none, and some certificates have none.
+fn to_the_second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 
 async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
@@ -144,14 +151,30 @@ async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
     if console.out.is_json() {
         return console.out.object(&report);
     }
-    let mut table = Table::new(["", ""]);
+    let mut table = Table::of_one_thing();
     let mut say = |what: &str, value: String| table.row([cell(what), cell(value)]);
     say("host", report.host.to_string());
     say("role", report.role.to_string());
     report.endpoint.iter().for_each(|endpoint| say("endpoint", endpoint.to_string()));
     say("counts", counts(&report).to_owned());
     report.state.iter().for_each(|state| say("state", state.to_string()));
-    report.joined.iter().for_each(|joined| say("joined", joined.clone()));
+    report.joined.iter().for_each(|joined| say("joined", to_the_second(joined)));
     report.issuers.iter().for_each(|of| say("issuer", issuer(of)));
     console.out.table(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_issuers_are_told_to_the_second() {
+        let until = |not_after: &str, renew_only: Option<&str>| {
+            let renew_only = renew_only.map(str::to_owned);
+            issuer(&IssuerReport { id: String::new(), not_after: not_after.into(), renew_only, dropped: false })
+        };
+        assert_eq!(until("2027-11-22T10:00:00Z", None), "until 2027-11-22T10:00:00Z");
+        let left = until("2027-11-22T10:00:00Z", Some("2026-12-22T10:00:00.123Z"));
+        assert_eq!(left, "for renewals until 2026-12-22T10:00:00Z");
+    }
 }

@@ -177,10 +177,11 @@ fn hand_over(
         let token = out.is_none().then_some(text);
         return console.out.object(&Document { id, token, expires, out });
     }
-    match out {
-        None => console.out.line(text)?,
-        Some(path) => console.out.line(format!("the token is in {}", path.display()))?,
+    // On standard output the token is alone; where it goes to a file, what is said of it is the answer.
+    if let Some(path) = out {
+        return console.out.line(format!("token {id}, expires {expires}, is in {}", path.display()));
     }
+    console.out.line(text)?;
     let dim = style::DIM;
     console.out.note(format!("{dim}token {id}, expires {expires}{dim:#}"))
 }

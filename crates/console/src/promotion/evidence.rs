@@ -93,8 +93,11 @@ fn managers(managers: &[StandingReport]) -> Table {
 
 fn loss(e: &EvidenceReport) -> Vec<String> {
     let (l, good, bad) = (&e.loss, style::GOOD, style::BAD);
-    if !l.possible {
-        return vec![format!("lost       {good}nothing{good:#}")];
+    match (l.possible, &e.refused) {
+        (false, None) => return vec![format!("lost       {good}nothing{good:#}")],
+        // What is not done loses nothing; that says nothing of what is asked for.
+        (false, Some(_)) => return Vec::new(),
+        (true, _) => {}
     }
     let mut lines = Vec::new();
     if l.count > 0 {

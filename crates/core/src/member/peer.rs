@@ -86,6 +86,15 @@ impl Peer {
 
     /// Whether it has not been heard for longer than a manager that lives stays silent.
     pub fn is_silent(&self, now: Monotonic) -> bool {
-        !self.connected || self.heard.is_none_or(|heard| now.since(heard) > 4 * STANDING_INTERVAL)
+        self.is_unheard_for(4 * STANDING_INTERVAL, now)
+    }
+
+    /// Whether a word of it is overdue: what is sent to it now may reach nobody.
+    pub fn is_late(&self, now: Monotonic) -> bool {
+        self.is_unheard_for(STANDING_INTERVAL * 3 / 2, now)
+    }
+
+    fn is_unheard_for(&self, time: Duration, now: Monotonic) -> bool {
+        !self.connected || self.heard.is_none_or(|heard| now.since(heard) > time)
     }
 }

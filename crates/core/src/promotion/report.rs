@@ -319,6 +319,12 @@ pub struct LostEditReport {
     pub changed: Vec<Changed>,
     /// The revision by which it was made once more; none where it was not.
     pub applied: Option<u64>,
+    /// When an admin said that it is dealt with, RFC 3339; none where nobody has.
+    #[serde(default)]
+    pub dismissed: Option<String>,
+    /// Which admin.
+    #[serde(default)]
+    pub dismissed_by: Option<String>,
     /// Under which request id it is made once more, so that that has no second effect.
     pub again: RequestId,
     /// The changes that make it once more. Only between manager and console.
@@ -326,6 +332,22 @@ pub struct LostEditReport {
     pub changes: Vec<Change>,
     /// What of it no edit makes once more, with the reasons.
     pub left_out: Vec<String>,
+}
+
+impl LostEditReport {
+    /// Whether it was neither made once more nor dismissed.
+    pub fn is_open(&self) -> bool {
+        self.applied.is_none() && self.dismissed.is_none()
+    }
+}
+
+/// What an admin has dismissed of the edits that a manager keeps.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DismissedReport {
+    /// The host of the manager that keeps them.
+    pub manager: HostName,
+    /// How many were not dismissed before.
+    pub dismissed: u64,
 }
 
 /// The grant with which an edit was given up.

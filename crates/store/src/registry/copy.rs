@@ -3,7 +3,7 @@
 use super::{Extent, Meta, RegistryStore, SCHEMA, Standing};
 use crate::database::{Database, Sync, sync_directory};
 use crate::error::{Problem, StoreError};
-use crate::surplus;
+use crate::surplus::{self, Dismissal};
 use echelon_core::grant::Relation;
 use echelon_core::position::Position;
 use echelon_core::time::UnixMillis;
@@ -85,6 +85,17 @@ impl RegistryStore {
             surplus::carry_entries(from, transaction, common, lost_to)
         })?;
         Ok(Some(old.head.position).filter(|_| old.head.revision() > common))
+    }
+
+    /// Notes that somebody has dealt with the entries that were lost, up to this number of [`crate::Lost::number`] and
+    /// where nobody had before. They stay where they are. Gives how many.
+    ///
+    /// # Errors
+    /// The file cannot be written; nothing has changed.
+    pub fn dismiss_surplus(&mut self, through: u64, dismissal: &Dismissal) -> Result<usize, StoreError> {
+        self.database.write("note that lost entries were dealt with", |transaction| {
+            surplus::dismiss(transaction, through, dismissal)
+        })
     }
 
     /// Closes the file, after which nothing of it stands beside it and it may be moved.

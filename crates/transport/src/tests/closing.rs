@@ -1,7 +1,7 @@
 //! Every way a connection ends, and what each side is told.
 
-use super::support::{Framework, Relay, client, host, join, join_at, now, within};
-use crate::{CloseReason, Settings, Target, close_code};
+use super::support::{Framework, Relay, channel, client, host, join, join_at, now, within};
+use crate::{CloseReason, Settings, Target, Unheard, close_code};
 use echelon_identity::Spiffe;
 use std::time::Duration;
 
@@ -53,6 +53,24 @@ async fn a_peer_that_falls_silent_is_timed_out_on_both_sides() {
     relay.cut();
     let (a, b) = within(async { tokio::join!(ours.closed(), theirs.closed()) }).await;
     assert_eq!((a, b), (CloseReason::TimedOut, CloseReason::TimedOut));
+}
+
+/// The process of a peer is gone without a word: its host says so, long before its silence would.
+#[tokio::test]
+async fn a_peer_whose_port_is_left_is_known_to_be_gone() {
+    let acme = Framework::new("acme");
+    let server = acme.server();
+    let relay = Relay::to(server.local_addr(), usize::MAX).await;
+    let client = acme.client();
+    let (ours, theirs) = join_at(&client, &server, relay.addr, &Target::AnyManager).await;
+    let (mut receiving, _sending) = channel(&ours, &theirs).await;
+    let (late, silent) = (Duration::from_millis(100), Duration::from_millis(300));
+    let unheard = within(receiving.receiver.hear(1, late, silent)).await.unwrap_err();
+    assert!(matches!(unheard, Unheard::Silent(_)), "somebody listens there: {unheard}");
+    relay.end().await;
+    let unheard = within(receiving.receiver.hear(1, late, Duration::from_secs(3600))).await.unwrap_err();
+    assert!(matches!(unheard, Unheard::Gone), "{unheard}");
+    assert_eq!(ours.close_reason(), None);
 }
 
 #[tokio::test]

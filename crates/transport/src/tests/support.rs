@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
 
 /// Longest that anything in these tests may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -135,6 +136,7 @@ pub(super) async fn problem(client: &Endpoint, server: &Endpoint, target: &Targe
 pub(super) struct Relay {
     pub(super) addr: SocketAddr,
     left: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
 }
 
 impl Relay {
@@ -144,8 +146,14 @@ impl Relay {
         let back = UdpSocket::bind(LOOPBACK).await.unwrap();
         back.connect(server).await.unwrap();
         let addr = front.local_addr().unwrap();
-        tokio::spawn(relay(front, back, left.clone()));
-        Self { addr, left }
+        let task = tokio::spawn(relay(front, back, left.clone()));
+        Self { addr, left, task }
+    }
+
+    /// Gives its address up, without a word to either side.
+    pub(super) async fn end(self) {
+        self.task.abort();
+        self.task.await.unwrap_err();
     }
 
     /// From now on nothing passes either way.

@@ -44,7 +44,7 @@ pub(super) async fn run(
             .pointless());
     }
     let wanted = |edit: &&LostEditReport| {
-        revisions.contains(&edit.at_position.revision) || (revisions.is_empty() && edit.applied.is_none())
+        revisions.contains(&edit.at_position.revision) || (revisions.is_empty() && edit.is_open())
     };
     let wanted: Vec<_> = lost.iter().filter(wanted).collect();
     if wanted.is_empty() && !console.out.is_json() {

@@ -4,10 +4,10 @@ use super::Promote;
 use crate::console::Console;
 use crate::problem::{Problem, failed};
 use crate::progress::shown;
-use crate::promotion::{Confirmation, Signing, done, outcome, refused, show, trial};
+use crate::promotion::{Granting, done, outcome};
 use echelon_core::message::FailureClass;
 use echelon_core::name::Text;
-use echelon_core::promotion::{EvidenceReport, Promoted, Promotion, Way};
+use echelon_core::promotion::{EvidenceReport, Promotion, Way};
 
 /// How a primary is replaced that is dead.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,14 +46,12 @@ pub(super) async fn run(args: Promote, console: &mut Console) -> Result<(), Prob
 
 async fn hand_over(args: Promote, console: &mut Console) -> Result<(), Problem> {
     let id = args.edit.request_id.unwrap_or_else(echelon_client::new_request_id);
-    let manager = console.manager().await?;
     let step =
         |trial| Promotion::HandOver { id, to: args.host.clone(), reason: args.forced.reason.clone(), trial };
     if args.edit.dry_run {
-        let evidence = trial(&manager, step(true)).await?;
-        manager.close().await;
-        return show_trial(console, &evidence);
+        return Granting::try_out(console, step(true)).await;
     }
+    let manager = console.manager().await?;
     let what = format!("The primary hands over to {}", args.host);
     let promoted = outcome(id, shown(&what, manager.promotion(step(false))).await)?;
     manager.close().await;
@@ -76,51 +74,16 @@ async fn force(args: Promote, console: &mut Console) -> Result<(), Problem> {
         trial,
     };
     if args.edit.dry_run {
-        let manager = console.manager().await?;
-        let evidence = trial(&manager, step(true)).await?;
-        manager.close().await;
-        return show_trial(console, &evidence);
+        return Granting::try_out(console, step(true)).await;
     }
-    let confirmation = Confirmation::new(args.forced.yes.as_deref())?;
-    let signing = Signing::new(console, Way::Forced, Some(reason.clone()))?;
-    let manager = console.manager().await?;
-    let confirmed = match confirmation {
-        // Whoever names the framework has seen a dry run, or is a program that has made up its mind.
-        Confirmation::Given(_) => None,
-        Confirmation::Asked => {
-            let evidence = trial(&manager, step(true)).await?;
-            refused(&evidence)?;
-            confirmation.ask(console, &evidence)?;
-            Some(evidence)
-        }
-    };
+    let (way, yes) = (Way::Forced, args.forced.yes.as_deref());
     let what = format!("Asking the others to take no more from the old primary, for {}", args.host);
-    let proposed = shown(&what, manager.promotion(step(false))).await;
-    let (grant, evidence) = match proposed.map_err(|e| Problem::from(e.failure()))? {
-        Promoted::Proposed { grant, evidence } => (grant, evidence),
-        // Under this id it was done before.
-        other => {
-            manager.close().await;
-            return done(console, other);
-        }
-    };
-    let promoted = signing
-        .sign(console, &manager, id, &grant, &evidence, |console, seen| {
-            confirmation.check(&seen.framework)?;
-            same_as_confirmed(confirmed.as_ref(), seen)?;
-            match confirmed {
-                Some(_) => Ok(()),
-                None => show(console, seen, true),
-            }
-        })
-        .await?;
-    manager.close().await;
-    done(console, promoted)
+    let reason = Some(reason.clone());
+    Granting { id, way, reason, yes, what, step: &step, same: same_as_confirmed }.run(console).await
 }
 
 /// Whether what is signed loses no more than what was confirmed.
-fn same_as_confirmed(confirmed: Option<&EvidenceReport>, seen: &EvidenceReport) -> Result<(), Problem> {
-    let Some(confirmed) = confirmed else { return Ok(()) };
+fn same_as_confirmed(confirmed: &EvidenceReport, seen: &EvidenceReport) -> Result<(), Problem> {
     let more = seen.loss.count > confirmed.loss.count
         || seen.loss.unheard.iter().any(|host| !confirmed.loss.unheard.contains(host))
         || seen.primary.host != confirmed.primary.host;
@@ -133,13 +96,4 @@ fn same_as_confirmed(confirmed: Option<&EvidenceReport>, seen: &EvidenceReport) 
         .remedy("look at it again: give the command once more")
         .class(FailureClass::Forbidden)),
     }
-}
-
-fn show_trial(console: &mut Console, evidence: &EvidenceReport) -> Result<(), Problem> {
-    match console.out.is_json() {
-        true => console.out.object(evidence)?,
-        false => show(console, evidence, false)?,
-    }
-    console.out.finish()?;
-    refused(evidence)
 }
