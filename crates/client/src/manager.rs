@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is said of an address whose host lives.
-const NOBODY: &str = "nobody listens there; check the address, and that registry-manager runs";
+const NOBODY: &str = "nobody listens there";
 
 /// Most addresses of one name that are tried: one family each of a few machines.
 const MAX_RESOLVED: usize = 4;

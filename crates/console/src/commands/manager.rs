@@ -171,7 +171,12 @@ mod tests {
     fn ends_of_issuers_are_told_to_the_second() {
         let until = |not_after: &str, renew_only: Option<&str>| {
             let renew_only = renew_only.map(str::to_owned);
-            issuer(&IssuerReport { id: String::new(), not_after: not_after.into(), renew_only, dropped: false })
+            issuer(&IssuerReport {
+                id: String::new(),
+                not_after: not_after.into(),
+                renew_only,
+                dropped: false,
+            })
         };
         assert_eq!(until("2027-11-22T10:00:00Z", None), "until 2027-11-22T10:00:00Z");
         let left = until("2027-11-22T10:00:00Z", Some("2026-12-22T10:00:00.123Z"));
