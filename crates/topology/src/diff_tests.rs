@@ -15,7 +15,6 @@ use echelon_core::registry::Registry;
 use echelon_core::row::Row;
 use echelon_core::time::UnixMillis;
 use std::num::NonZeroU16;
-use std::time::{Duration, Instant};
 
 const THREE: &str = r#"
 [[host]]
@@ -298,11 +297,9 @@ fn a_host_that_stays_without_its_domain_in_the_file_keeps_the_domain() {
     assert!(plan(&file, &again, PRUNE).is_empty());
 }
 
-/// What a debug build on a busy machine needs is far below, what a quadratic search needs far above.
-const DEADLINE: Duration = Duration::from_secs(60);
-
+/// Protects: the size that a registry is made for. A search that is quadratic in it would not end while somebody waits.
 #[test]
-fn a_hundred_thousand_hosts_are_compared_in_seconds() {
+fn a_hundred_thousand_hosts_are_compared() {
     let mut text = String::from("framework = \"acme\"\n");
     for i in 0..100_000 {
         let domain = format!("/r{}/s{}", i % 20, i % 1000);
@@ -311,14 +308,12 @@ fn a_hundred_thousand_hosts_are_compared_in_seconds() {
             i % 50
         ));
     }
-    let begun = Instant::now();
     let file = parse("big", text.as_bytes()).unwrap();
     let first = diff(&file, &fresh(), KEEP, &mut ids(1)).unwrap();
     assert_eq!(first.changes.len(), 100_000 * 2 + 20 + 1000);
     let whole = to_registry(&file);
     assert!(plan(&file, &whole, PRUNE).is_empty());
     assert!(parse("again", export(&whole).as_bytes()).is_ok());
-    assert!(begun.elapsed() < DEADLINE, "took {:?}", begun.elapsed());
 }
 
 /// A registry in which the host `a` has announced the package `m` itself, on port 7 with a check of its own.
