@@ -15,9 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 /// After an attempt that failed, so that managers without a primary are not overrun.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a client waits for an answer before it takes the outcome for unknown: who has a dead manager notices no sooner
+/// by itself than its connection does, which takes a quarter of a minute.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client reads after so many of its edits.
 const READ_EVERY: u64 = 5;
@@ -120,6 +125,14 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// What came of asking one manager.
+enum Attempt {
+    Done(EditAnswer),
+    Refused,
+    NotSent,
+    Unknown,
+}
+
 /// One of them.
 struct Client {
     number: usize,
@@ -181,13 +194,13 @@ impl Client {
         loop {
             let manager = self.shared.managers[self.at].0.clone();
             match self.attempt(set.clone()).await {
-                Some(Ok(answer)) => return (Outcome::Acknowledged(answer.position), manager),
-                Some(Err(error)) if error.failure().class == FailureClass::Unknown => unknown = true,
-                Some(Err(CallError::Failed(_))) if !unknown => {
+                Attempt::Done(answer) => return (Outcome::Acknowledged(answer.position), manager),
+                Attempt::Unknown => unknown = true,
+                Attempt::Refused if !unknown => {
                     self.move_on().await;
                     return (Outcome::Refused, manager);
                 }
-                Some(Err(_)) | None => {}
+                Attempt::Refused | Attempt::NotSent => {}
             }
             self.move_on().await;
             match (self.shared.stop.get(), unknown) {
@@ -199,14 +212,21 @@ impl Client {
         }
     }
 
-    async fn attempt(&mut self, set: ChangeSet) -> Option<Result<EditAnswer, CallError>> {
-        Some(self.link().await?.edit(set, false).await)
+    async fn attempt(&mut self, set: ChangeSet) -> Attempt {
+        let Some(link) = self.link().await else { return Attempt::NotSent };
+        match timeout(PATIENCE, link.edit(set, false)).await {
+            Err(_) => Attempt::Unknown,
+            Ok(Ok(answer)) => Attempt::Done(answer),
+            Ok(Err(error)) if error.failure().class == FailureClass::Unknown => Attempt::Unknown,
+            Ok(Err(CallError::Failed(_))) => Attempt::Refused,
+            Ok(Err(_)) => Attempt::NotSent,
+        }
     }
 
     async fn read(&mut self) {
         let (manager, begin) = (self.shared.managers[self.at].0.clone(), self.shared.clock.elapsed());
         let Some(link) = self.link().await else { return };
-        let Ok(read) = link.read().await else { return };
+        let Ok(Ok(read)) = timeout(PATIENCE, link.read()).await else { return };
         let names = read.registry.hosts().map(|host| host.name.to_string()).collect();
         let (client, at) = (self.number, read.registry.position());
         self.told.readings.push(Reading { client, manager, begin, at, names });

@@ -22,6 +22,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long a client waits for an answer; then it asks the next manager under the same request id.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// After so many edits elsewhere a client returns to its own manager: else all would be at one in the end, and notice its
+/// death by nothing but their own patience.
+const RETURN: usize = 20;
+
 /// Each edit gives another weight than the one before.
 const HEAVIEST: u32 = 100;
 
@@ -103,13 +107,14 @@ impl Drop for Stream {
 }
 
 async fn edit_for_ever(number: usize, shared: Arc<Shared>) {
-    let (mut at, mut link) = (number, None);
+    let (mut at, mut link, mut away) = (number, None, 0);
     for weight in (1..=HEAVIEST).cycle() {
         let set = weigh(number, weight);
         while !shared.stop.load(Ordering::SeqCst) {
             if let Some(position) = attempt(&shared, at, &mut link, &set).await {
                 let mut accepted = shared.accepted.lock().unwrap();
                 accepted.push(Accepted { at: Instant::now(), position });
+                away += usize::from(at != number);
                 break;
             }
             (at, link) = (at + 1, None);
@@ -117,6 +122,9 @@ async fn edit_for_ever(number: usize, shared: Arc<Shared>) {
         }
         if shared.stop.load(Ordering::SeqCst) {
             return;
+        }
+        if away >= RETURN {
+            (at, link, away) = (number, None, 0);
         }
         sleep(PAUSE).await;
     }
