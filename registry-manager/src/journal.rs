@@ -24,7 +24,7 @@ use appended::Appended;
 use arc_swap::ArcSwap;
 use echelon_core::grant::GrantId;
 use echelon_core::id::{HostId, RequestId};
-use echelon_core::member::{self, Input, Member, Told};
+use echelon_core::member::{self, Input, Member, Refused, Told};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_store::{Entry, Problem, RegistryStore, StoreError};
@@ -177,7 +177,7 @@ impl Journal {
             Word::Wish(id, input, told) => {
                 self.wishes.retain(|_, told| !told.is_closed());
                 self.wishes.insert(id, told);
-                self.input(input)
+                self.wished(id, input)
             }
             Word::Copied(wish, path) => self.copied(wish, path),
             Word::Dismiss(through, dismissal, answer) => {
@@ -190,6 +190,17 @@ impl Journal {
                 }
             }
         }
+    }
+
+    /// A grant that is handed in is decided on at once: where nothing is told then, none was proposed, or too long ago.
+    /// Whoever was told something does not heed another word.
+    fn wished(&mut self, id: RequestId, input: Input) -> Result<(), JournalError> {
+        let hands_in = matches!(input, Input::Promote(_));
+        self.input(input)?;
+        if hands_in {
+            self.tell(id, Told::Refused(Refused::NotAsProposed));
+        }
+        Ok(())
     }
 
     /// A link was made; to a manager that was restarted, perhaps, of which older links are not known to be dead yet.

@@ -151,7 +151,7 @@ impl Journal {
         is_believed(&self.hub.registry(), self.member.chain(), &proved).map(|()| proved)
     }
 
-    fn tell(&mut self, id: RequestId, told: Told) {
+    pub(super) fn tell(&mut self, id: RequestId, told: Told) {
         if let Some(sender) = self.wishes.get(&id) {
             // Whoever wished may be gone.
             let _ = sender.send(told);

@@ -204,6 +204,18 @@ async fn a_primary_hands_over_only_by_a_grant_that_others_believe() {
     }
 }
 
+/// Protects: that nothing came of a grant is said where the journal knows it, and not where it was slow to say anything.
+#[tokio::test]
+async fn a_grant_that_was_not_proposed_is_refused_by_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, hub) = journal(dir.path());
+    let mut journal = begun(store, &hub);
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let words = vec![Word::Wish(RequestId(Uuid::now_v7()), Input::Promote(grants().head().clone()), sender)];
+    journal.turn(Turn { words, ..Turn::default() }).unwrap();
+    assert_eq!(told.try_recv().unwrap(), Told::Refused(Refused::NotAsProposed));
+}
+
 /// Protects: what is shown is what the journal has, also where a copy brings another commit of the same position.
 #[tokio::test]
 async fn another_commit_of_the_same_position_is_shown_in_place_of_the_first() {

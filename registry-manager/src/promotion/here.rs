@@ -178,15 +178,17 @@ impl Work<'_> {
             return Err(failure::not_proved(&why));
         }
         let mut told = self.shared.edits.wish(self.id, Input::Promote(grant)).await;
-        match self.next(&mut told, PROMOTED_DEADLINE).await {
-            Ok(Told::Done(grant)) => self.done(way, grant, None).await,
-            Ok(Told::Refused(why)) => Err(self.refused(&why, holder)),
-            // Nothing was proposed, or that is too long ago.
-            Ok(Told::Proposed(_)) | Err(_) => match self.shared.edits.situation().chain.get(id) {
-                Some(_) => self.done(way, id, None).await,
-                None => Err(self.refused(&Refused::NotAsProposed, holder)),
-            },
+        match self.next(&mut told, PROMOTED_DEADLINE).await? {
+            Told::Done(grant) => self.done(way, grant, None).await,
+            // It was handed in twice.
+            Told::Refused(Refused::NotAsProposed) if self.goes_by(id) => self.done(way, id, None).await,
+            Told::Refused(why) => Err(self.refused(&why, holder)),
+            Told::Proposed(_) => Err(failure::internal(&"what was handed in is proposed once more")),
         }
+    }
+
+    fn goes_by(&self, grant: GrantId) -> bool {
+        self.shared.hub.witnesses.current().chain.get(grant).is_some()
     }
 
     fn grantor(&self) -> Grantor {
