@@ -11,7 +11,6 @@ use crate::paths::Paths;
 use crate::promotion::sight;
 use crate::root;
 use crate::server::{Inner, Shared};
-use crate::witnesses::Witnesses;
 use echelon_core::alarm::{Notice, OwnAlarms, Raised};
 use echelon_core::event::{EventKind, EventReport};
 use echelon_core::grant::{Chain, GrantId, Relation};
@@ -37,6 +36,10 @@ const SUPERSEDED: &str = "superseded";
 
 /// The alarm of two lineages.
 const CONFLICT: &str = "conflict";
+
+/// What ends it.
+const CHOOSE: &str = "choose the lineage that goes on, out of echelon lineage show: echelon lineage choose LINEAGE \
+     --reason TEXT";
 
 /// The alarm of a state directory that was set back.
 const ROLLED_BACK: &str = "rolled-back";
@@ -165,12 +168,14 @@ fn rolled_back(seen: Position) -> Notice {
 }
 
 /// Agents know of grants that this manager does not go by: newer ones, or another lineage.
-fn superseded(witnesses: &Witnesses, situation: &Situation) -> [(&'static str, Option<Notice>); 2] {
+fn superseded(shared: &Shared, situation: &Situation) -> [(&'static str, Option<Notice>); 2] {
+    let witnesses = &shared.hub.witnesses;
     let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
     // What is contested is among the rivals.
     let heard = heard.filter(|heard| heard.against.is_none());
     let relation = heard.as_ref().map(|heard| own.chain.compare(&heard.chain));
-    let (mut newer, mut conflict) = (None, situation.rivals.first().map(|rival| rivals(rival, situation)));
+    let (mut newer, mut conflict) =
+        (None, situation.rivals.first().map(|rival| rivals(shared, rival, situation)));
     match (relation, heard) {
         (Some(Relation::Newer(_)), Some(heard)) => {
             let message = format!(
@@ -184,7 +189,7 @@ fn superseded(witnesses: &Witnesses, situation: &Situation) -> [(&'static str, O
             let message = format!(
                 "two managers were made primary of one state: this one by {ours}, and agents keep to {theirs}"
             );
-            conflict = Some(Notice::critical(CONFLICT, &message, "echelon lineage choose"));
+            conflict = Some(Notice::critical(CONFLICT, &message, CHOOSE));
         }
         _ => {}
     }
@@ -192,10 +197,11 @@ fn superseded(witnesses: &Witnesses, situation: &Situation) -> [(&'static str, O
 }
 
 /// Managers know of another lineage than this one.
-fn rivals(rival: &Chain, situation: &Situation) -> Notice {
-    let (ours, theirs) = (situation.chain.head().id, rival.head().id);
-    let message = format!("two managers were made primary of one state: by {ours}, as here, and by {theirs}");
-    Notice::critical(CONFLICT, &message, "echelon lineage choose")
+fn rivals(shared: &Shared, rival: &Chain, situation: &Situation) -> Notice {
+    let [ours, theirs] = [situation.chain.head(), rival.head()]
+        .map(|grant| format!("{} by {}", shared.hub.name_of(grant.holder), grant.id));
+    let message = format!("two managers were made primary of one state: {ours}, as here, and {theirs}");
+    Notice::critical(CONFLICT, &message, CHOOSE)
 }
 
 /// It has promised to take nothing more from the primary: a promotion is under way, or was left unfinished.
@@ -245,7 +251,7 @@ pub(crate) async fn watch_self(shared: Shared) {
         set(&shared.alarms, REWRITTEN, witnesses.rewritten().map(rewritten));
         set(&shared.alarms, ROLLED_BACK, shared.edits.situation().rolled_back.map(rolled_back));
         let situation = shared.edits.situation();
-        for (name, notice) in superseded(witnesses, &situation) {
+        for (name, notice) in superseded(&shared, &situation) {
             set(&shared.alarms, name, notice);
         }
         set(&shared.alarms, SEALED, sealed(&shared, &situation));

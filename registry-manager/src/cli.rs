@@ -11,6 +11,7 @@ mod token;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use echelon_core::message::FailureClass;
 use echelon_core::passphrase::Passphrase;
 use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
@@ -58,15 +59,18 @@ pub(crate) enum Command {
   registry-manager restore /backup/acme.tar --passphrase-file /root/passphrase --reason 'disk of hub is gone'")]
     Restore(RestoreArgs),
     /// Goes on with a state directory that has lost edits, by a new lineage; only while no manager runs.
-    #[command(
-        after_help = "Example:\n  registry-manager recover --reason 'the machine was set back to its snapshot'"
-    )]
+    #[command(after_help = "Examples:
+  registry-manager recover --reason 'the machine was set back to its snapshot'
+  registry-manager recover --reason 'the machine was set back to its snapshot' --accept-loss --yes acme")]
     Recover(RecoverArgs),
     /// Takes this host's standby out of the registry.
     #[command(after_help = "Example:\n  registry-manager leave")]
     Leave(LeaveArgs),
     /// Exports or imports the root key, which is needed to add managers.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  registry-manager root export root.sealed --passphrase-file /root/passphrase"
+    )]
     Root(RootCommand),
     /// Prints every key of the settings file with its default.
     #[command(after_help = "Example:\n  registry-manager config --default > /etc/echelon/manager.toml")]
@@ -85,6 +89,17 @@ pub(crate) fn config(args: &ConfigArgs) -> Exit {
     args.print(config::DEFAULTS)
 }
 
+/// The exit code for what a manager refused.
+fn of_class(class: FailureClass) -> Exit {
+    match class {
+        FailureClass::Failed => Exit::Failed,
+        FailureClass::Forbidden => Exit::Refused,
+        FailureClass::Unreachable => Exit::Unreachable,
+        FailureClass::NotAllowed => Exit::NotAllowed,
+        FailureClass::Unknown => Exit::OutcomeUnknown,
+    }
+}
+
 /// What `init` was told.
 fn recorded(state: &Path) -> anyhow::Result<Recorded> {
     let paths = Paths::of(state);
@@ -98,4 +113,25 @@ fn recorded(state: &Path) -> anyhow::Result<Recorded> {
 fn passphrase(path: &Path) -> anyhow::Result<Passphrase> {
     let text = file::read_secret(path).context("the passphrase cannot be read")?;
     Passphrase::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn check(command: &mut clap::Command, path: &str) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{path} has no example:\n{help}");
+            for sub in command.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                check(sub, &path);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command, "registry-manager");
+    }
 }

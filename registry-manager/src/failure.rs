@@ -1,5 +1,6 @@
 //! Failures that are the manager's own to tell; edits have theirs from the core.
 
+use echelon_core::duration::rough;
 use echelon_core::id::HostId;
 use echelon_core::issuer::RenewReason;
 use echelon_core::member::CannotWrite;
@@ -151,9 +152,9 @@ fn silence(time: Option<Duration>) -> String {
     match time {
         None => "was not heard since this manager's start".to_owned(),
         Some(time) if time < Duration::from_secs(10) => {
-            format!("has been silent for {:.1} s", time.as_secs_f64())
+            format!("has been silent for {:.1}s", time.as_secs_f64())
         }
-        Some(time) => format!("has been silent for {} s", time.as_secs()),
+        Some(time) => format!("has been silent for {}", rough(time)),
     }
 }
 
@@ -196,7 +197,7 @@ pub(crate) fn not_proved(why: &str) -> Failure {
 pub(crate) fn agent_away(host: &dyn std::fmt::Display, heard: Option<u64>) -> Failure {
     let heard = match heard {
         None => "it was not heard since the manager's start".to_owned(),
-        Some(ms) => format!("it was heard {} s ago", ms / 1000),
+        Some(ms) => format!("it was heard {} ago", rough(Duration::from_millis(ms))),
     };
     let message = format!("what {host} uses is not known: its agent is not connected, {heard}");
     let remedy = format!(

@@ -55,7 +55,7 @@ pub enum LeaveError {
     #[error("no socket could be opened; nothing was changed")]
     Socket(#[from] echelon_transport::BindError),
     /// The others refuse.
-    #[error("{}; nothing was changed. {}", .0.message, .0.remedy)]
+    #[error("{}; nothing was changed; {}", .0.message, .0.remedy)]
     Refused(Box<Failure>),
     /// None of them has answered.
     #[error(

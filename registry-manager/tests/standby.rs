@@ -566,7 +566,7 @@ async fn a_primary_that_is_stopped_while_edits_are_made_ends_in_good_order() {
 async fn a_standby_that_leaves_ends_and_does_not_start_again() {
     let mut pair = Pair::running().await;
     let (code, said) = manager_says("leave", &pair.primary);
-    assert!(code == Some(1) && said.contains("echelon promote spare"), "{said}");
+    assert!(code == Some(3) && said.contains("echelon promote spare"), "{said}");
 
     let (code, said) = manager_says("leave", &pair.standby);
     assert!(code == Some(0) && said.contains("spare has left"), "{said}");

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Set to `overwrite`, answers that differ are written into the document instead of failing the test.
@@ -24,10 +25,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(60);
 
 /// Between two of these.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Commands that change nothing, by how they begin.
-const READING: [&str; 8] = [
+const READING: [&str; 13] = [
     "echelon status",
     "echelon tree",
     "echelon route",
@@ -35,13 +36,25 @@ const READING: [&str; 8] = [
     "echelon host show",
     "echelon alarm",
     "echelon package list",
+    "echelon manager list",
+    "echelon manager show",
+    "echelon lineage show",
+    "echelon edits lost",
+    "grep ",
     "curl ",
 ];
+
+/// What a command contains that only tells what it would do.
+const TRIES: &str = "--dry-run";
+
+/// What one of those above contains that does something all the same.
+const DOES: &str = "--apply";
 
 /// Said behind each answer.
 const END: &str = "\u{1}end";
 
-/// What makes the machine: directories that are written to lie over the real ones.
+/// What makes the machine: directories that are written to lie over the real ones. What is installed on the real one is
+/// not installed here; the sources are where an administrator would put them, with what was built of them.
 const MACHINE: &str = "
 set -e
 mount -t tmpfs machine /mnt
@@ -51,6 +64,12 @@ for directory in /etc /var/lib /usr/local /tmp; do
   mount -t overlay machine -o lowerdir=$directory,upperdir=$over/upper,workdir=$over/work $directory
 done
 mount -t tmpfs machine /run
+rm -f /usr/local/bin/{registry-manager,registry-agent,echelon}
+source=/usr/local/src/echelon
+mkdir -p $source/target
+ln -s \"$WORKSPACE/dist\" $source/dist
+ln -s \"$BINARIES\" $source/target/release
+PATH=/usr/local/bin:$BINARIES:$PATH
 hostname hub
 PATH=$PATH:/usr/sbin:/sbin ip link set lo up
 cd /tmp
@@ -61,6 +80,8 @@ exec 2>&1 bash --noprofile --norc
 /// One command of a document.
 #[derive(Clone, Debug)]
 struct Step {
+    /// The heading of the section that it is in.
+    section: String,
     command: String,
     /// Where its answer stands, by lines.
     answer: Range<usize>,
@@ -73,9 +94,12 @@ struct Shell {
     lines: Receiver<String>,
 }
 
-/// Runs all that `document` says, a path below the workspace. `name` is the test's, `skip` says which commands are not
-/// for this machine.
-pub fn run(name: &str, document: &str, skip: impl Fn(&str) -> bool) {
+/// One at a time where documents are written: parts of one are run by several tests.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Runs what `document` says, a path below the workspace. `name` is the test's, `skip` says of a section's heading and a
+/// command whether it is not for this machine.
+pub fn run(name: &str, document: &str, skip: impl Fn(&str, &str) -> bool) {
     let trial = [
         &UNSHARE[..],
         &[
@@ -89,10 +113,11 @@ pub fn run(name: &str, document: &str, skip: impl Fn(&str) -> bool) {
     if !have(name, "unshare", &trial) || !have(name, "curl", &["--version"]) {
         return;
     }
+    let _alone = overwrites().then(|| WRITING.lock().unwrap_or_else(PoisonError::into_inner));
     let path = workspace().join(document);
     let mut lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
     let (mut shell, mut differ, mut answers) = (Shell::start(), Vec::new(), Vec::new());
-    for step in steps(&lines).into_iter().filter(|step| !skip(&step.command)) {
+    for step in steps(&lines).into_iter().filter(|step| !skip(&step.section, &step.command)) {
         let wanted = &lines[step.answer.clone()];
         let answer = shell.answer_as(&step.command, wanted);
         if !fits(wanted, &answer) {
@@ -140,13 +165,17 @@ const UNSHARE: [&str; 9] = [
 
 /// The commands of a document, in their order.
 fn steps(lines: &[String]) -> Vec<Step> {
-    let (mut steps, mut inside, mut at) = (Vec::new(), false, 0);
+    let (mut steps, mut block, mut section, mut at) = (Vec::new(), None, "", 0);
     while at < lines.len() {
         let line = &lines[at];
         at += 1;
-        if line.starts_with("```") {
-            inside = line == "```console";
+        match (line.strip_prefix("```"), line.strip_prefix("## ")) {
+            // A mark with nothing after it ends a block, or begins one of no kind.
+            (Some(kind), _) => block = block.is_none().then_some(kind),
+            (None, Some(heading)) if block.is_none() => section = heading,
+            _ => {}
         }
+        let inside = block == Some("console");
         let Some(first) = line.strip_prefix("$ ").filter(|_| inside) else { continue };
         let mut command = first.to_owned();
         while let Some(more) = lines.get(at).filter(|line| line.starts_with("  ")) {
@@ -157,7 +186,7 @@ fn steps(lines: &[String]) -> Vec<Step> {
         while lines.get(at).is_some_and(|line| !line.starts_with("$ ") && !line.starts_with("```")) {
             at += 1;
         }
-        steps.push(Step { command, answer: begin..at });
+        steps.push(Step { section: section.to_owned(), command, answer: begin..at });
     }
     steps
 }
@@ -167,10 +196,8 @@ impl Shell {
         let mut command = Command::new("unshare");
         command.args(UNSHARE).args(["bash", "-c", MACHINE]);
         let path = std::env::var("PATH").unwrap();
-        command
-            .env_clear()
-            .env("PATH", format!("{}:{path}", binaries().directory().display()))
-            .env("HOME", "/tmp");
+        command.env_clear().env("PATH", path).env("HOME", "/tmp");
+        command.env("WORKSPACE", workspace()).env("BINARIES", binaries().directory());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (commands, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -191,9 +218,8 @@ impl Shell {
         let begin = Instant::now();
         loop {
             let answer = self.answer(command);
-            let may_change = READING.iter().any(|reading| command.starts_with(reading));
             let settled = if overwrites() { SETTLE / 10 } else { SETTLE };
-            if !may_change || fits(wanted, &answer) || begin.elapsed() > settled {
+            if !only_reads(command) || fits(wanted, &answer) || begin.elapsed() > settled {
                 return answer;
             }
             std::thread::sleep(PAUSE);
@@ -229,6 +255,12 @@ impl Drop for Shell {
     }
 }
 
+/// Whether this may be done again and again.
+fn only_reads(command: &str) -> bool {
+    let reads = READING.iter().any(|reading| command.starts_with(reading));
+    command.contains(TRIES) || (reads && !command.contains(DOES))
+}
+
 /// Whether the lines of an answer are what is written.
 pub fn fits(wanted: &[String], answer: &[String]) -> bool {
     match wanted.split_first() {
@@ -262,9 +294,18 @@ mod tests {
 
     #[test]
     fn commands_and_their_answers_are_found() {
-        let text = lines("```console\n$ a \\\n  b\nout\n  more\n$ c\n```\n$ no\n```\n$ no\n```");
-        let found: Vec<_> = steps(&text).into_iter().map(|s| (s.command, s.answer)).collect();
-        assert_eq!(found, [("a \\\n  b".to_owned(), 3..5), ("c".to_owned(), 6..6)]);
+        let text = lines(
+            "# t\n```console\n$ a \\\n  b\nout\n## no\n$ c\n```\n$ no\n## s\n```\n$ no\n```\n```console\n$ d",
+        );
+        let found: Vec<_> = steps(&text).into_iter().map(|s| (s.section, s.command, s.answer)).collect();
+        let step = |section: &str, command: &str, answer| (section.to_owned(), command.to_owned(), answer);
+        assert_eq!(found, [step("", "a \\\n  b", 4..6), step("", "c", 7..7), step("s", "d", 15..15)]);
+    }
+
+    #[test]
+    fn what_does_something_is_done_once() {
+        assert!(only_reads("echelon edits lost") && only_reads("echelon promote hub --dry-run"));
+        assert!(!only_reads("echelon edits lost --apply") && !only_reads("echelon promote hub"));
     }
 
     #[test]

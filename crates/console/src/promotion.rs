@@ -6,7 +6,7 @@ mod evidence;
 mod granting;
 mod signing;
 
-pub(crate) use evidence::{position, show};
+pub(crate) use evidence::{position, show, span};
 pub(crate) use granting::Granting;
 
 use confirm::Confirmation;
@@ -77,7 +77,7 @@ fn lines(r: &PromotedReport) -> Vec<String> {
     };
     let mut lines = vec![first];
     if !r.repeated {
-        lines.push(format!("{dim}from {} to {}{dim:#}", position(&r.before), position(&r.after)));
+        lines.push(format!("{dim}{}{dim:#}", span(&r.before, &r.after)));
     }
     if let Some(pause) = r.pause_ms {
         lines.push(format!("no edit was accepted for {pause} ms"));

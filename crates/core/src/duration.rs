@@ -32,6 +32,13 @@ pub fn print(duration: Duration) -> String {
     }
 }
 
+/// Writes a duration cut to its largest unit of a second or more, which is all that matters to a reader: `59s`, `2h`.
+pub fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let unit = [86_400, 3600, 60].into_iter().find(|unit| seconds >= *unit).unwrap_or(1);
+    print(Duration::from_secs(seconds - seconds % unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +53,13 @@ mod tests {
         }
         for (text, canonical) in [("120s", "2m"), ("0ms", "0s"), ("1500ms", "1500ms"), ("24h", "1d")] {
             assert_eq!(print(parse(text).unwrap()), canonical);
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_one_unit_rounded_down() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m"), (7300, "2h"), (200_000, "2d")] {
+            assert_eq!(rough(Duration::from_secs(seconds)), text);
         }
     }
 

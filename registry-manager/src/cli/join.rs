@@ -1,11 +1,10 @@
 //! `registry-manager join`.
 
 use crate::cli::init::{fixed_port, reachable, system_host_name};
-use crate::cli::{StateArgs, token};
+use crate::cli::{StateArgs, of_class, token};
 use anyhow::Context;
 use clap::Args;
 use echelon_core::endpoint::Endpoint;
-use echelon_core::message::FailureClass;
 use echelon_core::name::{DomainPath, HostName};
 use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, shell_word};
 use registry_manager::config;
@@ -91,13 +90,7 @@ fn exit(error: &JoinError) -> Exit {
     match error {
         JoinError::Unreachable(_) => Exit::Unreachable,
         JoinError::Unknown(_) => Exit::OutcomeUnknown,
-        JoinError::Refused(failure) => match failure.class {
-            FailureClass::Failed => Exit::Failed,
-            FailureClass::Forbidden => Exit::Refused,
-            FailureClass::Unreachable => Exit::Unreachable,
-            FailureClass::NotAllowed => Exit::NotAllowed,
-            FailureClass::Unknown => Exit::OutcomeUnknown,
-        },
+        JoinError::Refused(failure) => of_class(failure.class),
         _ => Exit::Failed,
     }
 }

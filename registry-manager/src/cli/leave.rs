@@ -1,10 +1,10 @@
 //! `registry-manager leave`.
 
-use crate::cli::{StateArgs, recorded};
+use crate::cli::{StateArgs, of_class, recorded};
 use anyhow::Context;
 use clap::Args;
 use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, StateDirError};
-use registry_manager::leave::{self, Outcome};
+use registry_manager::leave::{self, LeaveError, Outcome};
 use registry_manager::left;
 use registry_manager::paths::Paths;
 use std::path::Path;
@@ -33,9 +33,25 @@ pub(crate) fn leave(args: &LeaveArgs, log: &LogArgs) -> anyhow::Result<Exit> {
     }
     recorded(state)?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let outcome = runtime.block_on(leave::leave(&paths))?;
-    print!("{}", told(state, &outcome, runs));
-    Ok(Exit::Done)
+    match runtime.block_on(leave::leave(&paths)) {
+        Ok(outcome) => {
+            print!("{}", told(state, &outcome, runs));
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            let exit = exit(&error);
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            Ok(exit)
+        }
+    }
+}
+
+fn exit(error: &LeaveError) -> Exit {
+    match error {
+        LeaveError::Refused(failure) => of_class(failure.class),
+        LeaveError::Unreachable(..) => Exit::Unreachable,
+        _ => Exit::Failed,
+    }
 }
 
 fn told(state: &Path, outcome: &Outcome, runs: bool) -> String {
@@ -49,7 +65,7 @@ fn told(state: &Path, outcome: &Outcome, runs: bool) -> String {
         text += "Its process ends by itself within seconds.\n";
     }
     text += &format!(
-        "{} stays as it is and is marked: nothing serves it any more. To be a standby again: registry-manager join\n",
+        "{} stays as it is, marked as left: no manager starts from it. To be a standby again: registry-manager join\n",
         state.display()
     );
     text

@@ -58,7 +58,7 @@ fn situation(found: &Found) -> String {
             seen.revision
         ),
         None => format!(
-            "{here}. That it has lost any edit is not known here. Any that it has not got is lost by going on.\n"
+            "{here}. Whether it has lost edits is not known here; those that it lacks are lost by going on.\n"
         ),
     }
 }

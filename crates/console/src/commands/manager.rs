@@ -91,10 +91,16 @@ async fn say_whether_capped(min_sync: u32, console: &mut Console) -> Result<(), 
     let counting = reports.iter().filter(|m| m.counts).count();
     match usize::try_from(min_sync) {
         Ok(asked) if asked <= counting => Ok(()),
-        _ => console.out.note(format!(
-            "min_sync is {min_sync}, and {counting} standbys count at the moment: until there are more, all of them \
-             have to hold an edit"
-        )),
+        _ => {
+            let count = match counting {
+                1 => "1 standby counts".to_owned(),
+                count => format!("{count} standbys count"),
+            };
+            console.out.note(format!(
+                "min_sync is {min_sync}, and {count} at the moment: until there are more, every one of them has to hold \
+                 an edit"
+            ))
+        }
     }
 }
 

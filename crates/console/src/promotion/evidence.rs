@@ -5,7 +5,7 @@ use crate::problem::Problem;
 use crate::rough::rough_ms;
 use crate::style;
 use crate::table::{NOTHING, Table, cell, maybe};
-use echelon_core::promotion::{EvidenceReport, GrantReport, StandingReport};
+use echelon_core::promotion::{EvidenceReport, GrantReport, StandingReport, Way};
 use echelon_core::report::At;
 use std::io::Write;
 
@@ -20,26 +20,44 @@ pub(crate) fn show(console: &mut Console, evidence: &EvidenceReport, aside: bool
     lines.into_iter().try_for_each(|line| writeln!(to, "{line}")).map_err(Problem::from)
 }
 
+/// `from epoch 1, revision 17 to epoch 2, revision 18 of 017f…`; both lineages, where there are two.
+pub(crate) fn span(from: &At, to: &At) -> String {
+    match from.lineage == to.lineage {
+        true => format!("from epoch {}, revision {} to {}", from.epoch, from.revision, position(to)),
+        false => format!("from {} to {}", position(from), position(to)),
+    }
+}
+
 /// `epoch 2, revision 17 of 017f…`.
 pub(crate) fn position(at: &At) -> String {
     format!("epoch {}, revision {} of {}", at.epoch, at.revision, at.lineage)
 }
 
 fn lines(e: &EvidenceReport) -> Vec<String> {
-    let mut lines =
-        vec![format!("as {} sees it, for a {} promotion of {}:", e.manager, e.way, e.to), primary(e)];
+    let what = match e.way {
+        Way::Choice => format!("the choice of the lineage of {}", e.to),
+        Way::Planned | Way::Forced => format!("a {} promotion of {}", e.way, e.to),
+    };
+    let mut lines = vec![format!("as {} sees it, for {what}:", e.manager), primary(e)];
     lines.extend(agents(e));
-    lines.push(standbys(e));
+    // A choice asks no standby, and what it gives up is named below.
+    lines.extend((e.way != Way::Choice).then(|| standbys(e)));
     lines.extend(managers(&e.managers).lines());
-    lines.extend(loss(e));
+    lines.extend((e.way != Way::Choice).then(|| loss(e)).into_iter().flatten());
     lines.extend(e.grant.as_ref().map(|grant| format!("grant      {}", self::grant(grant))));
     lines.extend(e.rivals.iter().map(|rival| format!("given up   {}", self::grant(rival))));
+    if !e.rivals.is_empty() {
+        lines.push(
+            "           with the edits made under it, which its manager keeps: echelon edits lost".to_owned(),
+        );
+    }
     lines
 }
 
 fn primary(e: &EvidenceReport) -> String {
     let (good, bad) = (style::GOOD, style::BAD);
-    let heard = e.primary.heard_ms.map_or("never heard".into(), |ms| format!("heard {} ago", rough_ms(ms)));
+    let never = || format!("not heard since {} started", e.manager);
+    let heard = e.primary.heard_ms.map_or_else(never, |ms| format!("heard {} ago", rough_ms(ms)));
     match e.primary.answers {
         true => format!("primary    {} {good}answers{good:#}", e.primary.host),
         false => format!("primary    {} {bad}does not answer{bad:#}, {heard}", e.primary.host),
@@ -49,7 +67,7 @@ fn primary(e: &EvidenceReport) -> String {
 fn agents(e: &EvidenceReport) -> Vec<String> {
     let a = &e.agents;
     let mut lines = vec![format!(
-        "agents     {} connected here, {} of them away from their home; the primary is {}: {}",
+        "agents     {} connected here, {} of them away from their home; to them the primary is {}: {}",
         a.connected, a.not_home, a.primary, a.primary_reason
     )];
     lines.extend(
