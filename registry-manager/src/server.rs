@@ -613,7 +613,11 @@ async fn part(connection: &Connection, room: &Semaphore) {
             // One that is taken out is told so over its link, and ends by itself.
             Some(Spiffe::Manager(_)) => drop(connection.closed().await),
             // What has no end, as watching has, is cut off.
-            _ => drop(room.acquire_many(all).await),
+            _ => {
+                let _all = room.acquire_many(all).await;
+                // What was answered last may be on its way still.
+                let _ = tokio::time::timeout(LAST_ANSWER, connection.closed()).await;
+            }
         }
     };
     let _ = tokio::time::timeout(PARTING, done).await;

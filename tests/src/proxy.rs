@@ -14,6 +14,10 @@ const DELAY: Duration = Duration::from_millis(500);
 /// How long the threads wait for a datagram before they look around.
 const TICK: Duration = Duration::from_millis(5);
 
+/// Shortest datagram that a connection may be known by (RFC 9000, section 10.3). Who sends less only looks whether
+/// somebody listens, and is not the peer.
+const SHORTEST: usize = 21;
+
 /// Longest datagram.
 const LONGEST: usize = 65_535;
 
@@ -75,7 +79,7 @@ impl Shared {
     fn questions(&self) {
         let mut datagram = vec![0; LONGEST];
         while !self.stop.load(Ordering::SeqCst) {
-            if let Ok((length, peer)) = self.front.recv_from(&mut datagram) {
+            if let Ok((length @ SHORTEST.., peer)) = self.front.recv_from(&mut datagram) {
                 *self.peer.lock().unwrap() = Some(peer);
                 let _ = self.back.send(&datagram[..length]);
             }

@@ -156,7 +156,8 @@ fn not_served(host: &HostName, using: &Using, ago: Duration) -> Option<AlarmRepo
     Some(alarm(name, severity, subject, &said.cause, &remedy, since))
 }
 
-fn alarm(
+/// An alarm of the registry.
+pub(crate) fn alarm(
     name: &'static str,
     severity: Severity,
     subject: String,

@@ -4,7 +4,8 @@ use super::Sight;
 use crate::alarm::Severity;
 use crate::id::HostId;
 use crate::member::{Peer, STANDING_INTERVAL};
-use crate::report::{AlarmReport, millis};
+use crate::report::AlarmReport;
+use crate::survey::alarm;
 use crate::time::Monotonic;
 use std::time::Duration;
 
@@ -121,14 +122,7 @@ impl Sight<'_> {
         remedy: &str,
         since: Duration,
     ) -> AlarmReport {
-        AlarmReport {
-            name: name.parse().expect("names of alarms in the code are lower case with dashes"),
-            severity,
-            subject: self.name(of),
-            message: message.to_owned(),
-            remedy: remedy.to_owned(),
-            since_ms: millis(since),
-        }
+        alarm(name, severity, self.name(of), message, remedy, since)
     }
 }
 

@@ -1,252 +1,29 @@
 //! Two registry managers, as processes: what the one has acknowledged, the other holds.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-use echelon_client::{CallError, ManagerClient};
+use crate::pair::{Node, Pair, failure, host, knows, nowhere, rule, set, unix_now, wait_for};
+use echelon_client::ManagerClient;
 use echelon_core::access::{Access, Token};
-use echelon_core::change::{Change, ChangeSet, NewIssuer};
-use echelon_core::edit::{Context, Edited};
-use echelon_core::grant::SyncRule;
-use echelon_core::id::{DomainId, HostId, RequestId, TokenId};
-use echelon_core::message::{EditAnswer, FailureClass};
+use echelon_core::change::{Change, ChangeSet};
+use echelon_core::id::{DomainId, RequestId};
+use echelon_core::message::FailureClass;
 use echelon_core::name::HostName;
-use echelon_core::registry::Registry;
-use echelon_core::row::Actor;
 use echelon_core::time::UnixMillis;
 use echelon_identity::{
-    Authority, Credentials, IdentityDirectory, Issuer, JoinToken, KeyPair, Leaf, Spiffe, TrustBundle, file,
-    lifetime,
+    Credentials, IdentityDirectory, Issuer, JoinToken, Leaf, TrustBundle, file, lifetime,
 };
-use echelon_store::{Entry, JournalReader, RegistryStore};
-use registry_manager::config::Recorded;
-use registry_manager::init::{Init, init};
 use registry_manager::paths::Paths;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::time::Duration;
 use tokio::sync::watch;
-use uuid::Uuid;
 
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn unix_now() -> UnixMillis {
-    UnixMillis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64)
-}
-
-fn set(change: Change) -> ChangeSet {
-    let request = RequestId(Uuid::now_v7());
-    ChangeSet { request, if_revision: None, allow_shrink: false, changes: vec![change] }
-}
-
-fn host(name: &str) -> ChangeSet {
-    let (id, domain) = (HostId(Uuid::now_v7()), "/".parse().unwrap());
-    set(Change::AddHost { id, name: name.parse().unwrap(), domain, address: None })
-}
-
-async fn wait_for(what: &str, mut look: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !look().await {
-        assert!(Instant::now() < end, "waited for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A manager's state directory, and its process.
-struct Node {
-    state: PathBuf,
-    listen: SocketAddr,
-    http: SocketAddr,
-    process: Option<Child>,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Node {
-    fn at(state: PathBuf) -> Self {
-        std::fs::create_dir(&state).unwrap();
-        set_private(&state);
-        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { state, listen, http, process: None }
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::File::create(self.state.with_extension("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_registry-manager"));
-        command.arg("run").arg("--state").arg(&self.state).args(["--http", &self.http.to_string()]);
-        command.env_clear().env("ECHELON_LOG", "info").stdout(Stdio::null()).stderr(log);
-        self.process = Some(command.spawn().unwrap());
-    }
-
-    /// As `kill -9` does.
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    async fn get(&self, path: &str) -> u16 {
-        self.body(path).await.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
-    }
-
-    /// The whole answer; empty where there is none.
-    async fn body(&self, path: &str) -> String {
-        let ask = async {
-            let mut http = TcpStream::connect(self.http).await?;
-            http.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
-                .await?;
-            let mut answer = String::new();
-            http.read_to_string(&mut answer).await?;
-            Ok::<_, std::io::Error>(answer)
-        };
-        ask.await.unwrap_or_default()
-    }
-
-    async fn wait_until_ready(&self) {
-        wait_for("a manager to serve", async || self.get("/readyz").await == 200).await;
-    }
-
-    fn store(&self) -> RegistryStore {
-        RegistryStore::open(&Paths::of(&self.state).registry()).unwrap()
-    }
-}
-
-fn set_private(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
-}
-
-/// A primary on host `hub` and a standby on host `spare`.
-struct Pair {
-    primary: Node,
-    standby: Node,
-    dir: tempfile::TempDir,
-}
-
-impl Pair {
-    /// Both run, and edits count once both hold them.
-    async fn running() -> Self {
-        let pair = Self::of_nodes();
-        pair.make(pair.primary.listen, pair.standby.listen);
-        pair.started().await
-    }
-
-    /// The same, but the standby does not know where the primary is, which dials it.
-    async fn running_with_one_that_dials() -> Self {
-        let pair = Self::of_nodes();
-        pair.make(nowhere(), pair.standby.listen);
-        pair.started().await
-    }
-
-    /// The same, with a slow network on the way to the standby.
-    async fn running_with_a_slow_way() -> Self {
-        let pair = Self::of_nodes();
-        pair.make(nowhere(), slow_way(pair.standby.listen));
-        pair.started().await
-    }
-
-    fn of_nodes() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (primary, standby) = (Node::at(dir.path().join("hub")), Node::at(dir.path().join("spare")));
-        Self { primary, standby, dir }
-    }
-
-    async fn started(self) -> Self {
-        let mut pair = self;
-        pair.primary.start();
-        pair.standby.start();
-        pair.primary.wait_until_ready().await;
-        pair.standby.wait_until_ready().await;
-        let console = pair.console(&pair.primary).await;
-        wait_for("the standby to count", async || rule(&console).await.members.len() == 1).await;
-        wait_for("the standby to know", async || {
-            let console = pair.console(&pair.standby).await;
-            rule(&console).await.members.len() == 1
-        })
-        .await;
-        pair
-    }
-
-    /// Makes the primary, has the standby join it by edits made while nothing runs, and copies the registry. They are told
-    /// to reach each other at these addresses.
-    fn make(&self, primary: SocketAddr, standby: SocketAddr) {
-        let wish = Init {
-            state: self.primary.state.clone(),
-            framework: "test".parse().unwrap(),
-            host: "hub".parse().unwrap(),
-            listen: self.primary.listen,
-            advertise: primary.into(),
-        };
-        init(&wish).unwrap();
-        let (ours, theirs) = (Paths::of(&self.primary.state), Paths::of(&self.standby.state));
-        let read = |path: PathBuf| Credentials::from_pem(&file::read_secret(&path).unwrap()).unwrap();
-        let authority = Authority::from_credentials(read(ours.root())).unwrap();
-        let mut store = self.primary.store();
-        let hub = store.grants().head().holder;
-        let identity = IdentityDirectory::open(&ours.identity()).unwrap().load_credentials().unwrap();
-        let issuer = Issuer::from_credentials(read(ours.issuer())).unwrap();
-        let (key_hash, issuer) = (identity.key().public_key_hash(), new_issuer(&issuer));
-        edit(&mut store, Change::RecordManager { host: hub, enrolment: 1, key_hash, issuer });
-        let token = Token {
-            id: TokenId(Uuid::now_v7()),
-            secret_hash: [0; 32],
-            access: Access::Manager,
-            host: None,
-            domain: DomainId::ROOT,
-            allow_types: Default::default(),
-            replace: false,
-            expires: unix_now() + Duration::from_secs(600),
-            uses_left: 1,
-        };
-        let spare = HostId(Uuid::now_v7());
-        let issuer = authority.issue_intermediate(spare, unix_now()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let join = Change::JoinManager {
-            token: token.id,
-            host: "spare".parse().unwrap(),
-            id: spare,
-            domain: None,
-            address: None,
-            endpoint: standby.into(),
-            key_hash: key.public_key_hash(),
-            issuer: new_issuer(&issuer),
-        };
-        edit(&mut store, Change::CreateToken { token, domain: "/".parse().unwrap() });
-        edit(&mut store, join);
-
-        file::write(&theirs.issuer(), &issuer.credentials().to_pem(), file::SECRET).unwrap();
-        let subject = Spiffe::Manager(spare);
-        let leaf = Leaf { subject: &subject, name: "spare", enrolment: 1, lifetime: lifetime::MANAGER };
-        let chain = issuer.issue(&leaf, &key.public_key(), unix_now()).unwrap();
-        let directory = IdentityDirectory::create(&theirs.identity()).unwrap();
-        directory.save_credentials(&Credentials::new(key, chain).unwrap()).unwrap();
-        directory.save_trust(&authority.trust()).unwrap();
-        let recorded = Recorded { listen: self.standby.listen, advertise: self.standby.listen.into() };
-        file::write(&theirs.settings(), &toml::to_string(&recorded).unwrap(), file::SECRET).unwrap();
-        let copy = self.dir.path().join("copy.db");
-        JournalReader::open(&ours.registry()).unwrap().copy_to(&copy).unwrap();
-        RegistryStore::install(&copy, &theirs.registry()).unwrap();
-    }
-
-    /// The first console, at this manager.
-    async fn console(&self, at: &Node) -> ManagerClient {
-        let identity = IdentityDirectory::open(&Paths::of(&self.primary.state).console()).unwrap();
-        ManagerClient::connect(&identity, &[at.listen.into()]).await.unwrap()
-    }
-}
-
-/// An address where nobody answers.
-fn nowhere() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A pair with a slow network on the way to the standby.
+async fn running_with_a_slow_way() -> Pair {
+    let pair = Pair::of_nodes();
+    pair.make(nowhere(), slow_way(pair.standby.listen));
+    pair.started().await
 }
 
 /// Bytes that pass a slow network in a second.
@@ -261,6 +38,10 @@ fn slow_way(to: SocketAddr) -> SocketAddr {
     std::thread::spawn(move || {
         let mut datagram = [0; 65_536];
         while let Ok((length, from)) = front.recv_from(&mut datagram) {
+            // Somebody who only looks whether anybody listens.
+            if length == 1 {
+                continue;
+            }
             *peer.lock().unwrap() = Some(from);
             // What is lost is what happens in networks.
             let _ = back.send(&datagram[..length]);
@@ -277,36 +58,6 @@ fn slow_way(to: SocketAddr) -> SocketAddr {
         }
     });
     at
-}
-
-fn new_issuer(issuer: &Issuer) -> NewIssuer {
-    NewIssuer { id: issuer.credentials().key().public_key_hash(), not_after: issuer.not_after() }
-}
-
-/// Edits a registry whose manager does not run.
-fn edit(store: &mut RegistryStore, change: Change) {
-    let loaded = store.load(UnixMillis(0)).unwrap();
-    let registry = Registry::from_rows(loaded.position, loaded.rows).unwrap();
-    let actor = Actor::Manager("hub".parse().unwrap());
-    let context = Context { now: unix_now(), actor, from: None, content: [0; 32] };
-    let Edited::Done(_, commit) = registry.edit(&set(change), &context).unwrap() else { panic!("repeated") };
-    let entry = Entry::new(&store.head(), commit);
-    store.append(std::slice::from_ref(&entry), entry.revision()).unwrap();
-}
-
-async fn rule(console: &ManagerClient) -> SyncRule {
-    console.read().await.unwrap().registry.meta().sync.clone()
-}
-
-async fn knows(console: &ManagerClient, name: &str) -> bool {
-    console.read().await.unwrap().registry.host_named(&name.parse().unwrap()).is_some()
-}
-
-fn failure(answer: Result<EditAnswer, CallError>) -> echelon_core::message::Failure {
-    match answer {
-        Err(CallError::Failed(failure)) => failure,
-        other => panic!("not refused: {other:?}"),
-    }
 }
 
 /// Edits until the manager is killed. Gives what it has acknowledged, and the one of which it is not known.
@@ -525,7 +276,7 @@ async fn a_manager_that_is_killed_and_back_at_once_misses_nothing() {
 /// Protects: a large edit reaches a standby over a slow network: while more of it comes, the link is not silent.
 #[tokio::test]
 async fn a_large_edit_passes_a_slow_network() {
-    let pair = Pair::running_with_a_slow_way().await;
+    let pair = running_with_a_slow_way().await;
     let console = pair.console(&pair.primary).await;
     let names = (0..4_000).map(|number| format!("{}-{number}", "x".repeat(50)));
     let changes = names.flat_map(|name| host(&name).changes).collect();

@@ -1,0 +1,7 @@
+//! Registry managers that belong together, as processes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod pair;
+mod promotion;
+mod standby;
