@@ -161,7 +161,8 @@ impl Subject {
             Saying::Idle => Ok(self.done(StatusCode::OK, &ty, runs)),
             Saying::New(number) | Saying::Same(number) => {
                 let patience = if self.link.session().is_some() { PATIENCE } else { Duration::ZERO };
-                let created = if known { StatusCode::OK } else { StatusCode::CREATED };
+                // What was announced a moment ago may not have come back in a view yet.
+                let created = if known || !runs { StatusCode::OK } else { StatusCode::CREATED };
                 match self.announcer.outcome(&ty, number, patience).await {
                     Outcome::Committed => Ok(self.done(created, &ty, runs)),
                     Outcome::Pending => Ok(self.done(StatusCode::ACCEPTED, &ty, runs)),
