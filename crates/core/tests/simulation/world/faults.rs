@@ -151,7 +151,7 @@ impl World {
         let older = older[self.random.below(older.len())].clone();
         self.crash(at);
         self.note(|| format!("{at} has the disk of {}", older.last().position));
-        self.damaged();
+        self.damaged(at);
         self.nodes[at].disk = older;
         self.schedule_between(10_000, 2_000_000, Event::Start { at });
     }
@@ -163,7 +163,7 @@ impl World {
         }
         self.crash(at);
         self.note(|| format!("{at} has lost its disk"));
-        self.damaged();
+        self.damaged(at);
         let node = &mut self.nodes[at];
         let first = node.disk.chain.grants()[0].clone();
         let empty = echelon_core::grant::Chain::begin(first).expect("a first grant");
@@ -171,7 +171,8 @@ impl World {
         self.schedule_between(500_000, 3_000_000, Event::Rejoin { at });
     }
 
-    fn damaged(&mut self) {
-        self.saw(&super::Seen::Damaged);
+    fn damaged(&mut self, at: usize) {
+        let at = self.nodes[at].host;
+        self.saw(&super::Seen::Damaged { at });
     }
 }

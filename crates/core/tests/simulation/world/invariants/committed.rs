@@ -24,7 +24,7 @@ impl Invariant for Committed {
 
     fn saw(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Damaged => self.damaged = true,
+            Seen::Damaged { .. } => self.damaged = true,
             Seen::Durable { at, entries } => {
                 for entry in *entries {
                     self.durable.entry(entry.mark.hash).or_default().insert(*at);

@@ -1,6 +1,6 @@
 //! What was acknowledged is for ever. It is in the history of every later grant, but where an admin accepted its loss
-//! or chose another lineage, a disk failed, or who counts was changed under the new rule alone; and what was given
-//! up is listed by somebody.
+//! or chose another lineage, lineages were in conflict before it was committed in one of them, a disk failed, or who
+//! counts was changed under the new rule alone; and what was given up is listed by somebody.
 
 use super::{Invariant, Place, Seen, place};
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Hash, Mark};
@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(crate) struct Kept {
     acknowledged: BTreeMap<Place, Acknowledged>,
+    /// How each entry came to be committed.
+    committed: BTreeMap<Hash, Committing>,
+    /// In the order in which they were made.
     grants: Vec<Given>,
     damaged: bool,
 }
@@ -21,6 +24,14 @@ struct Given {
     before: Option<Chain>,
     /// Whether loss was accepted for it.
     lossy: bool,
+}
+
+/// A primary's taking an entry for committed, as the first one.
+struct Committing {
+    /// The grant by which it was the primary.
+    under: GrantId,
+    /// How many grants there were by then.
+    grants: usize,
 }
 
 #[derive(Clone)]
@@ -40,7 +51,13 @@ impl Invariant for Kept {
 
     fn saw(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Damaged => self.damaged = true,
+            Seen::Damaged { .. } => self.damaged = true,
+            Seen::Committed { leading: true, chain, entries, .. } => {
+                let (under, grants) = (chain.head().id, self.grants.len());
+                for entry in *entries {
+                    self.committed.entry(entry.mark.hash).or_insert(Committing { under, grants });
+                }
+            }
             Seen::Acknowledged { request, mark, alone, chain } => {
                 let against = self.grants.iter().filter(|given| given.is_against_promises());
                 let against = against.map(|given| given.grant.id).filter(|id| chain.get(*id).is_some());
@@ -48,7 +65,9 @@ impl Invariant for Kept {
                 let told = Acknowledged { request: *request, mark: *mark, alone: *alone, against_promises };
                 self.acknowledged.entry(place(&mark.position)).or_insert(told.clone());
                 let chosen_against = |g: &Grant| chain.grants().iter().any(|c| c.rejects.contains(&g.id));
+                let torn_off = self.torn_off(mark, chain);
                 let grants = self.grants.iter().filter(|given| !chosen_against(&given.grant));
+                let grants = grants.filter(|given| !torn_off.contains(&given.grant.id));
                 grants.into_iter().try_for_each(|given| self.keeps(given, &told))?;
             }
             Seen::Granted { chain, lossy } => {
@@ -85,6 +104,18 @@ impl Given {
 }
 
 impl Kept {
+    /// Grants in conflict with the one under which an entry was committed, that were made before it was. Both were
+    /// promised that the old primary would commit no more: the one builds on what it had written, the other on
+    /// less, and then the one commits it. Both is as it has to be, and an admin chooses.
+    fn torn_off(&self, mark: &Mark, chain: &Chain) -> BTreeSet<GrantId> {
+        let Some(Committing { under, grants }) = self.committed.get(&mark.hash) else {
+            return BTreeSet::new();
+        };
+        let knows = |given: &Given| given.before.as_ref().is_none_or(|before| before.get(*under).is_some());
+        let there = self.grants.iter().take(*grants).filter(|given| !knows(given));
+        there.map(|given| given.grant.id).filter(|id| chain.get(*id).is_none()).collect()
+    }
+
     /// Whether an acknowledged entry that was part of the history before a grant is in what the grant builds on, or
     /// may be given up by it.
     fn keeps(&self, given: &Given, told: &Acknowledged) -> Result<(), String> {

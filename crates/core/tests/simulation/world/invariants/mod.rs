@@ -31,8 +31,8 @@ pub(crate) enum Seen<'a> {
     Granted { chain: &'a Chain, lossy: bool },
     /// A manager goes by another chain.
     Adopted { by: HostId, before: &'a Chain, after: &'a Chain },
-    /// A disk was lost, or became an older one.
-    Damaged,
+    /// A manager's disk was lost, or became an older one.
+    Damaged { at: HostId },
     /// An agent has asked a manager with this disk.
     Agent { before: &'a Agent, after: &'a Agent, disk: &'a Disk },
     /// Faults have ended, and everybody had time to agree.

@@ -20,7 +20,7 @@ impl Invariant for Order {
 
     fn saw(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Damaged => self.damaged = true,
+            Seen::Damaged { .. } => self.damaged = true,
             Seen::Committed { by, entries, .. } => {
                 for pair in entries.windows(2) {
                     if link(&pair[0].mark.hash, &pair[1].bytes) != pair[1].mark.hash {
