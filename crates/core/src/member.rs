@@ -562,6 +562,9 @@ impl Member {
         let ours = GrantId::of(&last.position) == self.head() && self.chain.is_held_by(self.me);
         if ours && !self.log.may_have(last) {
             self.roll_back(last.position, out);
+            // It may be another grant that is called as ours is: a manager that was set back grants twice. By their
+            // names nobody sees that they are in conflict.
+            self.offer_grants(peer, out);
         }
     }
 

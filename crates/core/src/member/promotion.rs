@@ -2,7 +2,7 @@
 //! two lineages, which ends in the same way: with a grant that an admin proves.
 
 use super::{Effect, Member, MemberMessage, Peer, Refused, Seal, Standing, Told};
-use crate::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, SyncRule};
+use crate::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Relation, SyncRule};
 use crate::id::{HostId, Lineage, RequestId};
 use crate::name::Text;
 use crate::time::{Monotonic, UnixMillis};
@@ -166,8 +166,16 @@ impl Member {
     fn primary_answers(&self) -> bool {
         let holder = self.chain.head().holder;
         let answer = self.promotion.as_ref().and_then(|p| p.answered.get(&holder));
-        // One that cannot lead, though it knows that it should, may be replaced.
-        holder != self.me && answer.is_some_and(|s| s.leads || s.grant != self.head())
+        // One that cannot lead, though it knows that it should, may be replaced. So may one that leads nobody and has
+        // gone over to a lineage in conflict with this one: it comes back only by a choice, and that takes a primary.
+        let may_come_back = |s: &Standing| s.grant != self.head() && !self.is_in_conflict_with(s.grant);
+        holder != self.me && answer.is_some_and(|s| s.leads || may_come_back(s))
+    }
+
+    /// Whether this is the newest grant of a chain that is known to be in conflict with one's own.
+    fn is_in_conflict_with(&self, grant: GrantId) -> bool {
+        let conflicts = |rival: &Chain| matches!(self.chain.compare(rival), Relation::Conflict { .. });
+        self.rivals.iter().any(|rival| rival.head().id == grant && conflicts(rival))
     }
 
     fn after_asking(&mut self, out: &mut Vec<Effect>) {

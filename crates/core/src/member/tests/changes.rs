@@ -115,3 +115,32 @@ fn what_was_written_after_all_makes_a_choice_void() {
     net.input(host(1), Input::Promote(proposal.grant));
     assert_eq!(net.node(1).told.last(), Some(&Told::Refused(Refused::NotAsProposed)));
 }
+
+/// A primary hands over, is set back to before that, and hands over to itself: both grants have one name.
+#[test]
+fn a_grant_that_was_given_twice_under_one_name_is_a_conflict_that_is_chosen_between() {
+    let (chain, before) = genesis();
+    let ours = chain.extended(grant(&chain, Basis::Handover, 1, before)).unwrap();
+    let theirs = chain.extended(grant(&chain, Basis::Handover, 2, before)).unwrap();
+    let head = theirs.head().id;
+    assert_eq!(ours.head().id, head);
+    let rule = counting(&[], 1);
+    let mut twin = alone(1, stored(ours.clone(), rule.clone(), &[]), &[2]);
+    let mut primary = alone(2, stored(theirs, rule, &[entry(before, head, 7)]), &[1]);
+    handle(&mut twin, 0, Input::Tick);
+    handle(&mut primary, 0, Input::Tick);
+    let out = handle(&mut twin, 0, Input::Said(host(2), MemberMessage::Standing(primary.standing())));
+    assert!(twin.rolled_back().is_some() && !twin.is_leading());
+    assert!(out.contains(&Effect::Send(host(2), MemberMessage::Grants(ours.clone()))), "{out:?}");
+    handle(&mut primary, 0, Input::Said(host(1), MemberMessage::Grants(ours.clone())));
+    assert_eq!(primary.rivals(), [ours]);
+    handle(&mut primary, 0, Input::Tick);
+    let out = handle(&mut primary, 0, choose());
+    let proposed = out.iter().find_map(|e| match e {
+        Effect::Told(_, Told::Proposed(proposal)) => Some(proposal.grant.clone()),
+        _ => None,
+    });
+    handle(&mut primary, 0, Input::Promote(proposed.expect("a proposal")));
+    handle(&mut twin, 0, Input::Said(host(2), MemberMessage::Grants(primary.chain().clone())));
+    assert_eq!((twin.chain(), twin.rolled_back()), (primary.chain(), None));
+}

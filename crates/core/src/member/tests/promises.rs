@@ -217,3 +217,27 @@ fn nobody_leads_with_a_journal_that_the_grants_do_not_speak_of() {
     let refused = Refused::NotLevel { wanted: 1 };
     assert!(out.contains(&Effect::Told(id, Told::Refused(refused))), "{out:?}");
 }
+
+/// Two managers of which each knows the other as its primary, in lineages that are in conflict: nobody leads, and
+/// without a primary nobody could choose.
+#[test]
+fn a_primary_that_has_gone_over_to_a_lineage_in_conflict_and_leads_nobody_may_be_replaced() {
+    let (chain, before) = genesis();
+    let ours = chain.extended(grant(&chain, Basis::Handover, 3, before)).unwrap();
+    let theirs = chain.extended(grant(&chain, Basis::Force, 2, before)).unwrap();
+    let rule = counting(&[2], 1);
+    let mut member = alone(2, stored(ours, rule.clone(), &[]), &[3]);
+    let idle = standing(theirs.head().id, before, rule);
+    let prepared = |member: &mut Member, n: u128, standing: &Standing| {
+        handle(member, 0, Input::Prepare(prepare(request(n), true)));
+        let out = handle(member, 0, Input::Said(host(3), MemberMessage::Standing(standing.clone())));
+        out.into_iter().find_map(|e| if let Effect::Told(_, told) = e { Some(told) } else { None })
+    };
+    let answers = Some(Told::Refused(Refused::PrimaryAnswers));
+    assert_eq!(prepared(&mut member, 1, &idle), answers, "it may go by a newer grant of this lineage");
+    handle(&mut member, 0, Input::Said(host(3), MemberMessage::Grants(theirs)));
+    let leads = Standing { leads: true, ..idle.clone() };
+    assert_eq!(prepared(&mut member, 2, &leads), answers, "it leads others");
+    let told = prepared(&mut member, 3, &idle);
+    assert!(matches!(told, Some(Told::Proposed(_))), "{told:?}");
+}

@@ -97,10 +97,11 @@ impl World {
         }
     }
 
+    /// No manager takes `min_sync = 0` but with loss accepted, and then that is committed under the new rule alone.
     pub(crate) fn change_min_sync(&mut self, at: usize) {
         let min_sync = self.random.between(0, 4) as u32;
         let alone = self.profile.alone && self.random.chance(300);
-        self.change_rule(at, alone, |rule| SyncRule { min_sync, ..rule.clone() });
+        self.change_rule(at, alone || min_sync == 0, |rule| SyncRule { min_sync, ..rule.clone() });
     }
 
     /// Takes a manager out of the registry; it stays out until faults have ended.
