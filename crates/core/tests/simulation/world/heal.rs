@@ -57,7 +57,10 @@ impl World {
         }
         if leading.is_empty() {
             // The best may be refused, where the primary that it knows goes by another lineage: then another one.
-            let there = self.those_to_promote();
+            // Not one that was set back: another one has the edits that it lost.
+            let set_back = |n: &Node| n.member.as_ref().is_some_and(|m| m.rolled_back().is_some());
+            let mut there = self.those_to_promote();
+            there.retain(|n| !set_back(&self.nodes[*n]));
             let any = self.random.pick(&there).filter(|_| self.random.chance(300));
             let at = any.unwrap_or_else(|| self.best());
             self.force_with(at, true, false);
