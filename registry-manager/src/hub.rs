@@ -8,7 +8,7 @@ use crate::sessions::Sessions;
 use crate::witnesses::Witnesses;
 use arc_swap::ArcSwap;
 use echelon_core::access::Subject;
-use echelon_core::board::{Agent, Board, Report};
+use echelon_core::board::{Agent, Board, Report, Told};
 use echelon_core::event::{EventReport, differences};
 use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
@@ -272,26 +272,27 @@ impl Hub {
     pub(crate) fn board_news(&self, own: HostId, peer: HostId) -> Option<BoardNews> {
         let registry = self.registry();
         let ripe = self.board().take_ripe(|host| registry.host(host).is_some());
-        self.learn(own, BoardNews { agents: ripe });
+        ripe.into_iter().for_each(|(from, told)| self.learn_of(own, from, told));
         let mut board = self.board();
         let agents = board.tell(self.clock.now(), own, peer, BOARD_PART);
         (!agents.is_empty()).then_some(BoardNews { agents })
     }
 
-    /// Takes in what another manager tells the one on `own` of agents.
-    pub(crate) fn learn(&self, own: HostId, news: BoardNews) {
-        for told in news.agents {
-            let mut board = self.board();
-            let registry = self.registry();
-            let host = told.host;
-            if registry.host(host).is_none() {
-                board.keep_early(told);
-                continue;
-            }
-            let now = self.clock.now();
-            let news = self.change(&registry, host, &mut board, |board| board.learn(now, own, told));
-            self.tell(&registry, news);
+    /// Takes in what the manager `from` tells the one on `own` of agents.
+    pub(crate) fn learn(&self, own: HostId, from: HostId, news: BoardNews) {
+        news.agents.into_iter().for_each(|told| self.learn_of(own, from, told));
+    }
+
+    fn learn_of(&self, own: HostId, from: HostId, told: Told) {
+        let mut board = self.board();
+        let registry = self.registry();
+        let host = told.host;
+        if registry.host(host).is_none() {
+            return board.keep_early(from, told);
         }
+        let now = self.clock.now();
+        let news = self.change(&registry, host, &mut board, |board| board.learn(now, own, from, told));
+        self.tell(&registry, news);
     }
 
     /// There is a link to another manager: it is told of all agents.

@@ -140,7 +140,7 @@ fn what_one_manager_hears_another_tells_its_agents() {
     let told = one.board_news(managers[0], managers[1]).expect("it is news");
     assert_eq!(one.board_news(managers[0], managers[1]), None);
     // The other one's registry does not have the host yet.
-    other.learn(managers[1], told);
+    other.learn(managers[1], managers[0], told);
     assert!(other.board().agent(host).is_none());
     let (name, domain) = ("a".parse().unwrap(), "/".parse().unwrap());
     carry_out(&other, Change::AddHost { id: host, name, domain, address: None });

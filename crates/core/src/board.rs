@@ -175,8 +175,8 @@ pub struct Board {
     doubting_since: Option<Monotonic>,
     /// The managers with which there is a link, and the agents of which each is to be told.
     peers: BTreeMap<HostId, BTreeSet<HostId>>,
-    /// What was told of hosts that the registry here does not have yet.
-    early: BTreeMap<HostId, Told>,
+    /// What was told of hosts that the registry here does not have yet, and by whom.
+    early: BTreeMap<HostId, (HostId, Told)>,
 }
 
 impl Board {

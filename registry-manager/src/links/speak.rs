@@ -208,7 +208,7 @@ async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver)
         };
         match ManagerMessage::decode(&frame) {
             Ok(ManagerMessage::Member(message)) => take(shared, peer, message).await,
-            Ok(ManagerMessage::Board(news)) => shared.hub.learn(shared.host, news),
+            Ok(ManagerMessage::Board(news)) => shared.hub.learn(shared.host, peer, news),
             Err(e) => return e.into(),
         }
     }

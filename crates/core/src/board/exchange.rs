@@ -46,16 +46,18 @@ impl Board {
         known.map(|(host, agent)| Told::of(host, agent, own, now)).collect()
     }
 
-    /// Takes in what another manager tells the one on `own`. Gives the entry that agents must hear, where something in
-    /// it is news to them.
-    pub fn learn(&mut self, now: Monotonic, own: HostId, told: Told) -> Option<LivenessEntry> {
+    /// Takes in what the manager `from` tells the one on `own`. Gives the entry that agents must hear, where something
+    /// in it is news to them.
+    ///
+    /// Whoever has the session tells everybody itself. What is heard of it from somebody else is passed on: it may
+    /// have been started again since, and then knows nothing of what it said.
+    pub fn learn(&mut self, now: Monotonic, own: HostId, from: HostId, told: Told) -> Option<LivenessEntry> {
         self.latest = self.latest.max(now);
-        let host = told.host;
+        let (host, is_hearsay) = (told.host, told.by != from);
         let old = self.agents.get(&host).filter(|agent| agent.is_heard());
         let number = |a: &Agent| (a.report.incarnation, a.report.sequence, a.word, a.by.unwrap_or(own));
-        // What is heard again of an agent whose manager there is a link to ends a guess about its silence.
-        let is_guess = |a: &Agent| a.by.is_some_and(|by| self.peers.contains_key(&by));
-        let is_known = |a: &Agent| number(a) > told.number() || (number(a) == told.number() && !is_guess(a));
+        // What its own manager says again ends a guess about its silence.
+        let is_known = |a: &Agent| number(a) > told.number() || (number(a) == told.number() && is_hearsay);
         if told.incarnation == 0 || old.is_some_and(is_known) {
             return None;
         }
@@ -63,9 +65,8 @@ impl Board {
         let agent = self.learnt(now, own, told);
         let news = before != Some((agent.silent, agent.report.packages.clone()));
         let entry = news.then(|| agent.entry(host));
-        let is_own = agent.by.is_none();
         self.agents.insert(host, agent);
-        if is_own {
+        if is_hearsay {
             self.owe(host);
         }
         entry
@@ -92,15 +93,15 @@ impl Board {
         }
     }
 
-    /// Keeps what another manager tells of a host that the registry here does not have yet.
-    pub fn keep_early(&mut self, told: Told) {
+    /// Keeps what the manager `from` tells of a host that the registry here does not have yet.
+    pub fn keep_early(&mut self, from: HostId, told: Told) {
         if self.early.len() < MAX_EARLY || self.early.contains_key(&told.host) {
-            self.early.insert(told.host, told);
+            self.early.insert(told.host, (from, told));
         }
     }
 
-    /// What was kept of hosts that the registry has by now.
-    pub fn take_ripe(&mut self, known: impl Fn(HostId) -> bool) -> Vec<Told> {
+    /// What was kept of hosts that the registry has by now, and which managers told it.
+    pub fn take_ripe(&mut self, known: impl Fn(HostId) -> bool) -> Vec<(HostId, Told)> {
         let ripe: Vec<_> = self.early.keys().copied().filter(|host| known(*host)).collect();
         ripe.iter().filter_map(|host| self.early.remove(host)).collect()
     }

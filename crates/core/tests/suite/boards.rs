@@ -82,11 +82,11 @@ impl Site {
             way.extend(self.boards[from].tell(self.now, manager(from), manager(to), 2));
             for _ in 0..most {
                 let Some(told) = way.pop_front() else { break };
-                let own = manager(to);
+                let (own, from) = (manager(to), manager(from));
                 if twice {
-                    self.boards[to].learn(self.now, own, told.clone());
+                    self.boards[to].learn(self.now, own, from, told.clone());
                 }
-                self.boards[to].learn(self.now, own, told);
+                self.boards[to].learn(self.now, own, from, told);
             }
         }
     }
@@ -283,6 +283,23 @@ fn a_manager_doubts_itself_by_the_agents_that_it_judges() {
     assert!(site.boards[0].is_doubting());
 }
 
+/// Protects: a manager that was killed and is back learns what only others remember that it said, also where a third
+/// one tells it to somebody who is linked to it already.
+#[test]
+fn what_a_restarted_manager_said_comes_back_by_way_of_others() {
+    let mut site = Site::new();
+    site.link(0, 1);
+    site.hear(0, 0, &Health::Passing);
+    site.settle();
+    happen(&mut site, &Event::Restart(0));
+    site.link(0, 2);
+    site.settle();
+    site.link(1, 2);
+    site.settle();
+    assert_eq!(site.said(0, 0), site.said(2, 0));
+    assert_eq!(site.said(0, 0), Some((manager(0), false, false, Health::Passing)));
+}
+
 /// Protects: what is told of a host that a standby's registry does not have yet is there once it has it.
 #[test]
 fn what_is_told_early_is_kept_within_bounds() {
@@ -291,9 +308,9 @@ fn what_is_told_early_is_kept_within_bounds() {
     let told = site.boards[0].tell(site.now, manager(0), manager(1), 10).remove(0);
     let board = &mut site.boards[1];
     for n in 0..2 * MAX_EARLY as u128 {
-        board.keep_early(Told { host: host_id(n), ..told.clone() });
+        board.keep_early(manager(0), Told { host: host_id(n), ..told.clone() });
     }
-    assert_eq!(board.take_ripe(|host| host == host_id(0)), [told]);
+    assert_eq!(board.take_ripe(|host| host == host_id(0)), [(manager(0), told)]);
     assert_eq!(board.take_ripe(|_| true).len(), MAX_EARLY - 1);
 }
 
