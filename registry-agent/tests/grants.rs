@@ -5,13 +5,14 @@
 mod support;
 
 use echelon_core::digest::Digest;
-use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, SyncRule};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage};
-use echelon_core::message::{FromAgent, ManagerHeartbeat, ToAgent};
+use echelon_core::message::{FromAgent, ManagerHeartbeat, ToAgent, ViewMark};
 use echelon_core::policy::{Policy, PolicySettings, TypeSelector};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::ViewRow;
 use echelon_identity::Spiffe;
-use echelon_identity::proof::prove_grant;
+use echelon_identity::proof::{prove_grant, prove_mark};
 use registry_agent::{Agent, Handle};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -274,10 +275,50 @@ async fn two_histories_are_an_alarm() {
     let (mark, place) = (site.world.mark(), site.world.place.digest());
     let beat = |hash: u8| ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: Some([hash; 32]) });
     seat.send(&beat(1)).await;
-    seat.heartbeat(|beat| beat.holds.filter(|holds| holds.journal == Some([1; 32]))).await;
+    seat.send(&beat(1)).await;
+    held(&agent, &site.world).await;
     assert_eq!(alarms(&agent), Vec::<String>::new());
     seat.send(&beat(2)).await;
     let told = seat.heartbeat(|beat| (!beat.alarms.is_empty()).then(|| beat.clone())).await;
     assert_eq!(told.alarms[0].notice.name.as_str(), "history-rewritten");
-    assert_eq!(told.holds.unwrap().journal, Some([1; 32]));
+}
+
+/// Protects: what an agent was shown it can prove to the next manager that it meets, also after it was started again.
+#[tokio::test]
+async fn what_was_shown_is_shown_to_the_next_manager_after_a_restart() {
+    let mut site = Site::new().await;
+    let agent = site.start().await;
+    let mut seat = site.near.session().await;
+    assert_eq!((&seat.hello.signed, seat.hello.keeps_signed), (&None, true));
+    give(&mut seat, &site.first(), &site.world).await;
+    let signer = site.near.credentials(&Spiffe::Manager(site.near.host));
+    let next = site.world.with(site.far.row(3));
+    let mark = Mark { position: next.mark().position, hash: [1; 32] };
+    let signed = prove_mark(&signer, mark, now()).unwrap();
+    seat.send(&ToAgent::Signed(signed.clone())).await;
+    seat.delta(site.world.revision, &next, vec![site.far.row(3)]).await;
+    held(&agent, &next).await;
+    agent.stop().await.unwrap();
+    let agent = site.start().await;
+    let mut seat = site.near.session().await;
+    assert_eq!(seat.hello.signed, Some(signed.clone()));
+    // The certificates are told once in a session, and kept with each mark.
+    give(&mut seat, &site.first(), &next).await;
+    seat.send(&ToAgent::Signed(signed)).await;
+    let mark = Mark { position: mark.position.next(), ..mark };
+    let later = prove_mark(&signer, mark, now()).unwrap();
+    let proof = Proof { certificates: vec![], ..later.proof.clone() };
+    seat.send(&ToAgent::Signed(SignedMark { proof, ..later.clone() })).await;
+    let (mark, place) = (ViewMark { position: mark.position, ..next.mark() }, next.place.digest());
+    seat.send(&ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: None })).await;
+    eventually("the revision is shown", async || {
+        agent.routes().replica().filter(|r| r.mark.position == mark.position).map(|_| ())
+    })
+    .await;
+    seat.connection.close(9, "over");
+    let seat = tokio::select! {
+        seat = site.near.session() => seat,
+        seat = site.far.session() => seat,
+    };
+    assert_eq!(seat.hello.signed, Some(later));
 }

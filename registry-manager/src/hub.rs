@@ -146,6 +146,7 @@ impl Hub {
             enrolled(&registry).for_each(|host| board.expect(host));
             *log = ViewLog::new(registry.position(), project(&registry));
             self.committed.store(Arc::clone(&registry));
+            self.witnesses.forget_marks();
             self.push(Push::Behind(log.mark()));
         }
         registry.hosts().for_each(|host| self.sessions.look_again(host.id));
@@ -244,11 +245,7 @@ impl Hub {
 
     /// Takes in what the agent of a host reports of the packages there.
     pub(crate) fn report(&self, host: HostId, mut report: Report) {
-        let mark = self.mark();
-        if let Some(holds) = &report.holds {
-            self.witnesses.witness(&mark.position, holds);
-        }
-        let view = mark.digest;
+        let view = self.mark().digest;
         // All under the board's lock: a host is gone from the registry before it is forgotten, and news are
         // told in the order in which they came about.
         let mut board = self.board();
@@ -275,11 +272,15 @@ impl Hub {
         ripe.into_iter().for_each(|(from, told)| self.learn_of(own, from, told));
         let mut board = self.board();
         let agents = board.tell(self.clock.now(), own, peer, BOARD_PART);
-        (!agents.is_empty()).then_some(BoardNews { agents })
+        let proved = self.witnesses.to_tell(peer);
+        (!agents.is_empty() || proved.is_some()).then_some(BoardNews { agents, proved })
     }
 
     /// Takes in what the manager `from` tells the one on `own` of agents.
     pub(crate) fn learn(&self, own: HostId, from: HostId, news: BoardNews) {
+        if let Some(proved) = news.proved {
+            self.witnesses.hear_told(&self.registry(), &self.mark().position, from, &proved);
+        }
         news.agents.into_iter().for_each(|told| self.learn_of(own, from, told));
     }
 
@@ -297,6 +298,7 @@ impl Hub {
 
     /// There is a link to another manager: it is told of all agents.
     pub(crate) fn linked(&self, peer: HostId) {
+        self.witnesses.linked(peer);
         self.board().link_up(peer);
     }
 

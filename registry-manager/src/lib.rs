@@ -48,6 +48,7 @@ mod server;
 mod session;
 mod sessions;
 mod settle;
+mod signing;
 mod watchers;
 mod witnesses;
 

@@ -142,6 +142,23 @@ pub(crate) const STRANGERS: usize = 2_048;
 /// there is no place, so that neither can fill it.
 pub(crate) const STRANGERS_LOG: Duration = Duration::from_secs(1);
 
+/// Least time between two signatures of what agents are shown. One takes some 50 µs, so that edits without end cost at
+/// most a two-hundredth of a core; and whoever is shown something later than that has the newest.
+pub(crate) const SIGN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Least time between two lines in the log about what cannot be signed: every agent that is told something asks for it.
+pub(crate) const UNSIGNED_LOG: Duration = Duration::from_secs(60);
+
+/// How often in a row the agent of one host may show a mark that speaks against this manager, and has its signatures
+/// checked: an honest one does so once, as its session begins. Each check takes about half a millisecond.
+pub(crate) const CLAIMS: u32 = 4;
+
+/// After which time it may once more.
+pub(crate) const CLAIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Most hosts of which it is remembered that they have shown what they cannot prove: for the alarm, where one will do.
+pub(crate) const MAX_UNPROVED: usize = 256;
+
 /// Events that a watcher may be behind before it misses some, besides those on their way to it: as many as a
 /// thousand agents make that all start at once. The ring is shared, so that a slow watcher costs nothing by itself.
 pub(crate) const EVENT_RING: usize = 1_024;

@@ -1,11 +1,13 @@
-//! Whether grants that others offer are to be gone by.
+//! Whether what others offer, grants and marks of the journal, is to be gone by.
 
+use crate::clock::unix_now;
 use crate::failure;
 use crate::requests::certified;
 use echelon_core::grant::{Chain, Grant};
 use echelon_core::issuer::Doubt;
 use echelon_core::registry::Registry;
-use echelon_identity::proof::UnprovedError;
+use echelon_core::signed_mark::{Claim, SignedMark};
+use echelon_identity::proof::{UnprovedError, UnprovedMark, check_mark};
 use echelon_identity::trust::TrustError;
 use echelon_identity::{TrustBundle, check_chain};
 
@@ -46,19 +48,40 @@ pub(crate) fn is_believed(registry: &Registry, known: &Chain, grant: &Grant) -> 
     }
 }
 
+/// Why a mark of the journal that somebody shows is no evidence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MarkError {
+    #[error("it cannot be checked by this registry's roots")]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Unproved(#[from] UnprovedMark),
+    #[error("its signer does not count")]
+    Signer(#[from] Doubt),
+}
+
+/// Checks a mark that speaks so against this manager's journal. Takes the time of some signatures.
+///
+/// # Errors
+/// It is no evidence.
+pub(crate) fn examine_mark(registry: &Registry, claim: Claim, signed: &SignedMark) -> Result<(), MarkError> {
+    let trust = TrustBundle::new(registry.meta().trust.clone())?;
+    let signer = check_mark(&trust, signed, unix_now())?;
+    registry.knows_against_mark(&certified(&signer), claim).map_or(Ok(()), |doubt| Err(doubt.into()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::clock::unix_now;
     use crate::witnesses::Witnesses;
     use echelon_core::access::{Denial, Subject};
     use echelon_core::grant::{Basis, GrantId, Grantor, Mark, Parent, SyncRule};
     use echelon_core::id::{DomainId, HostId, Lineage};
     use echelon_core::issuer;
     use echelon_core::row::{Domain, Host, Meta, Row};
-    use echelon_identity::proof::prove_grant;
+    use echelon_core::time::{Monotonic, UnixMillis};
+    use echelon_identity::proof::{prove_grant, prove_mark};
     use echelon_identity::{Authority, Credentials, Issuer, KeyPair, Leaf, Spiffe, lifetime};
     use uuid::Uuid;
 
@@ -82,10 +105,6 @@ mod tests {
 
         /// What the manager that is gone makes of a backup.
         fn restored(&self) -> Chain {
-            let key = KeyPair::generate().unwrap();
-            let subject = Spiffe::Manager(GONE);
-            let leaf = Leaf { subject: &subject, name: "gone", enrolment: 1, lifetime: lifetime::MANAGER };
-            let chain = self.issuer.issue(&leaf, &key.public_key(), unix_now()).unwrap();
             let before = self.chain.head().id;
             let mark = Mark { position: before.at(3), hash: [0; 32] };
             let grant = Grant {
@@ -100,8 +119,7 @@ mod tests {
                 rejects: vec![],
                 proof: None,
             };
-            let signer = Credentials::new(key, chain).unwrap();
-            self.chain.extended(prove_grant(&signer, &grant).unwrap()).unwrap()
+            self.chain.extended(prove_grant(&self.credentials(), &grant).unwrap()).unwrap()
         }
 
         fn registry(&self, more: Option<Row>) -> Registry {
@@ -124,9 +142,21 @@ mod tests {
         }
 
         fn issuer(&self, dropped: bool) -> Row {
+            Row::Issuer(self.issuer_row(None, dropped))
+        }
+
+        fn issuer_row(&self, renew_only: Option<UnixMillis>, dropped: bool) -> issuer::Issuer {
             let id = self.issuer.credentials().key().public_key_hash();
             let not_after = self.issuer.not_after();
-            Row::Issuer(issuer::Issuer { id, host: GONE, not_after, renew_only: None, dropped })
+            issuer::Issuer { id, host: GONE, not_after, renew_only, dropped }
+        }
+
+        fn credentials(&self) -> Credentials {
+            let key = KeyPair::generate().unwrap();
+            let subject = Spiffe::Manager(GONE);
+            let leaf = Leaf { subject: &subject, name: "gone", enrolment: 1, lifetime: lifetime::MANAGER };
+            let chain = self.issuer.issue(&leaf, &key.public_key(), unix_now()).unwrap();
+            Credentials::new(key, chain).unwrap()
         }
     }
 
@@ -143,6 +173,66 @@ mod tests {
         assert_eq!(examine(&registry, &world.restored(), &world.restored()).unwrap(), None, "nothing is new");
         let stranger = World::new();
         assert!(examine(&world.registry(None), &world.chain, &stranger.restored()).is_err());
+    }
+
+    /// Protects: whose issuer is in wrong hands proves nothing; who has left has seen nothing that came after, and what it
+    /// has shown before counts.
+    #[test]
+    fn marks_count_by_what_the_registry_knows_of_their_signer() {
+        let world = World::new();
+        let mark = Mark { position: world.chain.head().id.at(9), hash: [1; 32] };
+        let signed = prove_mark(&world.credentials(), mark, unix_now()).unwrap();
+        let judged = |row| {
+            let registry = world.registry(row);
+            [Claim::Further, Claim::Differs].map(|claim| examine_mark(&registry, claim, &signed).is_ok())
+        };
+        let left = || Row::Issuer(world.issuer_row(Some(unix_now()), false));
+        assert_eq!(judged(None), [true, true], "who is unknown may have joined later");
+        assert_eq!(judged(Some(world.issuer(false))), [true, true]);
+        assert_eq!(judged(Some(world.denial(0))), [true, true], "an enrolment before");
+        assert_eq!(judged(Some(world.denial(1))), [false, true]);
+        assert_eq!(judged(Some(left())), [false, true]);
+        assert_eq!(judged(Some(world.issuer(true))), [false, false]);
+        let stranger = prove_mark(&World::new().credentials(), mark, unix_now()).unwrap();
+        assert!(examine_mark(&world.registry(None), Claim::Differs, &stranger).is_err());
+    }
+
+    /// Protects: what another manager tells that agents have proved is believed as though it had been shown here, by the
+    /// same signatures.
+    #[test]
+    fn what_other_managers_tell_of_marks_is_checked_as_well() {
+        let world = World::new();
+        let at = |revision| Mark { position: world.chain.head().id.at(revision), hash: [1; 32] };
+        let (registry, own) = (world.registry(None), at(5).position);
+        let witnesses = Witnesses::new(world.chain.clone());
+        let hear = |signed| {
+            witnesses.hear_told(&registry, &own, HostId(Uuid::from_u128(9)), &signed);
+            witnesses.proved_position()
+        };
+        let stranger = World::new();
+        assert_eq!(hear(prove_mark(&stranger.credentials(), at(9), unix_now()).unwrap()), None);
+        assert_eq!(hear(prove_mark(&world.credentials(), at(5), unix_now()).unwrap()), None, "nothing new");
+        let proved = hear(prove_mark(&world.credentials(), at(9), unix_now()).unwrap());
+        assert_eq!(proved, Some(at(9).position));
+    }
+
+    /// Protects: who has shown what it cannot prove is remembered until it does so no more, and is not listened to
+    /// all the time.
+    #[test]
+    fn an_agent_is_listened_to_so_often_and_no_more() {
+        let (world, stranger) = (World::new(), World::new());
+        let (registry, host) = (world.registry(None), HostId(Uuid::from_u128(5)));
+        let witnesses = Witnesses::new(world.chain.clone());
+        let shows = |revision, signer: &World| {
+            let mark = Mark { position: world.chain.head().id.at(revision), hash: [1; 32] };
+            let signed = prove_mark(&signer.credentials(), mark, unix_now()).unwrap();
+            witnesses.hear_mark(&registry, Monotonic(revision), host, Claim::Further, &signed);
+            witnesses.unproved().get(&host).map(|claim| (claim.position.revision, claim.since.0))
+        };
+        assert_eq!([9, 8].map(|revision| shows(revision, &stranger)), [Some((9, 9)), Some((8, 9))]);
+        assert_eq!((shows(7, &world), witnesses.proved_position().unwrap().revision), (None, 7));
+        assert_eq!(shows(9, &stranger), Some((9, 9)));
+        assert_eq!(shows(8, &stranger), Some((9, 9)), "once more is too often");
     }
 
     /// Protects: a manager that was removed, and restores a backup, puts no primary out of its place by way of an agent

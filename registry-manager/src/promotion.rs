@@ -128,6 +128,7 @@ fn unreachable(shared: &Shared, to: HostId, step: &Promotion) -> Failure {
 /// Works on what this manager knows of the others at the moment. Holds the board meanwhile.
 pub(crate) fn sight<T>(shared: &Inner, work: impl FnOnce(&Sight<'_>) -> T) -> T {
     let (registry, situation) = (shared.hub.registry(), shared.edits.situation());
+    let (proved, unproved) = (shared.hub.witnesses.proved_position(), shared.hub.witnesses.unproved());
     let board = shared.hub.board();
     work(&Sight {
         registry: &registry,
@@ -139,6 +140,8 @@ pub(crate) fn sight<T>(shared: &Inner, work: impl FnOnce(&Sight<'_>) -> T) -> T 
         rivals: &situation.rivals,
         copying: situation.copying,
         rolled_back: situation.rolled_back.is_some(),
+        proved,
+        unproved: &unproved,
         now: shared.hub.clock.now(),
     })
 }

@@ -227,6 +227,7 @@ impl Manager {
         info!(host.id = %host, revision = registry.position().revision, hosts = registry.host_count(), "Loaded the registry");
 
         let hub = Arc::new(Hub::new(registry, store.grants().clone()));
+        hub.witnesses.signing.set_signer(credentials.clone());
         let alarms = Alarms::new(hub.clock);
         let hooks = Hooks::new(config.hooks.clone(), alarms.clone(), Arc::clone(&hub));
         let role = Role::Server(Arc::new(admission(Arc::clone(&hub))));
@@ -699,6 +700,7 @@ fn renew_now(
     directory.save_credentials(&renewed).map_err(identity_error)?;
     shared.endpoint.set_identity(&renewed).map_err(identity_error)?;
     shared.links.set_credentials(renewed.clone());
+    shared.hub.witnesses.signing.set_signer(renewed.clone());
     let ends = renewed.peer().map_err(identity_error)?.not_after;
     shared.certificate_ends.store(ends.0, Ordering::Relaxed);
     Ok(renewed)

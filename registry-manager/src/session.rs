@@ -8,7 +8,7 @@ use crate::requests;
 use crate::witnesses::Grants;
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
-use echelon_core::grant::Chain;
+use echelon_core::grant::{Chain, Mark};
 use echelon_core::id::HostId;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
@@ -18,6 +18,7 @@ use echelon_core::message::{
 use echelon_core::name::{HostName, Text};
 use echelon_core::project::place;
 use echelon_core::replication::CatchUp;
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::{Place, View};
 use echelon_core::witness::{Standing, standing};
 use echelon_identity::PeerIdentity;
@@ -92,6 +93,8 @@ pub(crate) async fn serve(
         place_held: hello.holds.map(|h| h.place),
         grants_held: hello.grants,
         grants: hub.witnesses.grants(),
+        keeps_signed: hello.keeps_signed,
+        signed_told: None,
         repaired: None,
         sender,
     };
@@ -120,6 +123,10 @@ struct Session<'a> {
     grants_held: Option<Digest>,
     /// The grants that this manager goes by.
     grants: watch::Receiver<Arc<Grants>>,
+    /// Whether the agent keeps signed marks.
+    keeps_signed: bool,
+    /// The signed mark that it was told last, and who signed that.
+    signed_told: Option<(Mark, u32)>,
     /// When a repair was last asked for.
     repaired: Option<Instant>,
     sender: FrameSender,
@@ -168,14 +175,17 @@ impl Session<'_> {
         };
         self.send(&ToAgent::Welcome(welcome)).await?;
         self.send_grants().await?;
-        match &hello.holds {
-            None => drop(self.hub.metrics.empty_replicas.inc()),
-            Some(holds) => self.hub.witnesses.witness(&self.hub.mark().position, holds),
+        if hello.holds.is_none() {
+            self.hub.metrics.empty_replicas.inc();
         }
+        self.hear_mark(hello.signed).await;
         // A thousand agents that come back at once are brought level one after the other.
         self.hub.pace.turn().await;
         // From here on; what comes before the agent is level is skipped.
         let pushes = self.hub.pushes();
+        if let Some(signed) = self.signed() {
+            self.send_all(&[signed]).await?;
+        }
         self.send_place().await?;
         self.catch_up().await?;
         self.heartbeat().await?;
@@ -207,6 +217,34 @@ impl Session<'_> {
         // Signatures take their time. Where the runtime is going away, so is all else.
         let _ = tokio::task::spawn_blocking(work).await;
         SessionEnd::Refused
+    }
+
+    /// Takes in the mark that the agent shows. What says nothing against this manager is not even checked.
+    async fn hear_mark(&self, signed: Option<SignedMark>) {
+        let (hub, host) = (Arc::clone(self.hub), self.host);
+        let own = hub.mark().position;
+        let Some((claim, signed)) =
+            signed.and_then(|signed| Some((hub.witnesses.claim(&own, &signed.mark)?, signed)))
+        else {
+            return hub.witnesses.speaks_well(host);
+        };
+        let work = move || {
+            let (registry, now) = (hub.registry(), hub.clock.now());
+            hub.witnesses.hear_mark(&registry, now, host, claim, &signed);
+        };
+        // Signatures take their time. Where the runtime is going away, so is all else.
+        let _ = tokio::task::spawn_blocking(work).await;
+    }
+
+    /// The newest signed mark, where the agent was not told it.
+    fn signed(&mut self) -> Option<Bytes> {
+        let signed = self.hub.witnesses.signed().filter(|_| self.keeps_signed)?;
+        let [whole, short] = &signed.frames;
+        match self.signed_told.replace((signed.mark, signed.signer)) {
+            Some(told) if told == (signed.mark, signed.signer) => None,
+            Some((_, signer)) if signer == signed.signer => Some(short.clone()),
+            _ => Some(whole.clone()),
+        }
     }
 
     async fn send_liveness(&mut self) -> Result<(), SessionEnd> {
@@ -255,7 +293,9 @@ impl Session<'_> {
     ) -> Result<(), SessionEnd> {
         self.hub.pace.turn().await;
         let (mut frames, mut size, mut next) = (Vec::new(), 0, Some(first));
+        let mut moves_on = false;
         while let Some(push) = next {
+            moves_on |= matches!(push, Ok(Push::Delta { .. }));
             match push {
                 Ok(push) => match self.frame(push) {
                     Due::Frame(frame) => {
@@ -280,6 +320,10 @@ impl Session<'_> {
             }
             let full = frames.len() == PUSHES_AT_ONCE || size >= MAX_PART;
             next = if full { None } else { waiting(pushes) };
+        }
+        if moves_on {
+            // First, so that the agent writes it down together with what changed.
+            frames.splice(0..0, self.signed());
         }
         self.send_all(&frames).await
     }
@@ -354,7 +398,7 @@ impl Session<'_> {
     fn set_level(&mut self, mark: ViewMark) {
         let ViewMark { position, view_revision, digest } = mark;
         let place = self.place_held.unwrap_or_default();
-        self.level = Some(Holding { position, view_revision, digest, place, journal: None });
+        self.level = Some(Holding { position, view_revision, digest, place });
     }
 
     /// The host's place, and whether it may still have a session at all.
@@ -401,8 +445,9 @@ impl Session<'_> {
         let place = self.place()?.digest();
         let journal = self.hub.witnesses.mark_at(&mark.position).map(|mark| mark.hash);
         let frame = ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal }).encode();
-        self.hub.metrics.heartbeat_bytes.inc_by(frame.len() as u64);
-        self.send_all(&[frame]).await
+        let frames: Vec<_> = self.signed().into_iter().chain([frame]).collect();
+        self.hub.metrics.heartbeat_bytes.inc_by(frames.iter().map(|f| f.len() as u64).sum());
+        self.send_all(&frames).await
     }
 
     async fn send(&mut self, message: &ToAgent) -> Result<(), SessionEnd> {

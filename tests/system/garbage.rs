@@ -63,8 +63,15 @@ fn noise_at_the_managers_port_disturbs_nobody() {
 fn sensible() -> Vec<Bytes> {
     let changes = vec![Change::AddDomain { path: "/a/b".parse().unwrap() }];
     let set = ChangeSet { request: new_request_id(), if_revision: Some(7), allow_shrink: false, changes };
-    let hello =
-        Hello { protocol: (1, 1), build: Text::lossy("0.1.0"), incarnation: 7, holds: None, grants: None };
+    let hello = Hello {
+        protocol: (1, 1),
+        build: Text::lossy("0.1.0"),
+        incarnation: 7,
+        holds: None,
+        grants: None,
+        signed: None,
+        keeps_signed: true,
+    };
     let (packages, using, alarms) = Default::default();
     let beat = AgentHeartbeat { holds: None, sequence: 1, packages, using, alarms, isolated: false };
     vec![

@@ -4,6 +4,7 @@ use crate::access::{Access, Subject};
 use crate::id::HostId;
 use crate::limits::RENEW_GRACE;
 use crate::registry::Registry;
+use crate::signed_mark::Claim;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,22 @@ impl Registry {
         match self.denial(subject).is_some_and(|d| d.up_to >= *enrolment) {
             true => Some(Doubt::Denied),
             false => dropped.then_some(Doubt::Issuer),
+        }
+    }
+
+    /// What this registry knows against a mark of the journal that was signed with this certificate, whose chain held
+    /// then; none where it counts.
+    ///
+    /// What an issuer in wrong hands has signed never counts. What a manager has signed that has left since counts as
+    /// far as this journal goes: it was one of the managers when it showed that. Beyond this journal it does not: whoever
+    /// has left has seen the end of its own time, which is here already, and shows nothing after that.
+    pub fn knows_against_mark(&self, signer: &Certified, claim: Claim) -> Option<Doubt> {
+        let issuer = signer.issuer.and_then(|id| self.issuer(&id));
+        match claim {
+            _ if issuer.is_some_and(|issuer| issuer.dropped) => Some(Doubt::Issuer),
+            Claim::Differs => None,
+            Claim::Further if issuer.is_some_and(|issuer| !issuer.is_in_force()) => Some(Doubt::Issuer),
+            Claim::Further => self.knows_against(signer),
         }
     }
 

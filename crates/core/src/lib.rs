@@ -57,6 +57,7 @@ pub mod row;
 pub mod serving;
 pub mod setting;
 pub mod settled;
+pub mod signed_mark;
 mod spread;
 pub mod survey;
 mod tiers;

@@ -17,6 +17,7 @@ use crate::position::Position;
 use crate::promotion::{Promoted, Promotion};
 use crate::report::Outcome;
 use crate::row::{Actor, Row, RowChange};
+use crate::signed_mark::SignedMark;
 use crate::view::{Place, ViewChange, ViewRow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,6 +56,10 @@ pub struct Hello {
     /// The digest of the chain of grants that it keeps, [`Digest::default`] where it keeps none yet; nothing for a
     /// build that keeps none ever, which is told no grants.
     pub grants: Option<Digest>,
+    /// The newest signed mark that it keeps: all that a manager believes of what an agent says of the journal.
+    pub signed: Option<SignedMark>,
+    /// Whether it keeps signed marks; a build that keeps none ever is told none.
+    pub keeps_signed: bool,
 }
 
 /// What a replica holds.
@@ -68,8 +73,6 @@ pub struct Holding {
     pub digest: Digest,
     /// The hash of its place.
     pub place: Digest,
-    /// The journal's hash up to `position`, where a manager has told it for that very position.
-    pub journal: Option<Hash>,
 }
 
 /// What an agent reports.
@@ -142,6 +145,9 @@ pub enum ToAgent {
     /// The manager's chain of grants: before anything of the view where it is not the agent's, and whenever it
     /// changes.
     Grants(Chain),
+    /// The newest mark that the manager shows, with a delta or a heartbeat that comes after it; once for each. Without
+    /// certificates where they are those of the one before on this session.
+    Signed(SignedMark),
 }
 
 /// A manager's answer to [`Hello`].
@@ -209,6 +215,8 @@ pub struct ManagerHeartbeat {
 pub struct BoardNews {
     /// One entry for each agent.
     pub agents: Vec<Told>,
+    /// The furthest mark that agents have proved to have been shown, where that is news.
+    pub proved: Option<SignedMark>,
 }
 
 /// Liveness of packages.

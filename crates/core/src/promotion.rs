@@ -11,7 +11,7 @@ mod refused;
 mod report;
 
 pub use again::{Again, Mark, again, again_id, again_mark};
-pub use evidence::{Asked, MAX_LISTED, Sight};
+pub use evidence::{Asked, MAX_LISTED, Sight, Unproved};
 pub use refused::refused;
 pub use report::{
     AgentsReport, DismissedReport, EvidenceReport, GrantReport, GrantState, GrantorReport, LossReport,

@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::grant::{Chain, Hash, Mark};
 use crate::message::{Delta, Holding, ManagerHeartbeat, SnapshotPart, ToAgent, ViewMark};
 use crate::position::Position;
+use crate::signed_mark::{MAX_PROOF, SignedMark};
 use crate::time::Monotonic;
 use crate::view::{Place, View, ViewChange, ViewRow};
 use crate::witness::{self, Standing};
@@ -144,6 +145,10 @@ pub struct Replica {
     /// The newest hash of the journal that a manager has told.
     witnessed: Option<Mark>,
     rewritten: Option<Rewritten>,
+    /// The newest mark under the grants that a manager has signed.
+    signed: Option<SignedMark>,
+    /// The certificates of the last signed mark on this session.
+    signer: Vec<Vec<u8>>,
     place: Option<Place>,
     /// A position that the place is at least as new as.
     place_at: Option<Position>,
@@ -247,6 +252,9 @@ impl Replica {
         let counts = |mark: &Mark| self.grants.as_ref().is_some_and(|g| g.contains(&mark.position));
         self.witnessed = self.witnessed.filter(counts);
         self.rewritten = self.rewritten.filter(|rewritten| counts(&rewritten.was));
+        if self.signed.as_ref().is_some_and(|signed| !counts(&signed.mark)) {
+            self.signed = None;
+        }
     }
 
     /// The newest hash of the journal that a manager has told, with its position.
@@ -257,6 +265,16 @@ impl Replica {
     /// Takes back what was written down of [`Self::witnessed`].
     pub fn recall(&mut self, witnessed: Mark) {
         self.witnessed = Some(witnessed);
+    }
+
+    /// The newest mark that a manager has signed, under the grants: what this agent can prove to have been shown.
+    pub fn signed(&self) -> Option<&SignedMark> {
+        self.signed.as_ref()
+    }
+
+    /// Takes back what was written down of [`Self::signed`].
+    pub fn recall_signed(&mut self, signed: SignedMark) {
+        self.signed = Some(signed);
     }
 
     /// Whether managers have told two hashes of one journal, since it was loaded.
@@ -293,12 +311,16 @@ impl Replica {
     pub fn holding(&self) -> Option<Holding> {
         let (mark, place) = (self.mark?, self.place.as_ref()?);
         let ViewMark { position, view_revision, digest } = mark;
-        let journal = self.witnessed.filter(|mark| mark.position == position).map(|mark| mark.hash);
-        Some(Holding { position, view_revision, digest, place: place.digest(), journal })
+        Some(Holding { position, view_revision, digest, place: place.digest() })
     }
 
     /// Begins a session: parts of an unfinished snapshot are forgotten.
     pub fn begin_session(&mut self) {
+        self.forget_parts();
+        self.signer.clear();
+    }
+
+    fn forget_parts(&mut self) {
         self.parts.clear();
         self.in_parts = false;
         self.behind = None;
@@ -318,13 +340,17 @@ impl Replica {
                 Ok(Step::Place(place))
             }
             ToAgent::Heartbeat(heartbeat) => Ok(self.compare(now, &heartbeat)),
+            ToAgent::Signed(signed) => {
+                self.take_signed(signed);
+                Ok(Step::Nothing)
+            }
             ToAgent::Welcome(_) | ToAgent::Liveness(_) | ToAgent::Grants(_) => Ok(Step::Nothing),
         }
     }
 
     fn take_part(&mut self, part: SnapshotPart) -> Result<Step, ReplicaError> {
         if part.first {
-            self.begin_session();
+            self.forget_parts();
             self.in_parts = true;
         }
         if !self.in_parts {
@@ -426,6 +452,33 @@ impl Replica {
             Some((_, Standing::Replaces | Standing::Compares(Ordering::Greater))) | None => {
                 self.witnessed = Some(told);
             }
+        }
+    }
+
+    /// Keeps the newest signed mark. One that is too large is no manager's.
+    fn take_signed(&mut self, mut signed: SignedMark) {
+        if signed.proof_len() > MAX_PROOF {
+            return;
+        }
+        match signed.proof.certificates.is_empty() {
+            true => signed.proof.certificates.clone_from(&self.signer),
+            false => self.signer.clone_from(&signed.proof.certificates),
+        }
+        self.witness(signed.mark);
+        if !signed.proof.certificates.is_empty() && self.is_better(&signed) {
+            self.signed = Some(signed);
+        }
+    }
+
+    /// Whether a signed mark is to be kept in place of what is kept. Of one mark the signature that was made last is the
+    /// one that counts longest. Of two histories the first one stays: it speaks against whoever shows the other.
+    fn is_better(&self, signed: &SignedMark) -> bool {
+        let (grants, position) = (self.grants.as_ref(), &signed.mark.position);
+        let Some(kept) = &self.signed else { return grants.is_none_or(|grants| grants.contains(position)) };
+        match witness::standing(grants, &kept.mark.position, position) {
+            Standing::Outside | Standing::Compares(Ordering::Less) => false,
+            Standing::Compares(Ordering::Equal) => kept.mark.hash == signed.mark.hash && kept.at < signed.at,
+            Standing::Replaces | Standing::Compares(Ordering::Greater) => true,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Proofs of grants: signatures that outlive the certificates of those who made them.
+//! Proofs of grants and of marks of the journal: signatures that outlive the certificates of those who made them.
 
 use crate::chain::{CertificateChain, ChainError, MAX_CHAIN};
 use crate::credentials::Credentials;
@@ -6,19 +6,35 @@ use crate::key::{KeyError, PublicKey};
 use crate::peer::{CertificateError, PeerIdentity, parse};
 use crate::spiffe::Spiffe;
 use crate::trust::TrustBundle;
-use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Proof};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Proof};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::UnixMillis;
 use echelon_wire::Wire;
 use rcgen::SigningKey;
 
-/// Stands before everything that is signed as a proof, so that no signature made for anything else is one.
-const PURPOSE: &[u8] = b"echelon grant\0";
+/// What a proof is of. It stands before everything that is signed, so that no signature made for anything else is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A grant.
+    Grant,
+    /// A mark of the journal.
+    Mark,
+}
+
+impl Purpose {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Grant => b"echelon grant\0",
+            Self::Mark => b"echelon mark\0",
+        }
+    }
+}
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
     /// The library refused.
-    #[error("the grant could not be signed; nothing was changed, trying again is safe")]
+    #[error("nothing could be signed; nothing was changed, trying again is safe")]
     Sign(#[source] rcgen::Error),
 }
 
@@ -43,8 +59,8 @@ pub enum ProofError {
 ///
 /// # Errors
 /// The library refused; there is no proof.
-pub fn prove(credentials: &Credentials, bytes: &[u8]) -> Result<Proof, ProveError> {
-    let signature = credentials.key().signer().sign(&signed(bytes)).map_err(ProveError::Sign)?;
+pub fn prove(credentials: &Credentials, purpose: Purpose, bytes: &[u8]) -> Result<Proof, ProveError> {
+    let signature = credentials.key().signer().sign(&signed(purpose, bytes)).map_err(ProveError::Sign)?;
     let certificates = credentials.chain().certificates();
     // The root is known to whoever may trust it.
     let without_root = certificates.len().saturating_sub(1).max(1);
@@ -57,8 +73,22 @@ pub fn prove(credentials: &Credentials, bytes: &[u8]) -> Result<Proof, ProveErro
 /// As [`prove`].
 pub fn prove_grant(credentials: &Credentials, grant: &Grant) -> Result<Grant, ProveError> {
     let unproved = grant.unproved();
-    let proof = prove(credentials, &unproved.encode())?;
+    let proof = prove(credentials, Purpose::Grant, &unproved.encode())?;
     Ok(Grant { proof: Some(proof), ..unproved })
+}
+
+/// Signs a mark of the journal, of which all up to it is committed.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_mark(credentials: &Credentials, mark: Mark, at: UnixMillis) -> Result<SignedMark, ProveError> {
+    let proof = prove(credentials, Purpose::Mark, &mark_bytes(&mark, at))?;
+    Ok(SignedMark { mark, at, proof })
+}
+
+/// What is signed of a mark. Of which framework it is, the root of the signer's certificates says.
+fn mark_bytes(mark: &Mark, at: UnixMillis) -> Vec<u8> {
+    [mark.encode().as_ref(), &at.0.to_be_bytes()].concat()
 }
 
 /// Who has signed `bytes`: with a certificate that was valid `at` that time, which may be long ago, and trusted by
@@ -69,6 +99,7 @@ pub fn prove_grant(credentials: &Credentials, grant: &Grant) -> Result<Grant, Pr
 pub fn verify(
     trust: &TrustBundle,
     proof: &Proof,
+    purpose: Purpose,
     bytes: &[u8],
     at: UnixMillis,
 ) -> Result<PeerIdentity, ProofError> {
@@ -77,7 +108,7 @@ pub fn verify(
     let peer = PeerIdentity::from_chain(&proof.certificates).map_err(ProofError::Certificate)?;
     let certificate = parse(leaf).map_err(ProofError::Certificate)?;
     let key = PublicKey::from_der(certificate.public_key().raw).map_err(|_: KeyError| ProofError::Key)?;
-    match key.has_signed(&signed(bytes), &proof.signature) {
+    match key.has_signed(&signed(purpose, bytes), &proof.signature) {
         true => Ok(peer),
         false => Err(ProofError::Signature),
     }
@@ -99,8 +130,44 @@ fn verify_chain(trust: &TrustBundle, certificates: &[Vec<u8>], at: UnixMillis) -
     verified
 }
 
-fn signed(bytes: &[u8]) -> Vec<u8> {
-    [PURPOSE, bytes].concat()
+fn signed(purpose: Purpose, bytes: &[u8]) -> Vec<u8> {
+    [purpose.bytes(), bytes].concat()
+}
+
+/// Why a mark that somebody shows proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnprovedMark {
+    /// Its signature proves nothing.
+    #[error("its signature is not valid")]
+    Proof(#[source] ProofError),
+    /// It was signed by somebody who has no journal to show.
+    #[error("it was signed by {0}, which is no registry manager")]
+    Signer(Spiffe),
+    /// The certificate of the signer's issuer has ended since.
+    #[error("the issuer of its signer has ended")]
+    Ended(#[source] ChainError),
+}
+
+/// Which registry manager has signed this mark, as [`verify`] finds out. That counts until the certificate of its issuer
+/// ends: for so long a registry knows which issuers do not count, and everybody who is there has met a manager with a
+/// newer signature by then. Whether the signer counts is for the registry to say.
+///
+/// # Errors
+/// It proves nothing; see [`UnprovedMark`].
+pub fn check_mark(
+    trust: &TrustBundle,
+    signed: &SignedMark,
+    now: UnixMillis,
+) -> Result<PeerIdentity, UnprovedMark> {
+    let SignedMark { mark, at, proof } = signed;
+    let signer =
+        verify(trust, proof, Purpose::Mark, &mark_bytes(mark, *at), *at).map_err(UnprovedMark::Proof)?;
+    let issuers = proof.certificates.get(1..).unwrap_or_default();
+    verify_chain(trust, issuers, now).map_err(UnprovedMark::Ended)?;
+    match signer.subject {
+        Spiffe::Manager(_) => Ok(signer),
+        other => Err(UnprovedMark::Signer(other)),
+    }
 }
 
 /// Why a chain of grants is not to be gone by. Whoever finds out stays with what it knows.
@@ -163,7 +230,7 @@ fn check_grant(
     grant: &Grant,
     proof: &Proof,
 ) -> Result<PeerIdentity, UnprovedError> {
-    let signer = verify(trust, proof, &grant.unproved().encode(), grant.at)
+    let signer = verify(trust, proof, Purpose::Grant, &grant.unproved().encode(), grant.at)
         .map_err(|source| UnprovedError::Proof { grant: grant.id, source })?;
     match may_give(before, grant, &signer.subject) {
         true => Ok(signer),

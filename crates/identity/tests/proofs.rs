@@ -3,8 +3,12 @@
 
 use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, SyncRule};
 use echelon_core::id::{HostId, Lineage};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::UnixMillis;
-use echelon_identity::proof::{ProofError, ProveError, UnprovedError, prove, prove_grant, verify};
+use echelon_identity::proof::{
+    ProofError, ProveError, Purpose, UnprovedError, UnprovedMark, check_mark, prove, prove_grant, prove_mark,
+    verify,
+};
 use echelon_identity::{Authority, Credentials, Issuer, KeyPair, Leaf, Spiffe, TrustBundle, check_chain};
 use std::time::Duration;
 use uuid::Uuid;
@@ -80,16 +84,16 @@ fn extended(chain: &Chain, basis: Basis, by: &Credentials) -> Chain {
 #[test]
 fn what_was_signed_is_known_by_its_signer_also_after_its_certificate_has_run_out() -> Result<(), ProveError> {
     let acme = Framework::new("acme");
-    let proof = prove(&acme.credentials(&anna()), b"words")?;
+    let proof = prove(&acme.credentials(&anna()), Purpose::Grant, b"words")?;
     assert_eq!(proof.certificates.len(), 2, "leaf and issuer: the root is known");
     let trust = acme.trust();
-    assert_eq!(verify(&trust, &proof, b"words", NOW).unwrap().subject, anna());
+    assert_eq!(verify(&trust, &proof, Purpose::Grant, b"words", NOW).unwrap().subject, anna());
     for other in [NOW + DAY * 2, NOW - DAY] {
-        assert!(matches!(verify(&trust, &proof, b"words", other), Err(ProofError::Chain(_))));
+        assert!(matches!(verify(&trust, &proof, Purpose::Grant, b"words", other), Err(ProofError::Chain(_))));
     }
-    assert_eq!(verify(&trust, &proof, b"other words", NOW), Err(ProofError::Signature));
+    assert_eq!(verify(&trust, &proof, Purpose::Grant, b"other words", NOW), Err(ProofError::Signature));
     let other = Framework::new("other").trust();
-    assert!(matches!(verify(&other, &proof, b"words", NOW), Err(ProofError::Chain(_))));
+    assert!(matches!(verify(&other, &proof, Purpose::Grant, b"words", NOW), Err(ProofError::Chain(_))));
     Ok(())
 }
 
@@ -97,20 +101,23 @@ fn what_was_signed_is_known_by_its_signer_also_after_its_certificate_has_run_out
 fn certificates_that_are_none_prove_nothing() {
     let acme = Framework::new("acme");
     let trust = acme.trust();
-    let good = prove(&acme.credentials(&anna()), b"words").unwrap();
+    let good = prove(&acme.credentials(&anna()), Purpose::Grant, b"words").unwrap();
     let with = |certificates: Vec<Vec<u8>>| {
         let proof = echelon_core::grant::Proof { certificates, ..good.clone() };
-        verify(&trust, &proof, b"words", NOW).unwrap_err()
+        verify(&trust, &proof, Purpose::Grant, b"words", NOW).unwrap_err()
     };
     with(vec![]);
     with(vec![vec![0x30; 5]]);
     with(vec![good.certificates[0].clone()]);
     with(vec![good.certificates[0].clone(); 100]);
     // An issuer is nobody, though its chain is good.
-    let issuer = prove(acme.issuer.credentials(), b"words").unwrap();
-    assert!(matches!(verify(&trust, &issuer, b"words", NOW), Err(ProofError::Certificate(_))));
+    let issuer = prove(acme.issuer.credentials(), Purpose::Grant, b"words").unwrap();
+    assert!(matches!(
+        verify(&trust, &issuer, Purpose::Grant, b"words", NOW),
+        Err(ProofError::Certificate(_))
+    ));
     // Another's certificates around a signature.
-    let other = prove(&acme.credentials(&anna()), b"words").unwrap();
+    let other = prove(&acme.credentials(&anna()), Purpose::Grant, b"words").unwrap();
     assert_eq!(with(other.certificates), ProofError::Signature);
 }
 
@@ -198,4 +205,41 @@ fn old_grants_without_proof_are_taken_only_with_the_first_chain_ever_seen() {
     stripped[39].proof = None;
     let stripped = Chain::new(stripped).unwrap();
     assert_eq!(check_chain(&trust, None, &stripped), Err(UnprovedError::Missing(stripped.grants()[39].id)));
+}
+
+/// Protects: a mark of the journal is proved by a registry manager alone, as it is and when it says, and as long as the
+/// issuer of that manager has a certificate; a grant's signature is none of a mark.
+#[test]
+fn a_mark_is_proved_by_a_registry_manager_and_by_nobody_else() {
+    let acme = Framework::new("acme");
+    let trust = acme.trust();
+    let position = init().head().id.at(7);
+    let mark = Mark { position, hash: [3; 32] };
+    let manager = acme.credentials(&Spiffe::Manager(host(2)));
+    let good = prove_mark(&manager, mark, NOW).unwrap();
+    let later = NOW + DAY * 100;
+    let signer = check_mark(&trust, &good, later).unwrap();
+    let issuer = acme.issuer.credentials().key().public_key_hash();
+    assert_eq!((signer.subject, signer.issuer), (Spiffe::Manager(host(2)), Some(issuer)));
+    assert!(matches!(check_mark(&trust, &good, NOW + DAY * 400), Err(UnprovedMark::Ended(_))));
+    for subject in [anna(), Spiffe::Host(host(2))] {
+        let shown = prove_mark(&acme.credentials(&subject), mark, NOW).unwrap();
+        assert_eq!(check_mark(&trust, &shown, NOW), Err(UnprovedMark::Signer(subject)));
+    }
+    let tampered = [
+        SignedMark { mark: Mark { position: position.next(), ..mark }, ..good.clone() },
+        SignedMark { mark: Mark { hash: [4; 32], ..mark }, ..good.clone() },
+        SignedMark { at: NOW + Duration::from_millis(1), ..good.clone() },
+    ];
+    for shown in tampered {
+        assert_eq!(check_mark(&trust, &shown, NOW), Err(UnprovedMark::Proof(ProofError::Signature)));
+    }
+    let late = prove_mark(&manager, mark, NOW + DAY * 2).unwrap();
+    assert!(matches!(check_mark(&trust, &late, NOW), Err(UnprovedMark::Proof(ProofError::Chain(_)))));
+    let stranger = Framework::new("acme").credentials(&Spiffe::Manager(host(2)));
+    let foreign = prove_mark(&stranger, mark, NOW).unwrap();
+    assert!(matches!(check_mark(&trust, &foreign, NOW), Err(UnprovedMark::Proof(ProofError::Chain(_)))));
+    let of_a_mark = prove(&manager, Purpose::Mark, b"words").unwrap();
+    let as_a_grant = verify(&trust, &of_a_mark, Purpose::Grant, b"words", NOW);
+    assert_eq!(as_a_grant, Err(ProofError::Signature));
 }

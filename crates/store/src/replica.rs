@@ -5,6 +5,7 @@ use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
 use echelon_core::grant::{Chain, Mark};
 use echelon_core::message::ViewMark;
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::{Place, ViewChange, ViewRow};
 use echelon_wire::Wire;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -29,6 +30,9 @@ const SCHEMA: Schema = Schema {
         ALTER TABLE replica ADD COLUMN grants BLOB;
         ALTER TABLE replica ADD COLUMN witnessed BLOB;
     ",
+        "
+        ALTER TABLE replica ADD COLUMN signed BLOB;
+    ",
     ],
 };
 
@@ -40,6 +44,7 @@ pub struct ReplicaStore {
     mark: Option<ViewMark>,
     grants: Option<Chain>,
     witnessed: Option<Mark>,
+    signed: Option<SignedMark>,
 }
 
 /// What an agent starts from.
@@ -61,7 +66,7 @@ impl ReplicaStore {
     /// written it. It is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::open_or_create(path, &SCHEMA, Sync::Normal)?;
-        let (mark, grants, witnessed) = database.read("check the replica", |connection| {
+        let (mark, grants, witnessed, signed) = database.read("check the replica", |connection| {
             // A replica is small, so that all of it can be checked.
             let found: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
             if found != "ok" {
@@ -70,9 +75,10 @@ impl ReplicaStore {
             let mark = column::<ViewMark>(connection, "the mark", "SELECT mark FROM replica")?;
             let grants = column::<Chain>(connection, "the grants", "SELECT grants FROM replica")?;
             let witnessed = column::<Mark>(connection, "a mark", "SELECT witnessed FROM replica")?;
-            Ok((mark, grants, witnessed))
+            let signed = column::<SignedMark>(connection, "a signed mark", "SELECT signed FROM replica")?;
+            Ok((mark, grants, witnessed, signed))
         })?;
-        Ok(Self { database, mark, grants, witnessed })
+        Ok(Self { database, mark, grants, witnessed, signed })
     }
 
     /// The newest grants that were kept; none before the first.
@@ -83,6 +89,11 @@ impl ReplicaStore {
     /// The newest hash of the registry's journal that was kept, with its position.
     pub fn witnessed(&self) -> Option<Mark> {
         self.witnessed
+    }
+
+    /// The newest mark that a registry manager has signed and that was kept.
+    pub fn signed(&self) -> Option<&SignedMark> {
+        self.signed.as_ref()
     }
 
     /// Keeps these grants from now on. Safe from a power loss when it returns.
@@ -98,10 +109,10 @@ impl ReplicaStore {
         Ok(())
     }
 
-    /// Takes a hash of the registry's journal, to be written with the next mark: it moves on as often as the mark
-    /// does, and is of no more use than that.
-    pub fn witness(&mut self, witnessed: Option<Mark>) {
-        self.witnessed = witnessed;
+    /// Takes a hash of the registry's journal and a mark that a manager has signed, to be written with the next mark of
+    /// the view: they move on as often as that does.
+    pub fn witness(&mut self, witnessed: Option<Mark>, signed: Option<SignedMark>) {
+        (self.witnessed, self.signed) = (witnessed, signed);
     }
 
     /// The view the rows are; none before the first snapshot.
@@ -198,10 +209,11 @@ impl ReplicaStore {
         let writer = |mark: ViewMark| (mark.position.lineage, mark.position.epoch);
         let new_writer = self.mark.map(writer) != Some(writer(*mark));
         let witnessed = self.witnessed.map(|witnessed| witnessed.encode());
+        let signed = self.signed.as_ref().map(Wire::encode);
         self.write_synced(doing, new_writer, |transaction| {
             work(transaction)?;
-            let marks = params![&mark.encode()[..], witnessed.as_deref()];
-            transaction.execute("UPDATE replica SET mark = ?1, witnessed = ?2", marks)?;
+            let marks = params![&mark.encode()[..], witnessed.as_deref(), signed.as_deref()];
+            transaction.execute("UPDATE replica SET mark = ?1, witnessed = ?2, signed = ?3", marks)?;
             Ok(())
         })?;
         self.mark = Some(*mark);

@@ -4,6 +4,7 @@ use crate::set_aside;
 use echelon_core::digest::Digest;
 use echelon_core::id::Lineage;
 use echelon_core::position::Position;
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::ViewKey;
 use echelon_wire::strategies;
 use proptest::prelude::*;
@@ -186,12 +187,12 @@ fn a_damaged_file_is_set_aside_and_a_new_one_takes_its_place() {
 #[test]
 fn a_file_of_a_later_build_is_left_untouched() {
     let (_dir, path, store) = fresh();
-    store.database.tamper("PRAGMA user_version = 3");
+    store.database.tamper("PRAGMA user_version = 4");
     drop(store);
     let before = std::fs::read(&path).unwrap();
     let error = ReplicaStore::open(&path).err().unwrap();
     assert!(
-        matches!(error.problem, Problem::NewerSchema { found: 3, known: 2 }) && !error.is_damage(),
+        matches!(error.problem, Problem::NewerSchema { found: 4, known: 3 }) && !error.is_damage(),
         "{error}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -301,15 +302,17 @@ fn grants(epochs: u64) -> Chain {
 /// Protects: what an agent is witness of outlives its process, before and after there is a view, and a file of a
 /// build that kept none opens.
 #[test]
-fn grants_and_witnessed_marks_are_there_when_the_file_is_opened_again() {
+fn grants_and_marks_that_were_shown_are_there_when_the_file_is_opened_again() {
     let (_dir, path, mut store) = fresh();
-    assert_eq!((store.grants(), store.witnessed()), (None, None));
+    assert_eq!((store.grants(), store.witnessed(), store.signed()), (None, None, None));
     store.set_grants(&grants(2)).unwrap();
     let reopen = || ReplicaStore::open(&path).unwrap();
     assert_eq!(reopen().grants(), Some(&grants(2)));
     assert_eq!(reopen().grants().unwrap().head().proof, grants(2).head().proof);
     let witnessed = Mark { position: mark(5, []).position, hash: [9; 32] };
-    store.witness(Some(witnessed));
+    let proof = echelon_core::grant::Proof { certificates: vec![vec![1], vec![2]], signature: vec![3] };
+    let signed = SignedMark { mark: witnessed, at: echelon_core::time::UnixMillis(7), proof };
+    store.witness(Some(witnessed), Some(signed.clone()));
     assert_eq!(reopen().witnessed(), None, "it waits for the next mark");
     store.replace(&mark(5, []), &[]).unwrap();
     store.set_grants(&grants(3)).unwrap();
@@ -318,6 +321,7 @@ fn grants_and_witnessed_marks_are_there_when_the_file_is_opened_again() {
         (again.grants(), again.witnessed(), again.mark()),
         (Some(&grants(3)), Some(witnessed), Some(mark(5, [])))
     );
+    assert_eq!(again.signed(), Some(&signed));
 }
 
 /// Protects: whoever goes by a grant has it on disk.

@@ -4,6 +4,7 @@ use crate::error::DecodeError;
 use crate::field::Field;
 use crate::row::Position;
 use echelon_core::grant::{self, MAX_GRANTS};
+use echelon_core::signed_mark;
 
 /// [`grant::SyncRule`]. That of a registry without standbys is left out, as it is in rows of builds that knew none.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -67,6 +68,12 @@ message! { grant::Grant => Grant {
     #[prost(string, optional, tag = "8")] reason: Option<String>,
     #[prost(message, repeated, tag = "9")] rejects: Vec<GrantId>,
     #[prost(message, optional, tag = "10")] proof: Option<Proof>,
+} }
+
+message! { signed_mark::SignedMark => SignedMark {
+    #[prost(message, optional, tag = "1")] mark: Option<Mark>,
+    #[prost(uint64, tag = "2")] at: u64,
+    #[prost(message, optional, tag = "3")] proof: Option<Proof>,
 } }
 
 /// [`grant::Chain`].

@@ -59,6 +59,7 @@ use echelon_core::message::{
 };
 use echelon_core::position::Position;
 use echelon_core::row::{Commit, Row, RowChange, RowKey};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::{Place, ViewChange, ViewKey, ViewRow};
 use field::Field;
 use prost::Message;
@@ -125,6 +126,7 @@ wire! {
     Chain => grant::Chain;
     Grant => grant::Grant;
     Mark => grant::Mark;
+    SignedMark => grant::SignedMark;
     MemberMessage => member::MemberMessage;
     ManagerMessage => request::ManagerMessage;
     Seals => member::Promises;

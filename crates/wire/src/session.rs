@@ -2,7 +2,7 @@
 
 use crate::error::DecodeError;
 use crate::field::Field;
-use crate::grant::Chain;
+use crate::grant::{Chain, SignedMark};
 use crate::row::Position;
 use crate::view::{Place, ViewChange, ViewMark, ViewRow};
 use echelon_core::limits::{MAX_ALARMS, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
@@ -25,6 +25,8 @@ message! { message::Hello => Hello {
     #[prost(uint64, tag = "3")] incarnation: u64,
     #[prost(message, optional, tag = "4")] holds: Option<Holding>,
     #[prost(bytes = "vec", optional, tag = "5")] grants: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "6")] signed: Option<SignedMark>,
+    #[prost(bool, tag = "7")] keeps_signed: bool,
 } }
 
 /// Lowest and highest protocol spoken.
@@ -48,12 +50,12 @@ impl Field<Protocols> for (u32, u32) {
 
 required!((u32, u32), Protocols);
 
+// Field 5 of [`message::Holding`] was a hash that proved nothing.
 message! { message::Holding => Holding {
     #[prost(message, optional, tag = "1")] position: Option<Position>,
     #[prost(uint64, tag = "2")] view_revision: u64,
     #[prost(bytes = "vec", tag = "3")] digest: Vec<u8>,
     #[prost(bytes = "vec", tag = "4")] place: Vec<u8>,
-    #[prost(bytes = "vec", optional, tag = "5")] journal: Option<Vec<u8>>,
 } }
 
 message! { message::AgentHeartbeat => AgentHeartbeat {
@@ -103,7 +105,7 @@ choice! { message::Health => Health, HealthKind ("HealthKind", "1, 2, 3, 4")
     }
 }
 
-choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 5, 6, 7")
+choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 5, 6, 7, 8")
     unit {}
     value {
         #[prost(message, tag = "1")] Welcome(Welcome),
@@ -113,6 +115,7 @@ choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 
         #[prost(message, tag = "5")] Heartbeat(ManagerHeartbeat),
         #[prost(message, tag = "6")] Liveness(Liveness),
         #[prost(message, tag = "7")] Grants(Chain),
+        #[prost(message, tag = "8")] Signed(SignedMark),
     }
     record {}
 }
@@ -169,6 +172,7 @@ message! { board::Told => Told {
 
 message! { message::BoardNews => BoardNews {
     #[prost(message, repeated, tag = "1")] agents: Vec<Told>,
+    #[prost(message, optional, tag = "2")] proved: Option<SignedMark>,
 } }
 
 message! { message::Liveness => Liveness {

@@ -25,6 +25,7 @@ use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::setting::Setting;
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -320,6 +321,11 @@ fn sync_rule() -> impl Strategy<Value = SyncRule> {
 fn grant_proof() -> impl Strategy<Value = Proof> {
     (certificates(), vec(any::<u8>(), 0..8))
         .prop_map(|(certificates, signature)| Proof { certificates, signature })
+}
+
+fn signed_mark() -> impl Strategy<Value = SignedMark> {
+    (position(), any::<[u8; 32]>(), unix_millis(), grant_proof())
+        .prop_map(|(position, hash, at, proof)| SignedMark { mark: Mark { position, hash }, at, proof })
 }
 
 fn grantor() -> impl Strategy<Value = Grantor> {
@@ -719,12 +725,11 @@ pub fn place() -> impl Strategy<Value = Place> {
 }
 
 fn holding() -> impl Strategy<Value = Holding> {
-    (view_mark(), digest(), option::of(any::<[u8; 32]>())).prop_map(|(mark, place, journal)| Holding {
+    (view_mark(), digest()).prop_map(|(mark, place)| Holding {
         position: mark.position,
         view_revision: mark.view_revision,
         digest: mark.digest,
         place,
-        journal,
     })
 }
 
@@ -753,14 +758,16 @@ fn raised() -> impl Strategy<Value = Raised> {
 
 /// What an agent says, of any kind.
 pub fn from_agent() -> impl Strategy<Value = FromAgent> {
-    let held = (option::of(holding()), option::of(digest()));
+    let held = (option::of(holding()), option::of(digest()), option::of(signed_mark()), any::<bool>());
     let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), held).prop_map(
-        |(protocol, build, incarnation, (holds, grants))| Hello {
+        |(protocol, build, incarnation, (holds, grants, signed, keeps_signed))| Hello {
             protocol,
             build,
             incarnation,
             holds,
             grants,
+            signed,
+            keeps_signed,
         },
     );
     let packages = btree_map(manager_type(), health(), LIST);
@@ -851,6 +858,7 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         heartbeat.prop_map(ToAgent::Heartbeat),
         liveness.prop_map(ToAgent::Liveness),
         chain().prop_map(ToAgent::Grants),
+        signed_mark().prop_map(ToAgent::Signed),
     ]
 }
 
@@ -903,7 +911,8 @@ fn relayed() -> impl Strategy<Value = Relayed> {
 
 /// A message between managers.
 pub fn manager_message() -> impl Strategy<Value = ManagerMessage> {
-    let news = vec(told(), LIST).prop_map(|agents| ManagerMessage::Board(BoardNews { agents }));
+    let news = (vec(told(), LIST), option::of(signed_mark()))
+        .prop_map(|(agents, proved)| ManagerMessage::Board(BoardNews { agents, proved }));
     prop_oneof![member_message().prop_map(ManagerMessage::Member), news]
 }
 

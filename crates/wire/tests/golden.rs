@@ -26,6 +26,7 @@ use echelon_core::promotion::{Promoted, Promotion};
 use echelon_core::report::{Down, Outcome};
 use echelon_core::row::{Actor, Commit, Domain, Drain, Host, Meta, Row, RowChange, RowKey};
 use echelon_core::setting::Setting;
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::UnixMillis;
 use echelon_core::view::{Manager, Place, ViewChange, ViewKey, ViewRow};
 use echelon_wire::Wire;
@@ -118,7 +119,7 @@ macro_rules! kinds {
 
 kinds! {
     FromAgent { Hello, Heartbeat, Repair, Grants }
-    ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants }
+    ToAgent { Welcome, Snapshot, Delta, Place, Heartbeat, Liveness, Grants, Signed }
     Health { Unchecked, Passing, Withdrawn, Failing }
     HostWord { Runs, Withdraws }
     Request { Session, Enrol, Renew, Edit, Read, Query, Announce, Join, Leave, Promotion, Link, Copy, Relayed, Backup, PromotionFor, JoinFor,
@@ -182,7 +183,18 @@ fn holding() -> Holding {
         view_revision: 299,
         digest: Digest::from_bytes([3; 32]),
         place: Digest::from_bytes([4; 32]),
-        journal: None,
+    }
+}
+
+fn board_news(proved: Option<SignedMark>) -> ManagerMessage {
+    ManagerMessage::Board(BoardNews { agents: vec![told()], proved })
+}
+
+fn signed_mark(certificates: Vec<Vec<u8>>) -> SignedMark {
+    SignedMark {
+        mark: Mark { position: position(), hash: [8; 32] },
+        at: UnixMillis(1_700_000_000_005),
+        proof: Proof { certificates, signature: vec![4] },
     }
 }
 
@@ -470,9 +482,17 @@ fn added() -> Vec<Example> {
         sync: SyncRule::alone(),
     };
     let part = SnapshotPart { first: false, rows: vec![], last: Some(mark()), emptied: Some(298) };
-    let holds = Some(Holding { journal: Some([8; 32]), ..holding() });
-    let grants = Some(Digest::from_bytes([5; 32]));
-    let hello = Hello { protocol: (1, 1), build: to("0.1.0"), incarnation: 13, holds, grants };
+    let hello = Hello {
+        protocol: (1, 1),
+        build: to("0.1.0"),
+        incarnation: 13,
+        holds: Some(holding()),
+        grants: Some(Digest::from_bytes([5; 32])),
+        signed: None,
+        keeps_signed: false,
+    };
+    let keeps =
+        Hello { signed: Some(signed_mark(vec![vec![1, 2], vec![3]])), keeps_signed: true, ..hello.clone() };
     let beat = ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]), journal: Some([8; 32]) };
     let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
@@ -491,7 +511,8 @@ fn added() -> Vec<Example> {
         example("UnsetPolicy.probe", change_set(vec![unset])),
         example("Probe.Off", probing(Probe::Off)),
         example("Probe.By", probing(Probe::By(check(exchange())))),
-        example("Hello.grants+Holding.journal", FromAgent::Hello(hello)),
+        example("Hello.grants", FromAgent::Hello(hello)),
+        example("Hello.signed+keeps_signed", FromAgent::Hello(keeps)),
         example("ManagerHeartbeat.journal", ToAgent::Heartbeat(beat)),
         example("ChangeSet.allow_shrink", ChangeSet { allow_shrink: true, ..change_set(vec![]) }),
     ]
@@ -575,6 +596,8 @@ fn from_agent() -> Vec<FromAgent> {
             incarnation: 13,
             holds: Some(holding()),
             grants: None,
+            signed: None,
+            keeps_signed: false,
         }),
         heartbeat(Outcome::Failover, Severity::Warning),
         FromAgent::Repair,
@@ -602,6 +625,7 @@ fn to_agent() -> Vec<ToAgent> {
         }),
         ToAgent::Liveness(Liveness { complete: true, entries: vec![liveness_entry(Health::Passing)] }),
         ToAgent::Grants(chain()),
+        ToAgent::Signed(signed_mark(vec![])),
     ]
 }
 
@@ -842,7 +866,8 @@ fn examples() -> Vec<Example> {
     let mut all = vec![
         example("Position", position()),
         example("ManagerMessage::Member", ManagerMessage::Member(MemberMessage::Ask)),
-        example("ManagerMessage::Board", ManagerMessage::Board(BoardNews { agents: vec![told()] })),
+        example("ManagerMessage::Board", board_news(None)),
+        example("BoardNews.proved", board_news(Some(signed_mark(vec![vec![1]])))),
         example("ViewMark", mark()),
         example("Place", place()),
         example("RowChange", row_change()),

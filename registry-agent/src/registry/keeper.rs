@@ -10,6 +10,7 @@ use echelon_core::grant::Chain;
 use echelon_core::message::{Holding, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::replication::{Replica, ReplicaError, Step};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_core::view::{Place, View, ViewRow};
 use echelon_core::witness::{Objection, Verdict, judge};
@@ -34,9 +35,10 @@ const REWRITTEN: &str = "history-rewritten";
 /// Time between two tries to write a replica after a write has failed, as on a full disk.
 const REPAIR_PAUSE: Duration = Duration::from_secs(30);
 
-/// Time between two writes of a position that moved without the view: a replica that is so much older
-/// after a restart is brought level without a delta.
-const ADVANCE_PAUSE: Duration = Duration::from_secs(60);
+/// Time between two writes of what moved without the view: a replica that is so much older after a restart is brought
+/// level without a delta. But for so long an agent that is killed has not seen what it was shown last, which it may be the
+/// only witness of; one small write in that time costs a host nothing.
+const ADVANCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why there is no replica to work with. The file is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,8 @@ pub(crate) struct Keeper {
     /// When a write failed last: the file is behind, and the next write is of everything.
     behind: Option<Monotonic>,
     advanced: Monotonic,
+    /// Whether the position or the signed mark has moved on since the last write.
+    moved: bool,
 }
 
 /// A replica as it was found.
@@ -116,13 +120,19 @@ impl Keeper {
         let incarnation = store.next_incarnation(unix_now().0)?;
         let (held, advanced) = (replica.holding(), clock.now());
         let store = Arc::new(Mutex::new(store));
-        let keeper = Self { clock, routes, metrics, alarms, replica, store, held, behind: None, advanced };
+        let (behind, moved) = (None, false);
+        let keeper = Self { clock, routes, metrics, alarms, replica, store, held, behind, advanced, moved };
         Ok(Opened { keeper, incarnation, written })
     }
 
     /// What is on disk and shown.
     pub(crate) fn held(&self) -> Option<Holding> {
         self.held
+    }
+
+    /// The newest mark of the journal that it can prove to have been shown.
+    pub(crate) fn signed(&self) -> Option<&SignedMark> {
+        self.replica.signed()
     }
 
     /// The grants that this agent is witness of.
@@ -214,11 +224,14 @@ impl Keeper {
     /// The message is one that no manager sends; the replica is as it was.
     pub(crate) async fn receive(&mut self, message: ToAgent) -> Result<bool, ReplicaError> {
         let (before, rewritten) = (self.replica.mark(), self.replica.rewritten());
+        let signed_at = |replica: &Replica| replica.signed().map(|signed| (signed.mark, signed.at));
+        let signed = signed_at(&self.replica);
         let step = self.replica.receive(self.clock.now(), message)?;
         if self.replica.rewritten() != rewritten {
             self.tell_rewritten();
         }
-        let moved = self.replica.mark().filter(|mark| Some(*mark) != before);
+        let moved = self.replica.mark() != before;
+        self.moved |= moved || signed_at(&self.replica) != signed;
         match step {
             Step::AskRepair => return Ok(true),
             Step::Replace { mark, rows } => {
@@ -233,24 +246,27 @@ impl Keeper {
                 self.metrics.count_update(Update::Place);
                 self.write(Write::Place(place)).await;
             }
-            Step::Nothing => match (self.behind, moved) {
-                (Some(failed), _) if self.has_passed(failed, REPAIR_PAUSE) => {
-                    self.write_all().await;
-                }
-                (None, Some(mark)) if self.has_passed(self.advanced, ADVANCE_PAUSE) => {
-                    self.advanced = self.clock.now();
-                    self.write(Write::Advance(mark)).await;
-                }
-                (_, Some(_)) => {}
-                (_, None) => {
-                    // What is shown is the same; the journal's hash may have been told by now.
-                    self.held = self.replica.holding();
+            Step::Nothing => {
+                self.write_what_moved().await;
+                if !moved {
                     return Ok(false);
                 }
-            },
+            }
         }
         self.publish().await;
         Ok(false)
+    }
+
+    /// Writes what is not on disk yet, where its time has come.
+    async fn write_what_moved(&mut self) {
+        match (self.behind, self.replica.mark()) {
+            (Some(failed), _) if self.has_passed(failed, REPAIR_PAUSE) => self.write_all().await,
+            (None, Some(mark)) if self.moved && self.has_passed(self.advanced, ADVANCE_PAUSE) => {
+                self.advanced = self.clock.now();
+                self.write(Write::Advance(mark)).await;
+            }
+            _ => {}
+        }
     }
 
     /// Shows the replica to the router, and through it to everybody.
@@ -301,10 +317,13 @@ impl Keeper {
     }
 
     async fn run(&mut self, write: Write) {
-        let (store, witnessed) = (Arc::clone(&self.store), self.replica.witnessed());
+        let store = Arc::clone(&self.store);
+        let (witnessed, signed) = (self.replica.witnessed(), self.replica.signed().cloned());
+        // A place is written without them.
+        self.moved &= matches!(write, Write::Place(_));
         let work = move || {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.witness(witnessed);
+            store.witness(witnessed, signed);
             write.run(&mut store)
         };
         match tokio::task::spawn_blocking(work).await {
@@ -342,11 +361,24 @@ enum Fault {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{error}")]
-    Content { error: ReplicaError, grants: Option<Box<Chain>> },
+    Content { error: ReplicaError, kept: Box<Kept> },
 }
 
-/// Sets aside a replica that is of no use, and begins an empty one. Of the grants that it is witness of nothing is given
-/// up as long as they can be read.
+/// What an agent is witness of, in a file whose rows are of no use.
+#[derive(Debug)]
+struct Kept {
+    grants: Option<Chain>,
+    signed: Option<SignedMark>,
+}
+
+impl Kept {
+    fn of(store: &ReplicaStore) -> Self {
+        Self { grants: store.grants().cloned(), signed: store.signed().cloned() }
+    }
+}
+
+/// Sets aside a replica that is of no use, and begins an empty one. Of what it is witness of nothing is given up as long
+/// as that can be read.
 fn begin_anew(path: &Path, fault: &Fault) -> Result<(ReplicaStore, Replica), StoreError> {
     let kept = set_aside(path)?;
     warn!(
@@ -355,9 +387,12 @@ fn begin_anew(path: &Path, fault: &Fault) -> Result<(ReplicaStore, Replica), Sto
          {fault}"
     );
     let (mut store, mut replica) = (ReplicaStore::open(path)?, Replica::default());
-    if let Fault::Content { grants: Some(grants), .. } = fault {
-        store.set_grants(grants)?;
-        replica.adopt(Chain::clone(grants));
+    if let Fault::Content { kept, .. } = fault {
+        kept.signed.iter().for_each(|signed| replica.recall_signed(signed.clone()));
+        if let Some(grants) = &kept.grants {
+            store.set_grants(grants)?;
+            replica.adopt(grants.clone());
+        }
     }
     Ok((store, replica))
 }
@@ -366,10 +401,11 @@ fn open(path: &Path) -> Result<(ReplicaStore, Replica), Fault> {
     let store = ReplicaStore::open(path)?;
     let mut replica = match store.load()? {
         Some(loaded) => Replica::load(loaded.mark, loaded.rows, loaded.place)
-            .map_err(|error| Fault::Content { error, grants: store.grants().cloned().map(Box::new) })?,
+            .map_err(|error| Fault::Content { error, kept: Box::new(Kept::of(&store)) })?,
         None => Replica::default(),
     };
     store.witnessed().into_iter().for_each(|witnessed| replica.recall(witnessed));
+    store.signed().cloned().into_iter().for_each(|signed| replica.recall_signed(signed));
     store.grants().cloned().into_iter().for_each(|grants| replica.adopt(grants));
     Ok((store, replica))
 }

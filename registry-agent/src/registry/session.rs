@@ -148,6 +148,8 @@ impl Session<'_> {
             incarnation: self.parts.incarnation,
             holds: keeper.held(),
             grants: Some(keeper.grants_digest()),
+            signed: keeper.signed().cloned(),
+            keeps_signed: true,
         });
         let begin = async {
             let (mut sender, mut receiver) = self.connection.open().await?.split();
@@ -410,7 +412,11 @@ fn revision(message: &ToAgent) -> Option<u64> {
         ToAgent::Heartbeat(heartbeat) => heartbeat.mark,
         ToAgent::Delta(delta) => delta.mark,
         ToAgent::Snapshot(part) => part.last?,
-        ToAgent::Welcome(_) | ToAgent::Place(_) | ToAgent::Liveness(_) | ToAgent::Grants(_) => return None,
+        ToAgent::Welcome(_)
+        | ToAgent::Place(_)
+        | ToAgent::Liveness(_)
+        | ToAgent::Grants(_)
+        | ToAgent::Signed(_) => return None,
     };
     Some(mark.view_revision)
 }

@@ -1,12 +1,15 @@
 //! What is wrong among the registry managers, as one of them sees it: worked out with nothing kept.
 
-use super::Sight;
+use super::{Sight, Unproved};
 use crate::alarm::Severity;
+use crate::grant::GrantId;
 use crate::id::HostId;
 use crate::member::{Peer, STANDING_INTERVAL};
+use crate::position::Position;
 use crate::report::AlarmReport;
 use crate::survey::alarm;
 use crate::time::Monotonic;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A manager that was not heard for longer than this is lost: a restart takes less.
@@ -19,12 +22,46 @@ const SHORT: Duration = STANDING_INTERVAL.saturating_mul(4);
 const BEHIND: Duration = Duration::from_secs(30);
 
 impl Sight<'_> {
-    /// The alarms that are up: at the primary of its standbys, at a standby of the primary.
+    /// The alarms that are up: at the primary of its standbys, at a standby of the primary; and of agents that say what
+    /// they cannot prove.
     pub fn alarms(&self) -> Vec<AlarmReport> {
-        match self.standing.leads {
+        let mut alarms: Vec<_> = match self.standing.leads {
             true => self.lost().chain(self.short()).chain(self.behind()).collect(),
             false => self.no_primary().into_iter().collect(),
-        }
+        };
+        alarms.extend(self.claims());
+        alarms
+    }
+
+    /// The agents that say, or have shown without proof, what speaks against this manager's journal. Either they do not
+    /// tell the truth, or this one was set back by so little that nobody can prove it.
+    fn claims(&self) -> impl Iterator<Item = AlarmReport> {
+        let agents = self.board.agents().filter(|(_, agent)| !agent.is_silent());
+        let said = agents.filter_map(|(host, agent)| {
+            let position = agent.report().holds?.position;
+            self.is_mere_claim(&position).then_some((host, Unproved { position, since: agent.heard() }))
+        });
+        let mut claims: BTreeMap<_, _> = said.collect();
+        claims.extend(self.unproved);
+        let claims = claims.into_iter().filter(|(host, _)| self.registry.host(*host).is_some());
+        claims.map(|(host, Unproved { position, since })| {
+            let message = format!(
+                "its agent speaks of another state at revision {} of epoch {} than this manager has, without proof:                  nothing is made of it",
+                position.revision, position.epoch
+            );
+            let remedy = format!(
+                "see what runs there; where it is in wrong hands: echelon host remove {} --with-packages",
+                self.name(host)
+            );
+            self.alarm("claim-unproved", Severity::Warning, host, &message, &remedy, self.now.since(since))
+        })
+    }
+
+    /// Whether nobody but this manager can have written what an agent says it holds, which is not here, nor proved.
+    fn is_mere_claim(&self, position: &Position) -> bool {
+        let grant = self.chain.head().id;
+        let known = self.standing.last.revision().max(self.proved.map_or(0, |proved| proved.revision));
+        self.chain.is_held_by(self.me) && GrantId::of(position) == grant && position.revision > known
     }
 
     /// The standbys that count and are silent.
@@ -129,15 +166,14 @@ impl Sight<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::board::Board;
+    use crate::board::{Board, Report};
     use crate::grant::{Chain, Grant, Mark, SyncRule};
     use crate::id::{DomainId, Lineage};
     use crate::member::{Seals, Standing};
-    use crate::position::Position;
+    use crate::message::Holding;
     use crate::registry::Registry;
     use crate::row::{Domain, Host, Meta, Row};
     use crate::time::UnixMillis;
-    use std::collections::BTreeMap;
     use uuid::Uuid;
 
     pub(in crate::promotion) const HUB: HostId = HostId(Uuid::from_u128(1));
@@ -179,8 +215,18 @@ pub(super) mod tests {
 
     /// What is up at second 100: name, severity, of whom, and for how many seconds.
     fn up(me: HostId, peers: [(HostId, Peer); 2]) -> Vec<(String, Severity, String, u64)> {
+        up_with(me, peers, &Board::new(at(0)), None, &BTreeMap::new())
+    }
+
+    fn up_with(
+        me: HostId,
+        peers: [(HostId, Peer); 2],
+        board: &Board,
+        proved: Option<Position>,
+        unproved: &BTreeMap<HostId, Unproved>,
+    ) -> Vec<(String, Severity, String, u64)> {
         let rule = SyncRule { members: [SPARE, THIRD].into(), min_sync: 1 };
-        let (registry, board) = (registry(&rule), Board::new(at(0)));
+        let registry = registry(&rule);
         let first = Grant::first(position().lineage, HUB, "hub".parse().unwrap(), UnixMillis(0));
         let chain = Chain::begin(first).unwrap();
         let grant = chain.head().id;
@@ -189,7 +235,7 @@ pub(super) mod tests {
             Standing { grant, last, committed: 4, rule, seals: Seals::default(), leads: me == HUB };
         let sight = Sight {
             registry: &registry,
-            board: &board,
+            board,
             me,
             chain: &chain,
             standing: &standing,
@@ -197,6 +243,8 @@ pub(super) mod tests {
             rivals: &[],
             copying: false,
             rolled_back: false,
+            proved,
+            unproved,
             now: at(100),
         };
         let brief = |a: AlarmReport| (a.name.to_string(), a.severity, a.subject, a.since_ms / 1000);
@@ -222,6 +270,31 @@ pub(super) mod tests {
             [lost("third", 20)],
             "a moment is no alarm"
         );
+    }
+
+    /// Protects: of what an agent says of the journal, and nobody has proved, an operator hears; of what a standby has not
+    /// got yet, nobody need.
+    #[test]
+    fn an_agent_that_says_more_than_the_primary_has_is_told_of() {
+        let board = |revision| {
+            let position = Position { revision, ..position() };
+            let [digest, place] = Default::default();
+            let holds = Some(Holding { position, view_revision: revision, digest, place });
+            let mut board = Board::new(at(0));
+            board.heard(at(97), THIRD, Report { incarnation: 1, holds, ..Report::default() });
+            board
+        };
+        let there = || [(SPARE, peer(100)), (THIRD, peer(100))];
+        let proved = |revision| Some(Position { revision, ..position() });
+        let said = |revision, proved| up_with(HUB, there(), &board(revision), proved, &BTreeMap::new());
+        let claim = |since| ("claim-unproved".to_owned(), Severity::Warning, "third".to_owned(), since);
+        assert_eq!((said(4, None), said(5, None)), (vec![], vec![claim(3)]));
+        assert_eq!((said(5, proved(5)), said(6, proved(5))), (vec![], vec![claim(3)]));
+        let at_a_standby = [(HUB, peer(100)), (THIRD, peer(100))];
+        assert_eq!(up_with(SPARE, at_a_standby, &board(5), None, &BTreeMap::new()), []);
+        let gone = HostId(Uuid::from_u128(99));
+        let shown = [THIRD, gone].map(|host| (host, Unproved { position: position(), since: at(40) }));
+        assert_eq!(up_with(HUB, there(), &board(4), None, &shown.into()), [claim(60)]);
     }
 
     #[test]

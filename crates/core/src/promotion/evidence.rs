@@ -6,7 +6,7 @@ use super::{
     RefusedReport, StandingReport, SyncReport, Way, refused,
 };
 use crate::board::Board;
-use crate::grant::{Chain, Grant, GrantId};
+use crate::grant::{Chain, Grant};
 use crate::id::{HostId, RequestId};
 use crate::member::{Peer, Proposal, Refused, Standing};
 use crate::message::Using;
@@ -42,8 +42,21 @@ pub struct Sight<'a> {
     pub copying: bool,
     /// Whether its journal has lost what others have seen.
     pub rolled_back: bool,
+    /// The furthest position that an agent has proved to have been shown, where this manager had not got that.
+    pub proved: Option<Position>,
+    /// What agents have shown without proof, by their host.
+    pub unproved: &'a BTreeMap<HostId, Unproved>,
     /// The time, by the clock of the board and of the journal.
     pub now: Monotonic,
+}
+
+/// What an agent has shown that speaks against a manager's journal, and could not prove.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unproved {
+    /// The last position of which it has shown something.
+    pub position: Position,
+    /// Since when it does.
+    pub since: Monotonic,
 }
 
 /// What the evidence is asked for.
@@ -222,13 +235,15 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// The newest position of this chain that an agent holds.
+    /// The newest position of this chain that an agent holds: by its word as far as a manager has said that it has as
+    /// much, and beyond that only where it is proved.
     fn newest_of_agents(&self) -> Option<Position> {
-        let chain = self.chain;
-        let held = self.board.agents().filter_map(|(_, agent)| agent.report().holds.map(|h| h.position));
+        let known = self.newest_revision();
+        let said = self.board.agents().filter_map(|(_, agent)| agent.report().holds.map(|h| h.position));
+        let believed = said.filter(|position| position.revision <= known).chain(self.proved);
         // Under a newer grant than this manager knows it would have been fenced by it.
-        let known = held.filter(|position| chain.get(GrantId::of(position)).is_some());
-        known.max_by_key(|position| (position.epoch, position.revision))
+        let counting = believed.filter(|position| self.chain.contains(position));
+        counting.max_by_key(|position| (position.epoch, position.revision))
     }
 
     fn agents(&self, primary: HostId) -> AgentsReport {
@@ -256,7 +271,7 @@ impl<'a> Sight<'a> {
         };
         let of_chain = proposal.heard.values().filter(|s| s.grant == head).map(|s| s.last.revision());
         let stays = of_chain.fold(self.standing.last.revision(), u64::max);
-        let agents = self.newest_of_agents().filter(|p| self.chain.contains(p)).map_or(0, |p| p.revision);
+        let agents = self.newest_of_agents().map_or(0, |p| p.revision);
         // All that the newest grant builds on was there, whoever has it now.
         let built_on = self.chain.head().parent.map_or(0, |parent| parent.mark.revision());
         let seen = self.newest_revision().max(agents).max(built_on);

@@ -1,7 +1,9 @@
 use super::*;
-use crate::grant::{Basis, Grantor, Mark, Parent, SyncRule};
+use crate::board::Report;
+use crate::grant::{Basis, GrantId, Grantor, Mark, Parent, SyncRule};
 use crate::id::Lineage;
 use crate::member::Seals;
+use crate::message::Holding;
 use crate::promotion::alarms::tests::{HUB, SPARE, THIRD, registry};
 use crate::time::UnixMillis;
 use uuid::Uuid;
@@ -55,6 +57,8 @@ fn what_the_newest_grant_builds_on_counts_as_seen_by_somebody() {
         rivals: &[],
         copying: false,
         rolled_back: false,
+        proved: None,
+        unproved: &BTreeMap::new(),
         now: Monotonic(0),
     };
     let parent = Parent { grant: head, mark: last };
@@ -70,4 +74,22 @@ fn what_the_newest_grant_builds_on_counts_as_seen_by_somebody() {
     let loss = sight.evidence(&asked, Some(&proposal)).loss;
     assert_eq!((loss.stays, loss.count, loss.revisions), (14, 3, vec![15, 16, 17]));
     assert_eq!((loss.unheard, loss.possible), (vec!["hub".to_owned()], true));
+
+    // What an agent says to have seen beyond that counts where it is proved, and else not.
+    let [digest, place] = Default::default();
+    let holds = |revision| Some(Holding { position: head.at(revision), view_revision: 1, digest, place });
+    let mut board = Board::new(Monotonic(0));
+    for (host, revision) in [(SPARE, 40), (HUB, 14)] {
+        board.heard(
+            Monotonic(0),
+            host,
+            Report { incarnation: 1, holds: holds(revision), ..Report::default() },
+        );
+    }
+    let told = |proved| {
+        let evidence = Sight { board: &board, proved, ..sight }.evidence(&asked, Some(&proposal));
+        (evidence.loss.count, evidence.agents.newest.map(|at| at.revision))
+    };
+    assert_eq!(told(None), (3, None), "of the position under the new grant nobody has heard");
+    assert_eq!(told(Some(head.at(20))), (6, Some(20)));
 }

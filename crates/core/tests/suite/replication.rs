@@ -185,7 +185,6 @@ fn large_deltas_push_older_ones_out_before_their_number_does() {
             view_revision,
             digest: Digest::default(),
             place: Digest::default(),
-            journal: None,
         };
         pair.log.catch_up(None, Some(&holds))
     };

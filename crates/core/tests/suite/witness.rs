@@ -1,11 +1,12 @@
 //! Agents as witnesses: managers tell the truth, but some of them are old.
 
 use crate::support::*;
-use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Relation, SyncRule};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, Relation, SyncRule};
 use echelon_core::id::Lineage;
 use echelon_core::message::{Delta, ManagerHeartbeat, SnapshotPart, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::replication::{CatchUp, Replica, Step, ViewLog};
+use echelon_core::signed_mark::SignedMark;
 use echelon_core::time::{Monotonic, UnixMillis};
 use echelon_core::view::{View, ViewChange};
 use echelon_core::witness::{self, Objection, Standing, Verdict};
@@ -81,6 +82,12 @@ fn difference(from: &View, to: &View) -> Vec<ViewChange> {
     gone.chain(set.map(|row| ViewChange { key: row.key(), row: Some(row) })).collect()
 }
 
+/// This position with a hash, signed at this time by somebody whose certificates are told.
+fn signed(position: Position, hash: u8, at: u64) -> ToAgent {
+    let proof = Proof { certificates: vec![vec![1], vec![2]], signature: vec![3] };
+    ToAgent::Signed(SignedMark { mark: Mark { position, hash: [hash; 32] }, at: UnixMillis(at), proof })
+}
+
 /// An agent, with a check of every state that it shows.
 #[derive(Default)]
 struct Agent {
@@ -132,6 +139,7 @@ impl Agent {
     fn tell_all(&mut self, log: &ViewLog) {
         let place = self.replica.place().map(|place| place.digest()).unwrap_or_default();
         let beat = ToAgent::Heartbeat(ManagerHeartbeat { mark: log.mark(), place, journal: Some([1; 32]) });
+        self.receive(signed(log.mark().position, 1, 1));
         self.receive(beat.clone());
         if self.receive(beat) == Step::AskRepair {
             self.take(log);
@@ -142,6 +150,9 @@ impl Agent {
         let before = self.replica.mark();
         let step = self.replica.receive(Monotonic(1_000_000_000), message).unwrap();
         let (Some(grants), Some(after)) = (self.replica.grants(), self.replica.mark()) else { return step };
+        if let Some(signed) = self.replica.signed() {
+            assert!(grants.contains(&signed.mark.position), "{:?} is no state under the grants", signed.mark);
+        }
         if before != Some(after) {
             assert!(grants.contains(&after.position), "{} is no state under the grants", after.position);
         }
@@ -229,6 +240,7 @@ proptest! {
         prop_assert_eq!(agent.replica.view().digest(), newest.states.last().unwrap().1.digest());
         prop_assert_eq!(agent.replica.mark().unwrap().position, newest.position());
         prop_assert_eq!(agent.replica.rewritten(), None);
+        prop_assert_eq!(agent.replica.signed().map(|signed| signed.mark.position), Some(newest.position()));
     }
 
     /// Protects: where both sides of a partition were made primary, an agent keeps to the one it met first, until an
@@ -326,7 +338,6 @@ fn another_hash_of_the_same_position_is_noticed() {
         let place = reference_case().place("agent4").digest();
         ToAgent::Heartbeat(ManagerHeartbeat { mark, place, journal: Some([hash; 32]) })
     };
-    assert_eq!(agent.replica.holding().unwrap().journal, Some([1; 32]));
     let mut later = manager.clone();
     later.edit(views()[0].clone());
     agent.receive(beat(&later, 2));
@@ -335,11 +346,55 @@ fn another_hash_of_the_same_position_is_noticed() {
     agent.receive(beat(&later, 3));
     let rewritten = agent.replica.rewritten().expect("the hash is another one");
     assert_eq!((rewritten.was, rewritten.is), (Mark { position: later.position(), hash: [2; 32] }, [3; 32]));
-    assert_eq!(agent.replica.holding().unwrap().journal, Some([2; 32]), "the manager is told what was told");
     let forced = manager.granted(Basis::Force, Lineage(Uuid::from_u128(2)), 0, vec![]);
     agent.meet(&forced);
     assert_eq!(
         (agent.replica.rewritten(), agent.replica.witnessed().map(|m| m.position)),
         (None, Some(manager.position()))
     );
+}
+
+/// Protects: an agent keeps the newest mark that it can prove, under the grants that count, with the certificates that
+/// it takes, and gives the first of two histories up for no other.
+#[test]
+fn the_newest_signed_mark_is_kept_with_its_certificates() {
+    let mut manager = Manager::init();
+    let mut agent = agent();
+    agent.meet(&manager);
+    let first = manager.position();
+    manager.edit(views()[0].clone());
+    let bare = |position: Position, hash: u8, at: u64| {
+        let ToAgent::Signed(mut signed) = signed(position, hash, at) else { panic!("it is signed") };
+        signed.proof.certificates.clear();
+        ToAgent::Signed(signed)
+    };
+    let kept = |agent: &Agent| {
+        let signed = agent.replica.signed().unwrap();
+        assert_eq!(signed.proof.certificates.len(), 2, "without them it proves nothing");
+        (signed.mark.position, signed.mark.hash[0], signed.at.0)
+    };
+    agent.receive(bare(manager.position(), 4, 5));
+    assert_eq!(kept(&agent), (manager.position(), 4, 5), "the certificates are those of the one before");
+    for (stays, at) in [(bare(first, 1, 9), "older"), (bare(manager.position(), 6, 9), "another history")] {
+        agent.receive(stays);
+        assert_eq!(kept(&agent), (manager.position(), 4, 5), "{at}");
+    }
+    assert_eq!(agent.replica.rewritten().map(|r| (r.was.hash[0], r.is[0])), Some((4, 6)));
+    agent.receive(bare(manager.position(), 4, 8));
+    assert_eq!(kept(&agent).2, 8, "of one mark the newer signature");
+    agent.receive(ToAgent::Snapshot(SnapshotPart { first: true, rows: vec![], last: None, emptied: None }));
+    manager.edit(views()[1].clone());
+    agent.receive(bare(manager.position(), 1, 9));
+    assert_eq!(kept(&agent).0, manager.position(), "also in the middle of a snapshot");
+    agent.replica.begin_session();
+    manager.edit(views()[2].clone());
+    agent.receive(bare(manager.position(), 1, 9));
+    assert_ne!(kept(&agent).0, manager.position(), "whose certificates these would be, nobody has said");
+    let huge = Proof { certificates: vec![vec![0; 17 << 10]], signature: vec![] };
+    let mark = Mark { position: manager.position(), hash: [1; 32] };
+    agent.receive(ToAgent::Signed(SignedMark { mark, at: UnixMillis(9), proof: huge }));
+    assert_ne!(kept(&agent).0, manager.position(), "with that no manager would take its greeting");
+    let forced = manager.granted(Basis::Force, Lineage(Uuid::from_u128(2)), 2, vec![]);
+    agent.replica.adopt(forced.grants);
+    assert_eq!(agent.replica.signed(), None, "what was given up is nothing to show");
 }

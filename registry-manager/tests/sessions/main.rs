@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod marks;
+
 use echelon_client::ManagerClient;
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, PackageSpec};
@@ -14,6 +16,7 @@ use echelon_core::message::{
     ToAgent,
 };
 use echelon_core::package::Listens;
+use echelon_core::position::Position;
 use echelon_core::replication::{Replica, Step};
 use echelon_core::report::{AlarmReport, CandidateState, RouteReport, StatusReport};
 use echelon_core::time::{Monotonic, UnixMillis};
@@ -204,6 +207,8 @@ impl Agent {
             incarnation: 1,
             holds: replica.holding(),
             grants: replica.grants().map(Chain::digest),
+            signed: replica.signed().cloned(),
+            keeps_signed: true,
         };
         channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
         let mut agent = Self { connection, channel, replica, received: Vec::new() };
@@ -222,6 +227,7 @@ impl Agent {
             ToAgent::Heartbeat(_) => "heartbeat",
             ToAgent::Liveness(_) => "liveness",
             ToAgent::Grants(_) => "grants",
+            ToAgent::Signed(_) => "signed",
         });
         let step = self.replica.receive(Monotonic::default(), message.clone()).unwrap();
         assert_ne!(step, Step::AskRepair, "{:?}", self.received);
@@ -304,13 +310,13 @@ async fn a_session_carries_what_routing_needs_and_nothing_else() {
     let site = Site::start().await;
     let identity = site.enrol("a").await;
     let mut agent = Agent::begin(&site, &identity, Replica::default()).await;
-    assert_eq!(agent.received[..2], ["welcome", "place"], "{:?}", agent.received);
+    assert_eq!(agent.received[..3], ["welcome", "signed", "place"], "{:?}", agent.received);
     assert!(agent.received.contains(&"snapshot"));
     agent.received.clear();
 
     let plain = site.edit(vec![Change::AddDomain { path: "/x".parse().unwrap() }, add_host("b", "/x")]).await;
     agent.take_revision(plain).await;
-    assert!(agent.received.iter().all(|m| *m == "heartbeat"), "{:?}", agent.received);
+    assert!(agent.received.iter().all(|m| ["signed", "heartbeat"].contains(m)), "{:?}", agent.received);
 
     let routed = site.edit(vec![add_manager("b", "audit")]).await;
     agent.take_revision(routed).await;
@@ -338,7 +344,7 @@ async fn an_agent_that_comes_back_is_sent_only_what_it_misses() {
 
     let site = site.restart().await;
     agent = Agent::begin(&site, &identity, agent.replica).await;
-    assert_eq!(agent.received, ["welcome", "heartbeat", "liveness"]);
+    assert_eq!(agent.received, ["welcome", "signed", "heartbeat", "liveness"]);
     let next = site.edit(vec![add_manager("a", "audit")]).await;
     agent.take_revision(next).await;
     assert!(
@@ -491,20 +497,8 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
     let mut channel = connection.open().await.unwrap();
     channel.send(&Request::Session.encode()).await.unwrap();
     let position = site.manager.registry().position();
-    let wrong = Holding {
-        position,
-        view_revision: 0,
-        digest: Default::default(),
-        place: Default::default(),
-        journal: None,
-    };
-    let hello = Hello {
-        protocol: (1, 1),
-        build: "t".parse().unwrap(),
-        incarnation: 1,
-        holds: Some(wrong),
-        grants: None,
-    };
+    let wrong = Holding { position, view_revision: 0, digest: Default::default(), place: Default::default() };
+    let hello = Hello { holds: Some(wrong), ..hello(None) };
     channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
     let mut agent = Agent { connection, channel, replica: Replica::default(), received: Vec::new() };
     agent.take_until("the view", |a| a.replica.mark().is_some()).await;
@@ -658,9 +652,21 @@ async fn begin_with(site: &Site, identity: &Identity, grants: Option<Digest>) ->
     let connection = site.connect(identity).await;
     let mut channel = connection.open().await.unwrap();
     channel.send(&Request::Session.encode()).await.unwrap();
-    let hello = Hello { protocol: (1, 1), build: "t".parse().unwrap(), incarnation: 1, holds: None, grants };
-    channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
+    channel.send(&FromAgent::Hello(hello(grants)).encode()).await.unwrap();
     channel
+}
+
+/// The greeting of an agent that holds nothing, and keeps grants with this digest.
+fn hello(grants: Option<Digest>) -> Hello {
+    Hello {
+        protocol: (1, 1),
+        build: "t".parse().unwrap(),
+        incarnation: 1,
+        holds: None,
+        grants,
+        signed: None,
+        keeps_signed: false,
+    }
 }
 
 async fn next(channel: &mut Channel) -> Option<ToAgent> {
