@@ -66,11 +66,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failed {
 pub(crate) fn parse() -> Result<Cli, Failed> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.any(|a| echelon_identity::token::looks_like_token(&a.to_string_lossy())) {
-        let error = anyhow::anyhow!(
-            "a join token was given as an argument, where every user of this machine can read it; revoke it \
-             (echelon token revoke ID), and give the next one in the environment variable ECHELON_TOKEN or \
-             with --token-file FILE, or --token-file - for standard input"
-        );
+        let error = anyhow::anyhow!(echelon_identity::token::TOKEN_IN_ARGUMENTS);
         return Err(Failed { error, exit: Exit::Usage });
     }
     Ok(Cli::parse())

@@ -15,6 +15,7 @@ use echelon_core::alarm::{Notice, OwnAlarms, Raised};
 use echelon_core::event::{EventKind, EventReport};
 use echelon_core::grant::{Chain, GrantId, Relation};
 use echelon_core::position::Position;
+use echelon_core::promotion::HOW_TO_CHOOSE;
 use echelon_core::report::AlarmReport;
 use echelon_core::survey::Survey;
 use echelon_core::time::UnixMillis;
@@ -36,10 +37,6 @@ const SUPERSEDED: &str = "superseded";
 
 /// The alarm of two lineages.
 const CONFLICT: &str = "conflict";
-
-/// What ends it.
-const CHOOSE: &str = "choose the lineage that goes on, out of echelon lineage show: echelon lineage choose LINEAGE \
-     --reason TEXT";
 
 /// The alarm of a state directory that was set back.
 const ROLLED_BACK: &str = "rolled-back";
@@ -189,7 +186,7 @@ fn superseded(shared: &Shared, situation: &Situation) -> [(&'static str, Option<
             let message = format!(
                 "two managers were made primary of one state: this one by {ours}, and agents keep to {theirs}"
             );
-            conflict = Some(Notice::critical(CONFLICT, &message, CHOOSE));
+            conflict = Some(Notice::critical(CONFLICT, &message, HOW_TO_CHOOSE));
         }
         _ => {}
     }
@@ -201,7 +198,7 @@ fn rivals(shared: &Shared, rival: &Chain, situation: &Situation) -> Notice {
     let [ours, theirs] = [situation.chain.head(), rival.head()]
         .map(|grant| format!("{} by {}", shared.hub.name_of(grant.holder), grant.id));
     let message = format!("two managers were made primary of one state: {ours}, as here, and {theirs}");
-    Notice::critical(CONFLICT, &message, CHOOSE)
+    Notice::critical(CONFLICT, &message, HOW_TO_CHOOSE)
 }
 
 /// It has promised to take nothing more from the primary: a promotion is under way, or was left unfinished.

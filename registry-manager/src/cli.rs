@@ -16,6 +16,7 @@ use echelon_core::passphrase::Passphrase;
 use echelon_daemon::config::{self as settings, ConfigArgs};
 use echelon_daemon::{Exit, LogArgs};
 use echelon_identity::file;
+use echelon_identity::token::{TOKEN_IN_ARGUMENTS, looks_like_token};
 pub(crate) use init::{InitArgs, init};
 pub(crate) use join::{JoinArgs, join};
 pub(crate) use leave::{LeaveArgs, leave};
@@ -82,6 +83,19 @@ pub(crate) struct StateArgs {
     /// State directory.
     #[arg(long, value_name = "DIR", env = "ECHELON_MANAGER_STATE", default_value = config::DEFAULT_STATE)]
     pub(crate) state: PathBuf,
+}
+
+/// Reads the arguments. A secret among them is refused before anything could print it.
+///
+/// # Errors
+/// With what the process exits.
+pub(crate) fn parse() -> Result<Cli, Exit> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.any(|a| looks_like_token(&a.to_string_lossy())) {
+        eprintln!("error: {TOKEN_IN_ARGUMENTS}");
+        return Err(Exit::Usage);
+    }
+    Ok(Cli::parse())
 }
 
 /// Prints the default settings.

@@ -5,6 +5,7 @@ use echelon_core::id::HostId;
 use echelon_core::issuer::RenewReason;
 use echelon_core::member::CannotWrite;
 use echelon_core::message::{Failure, FailureClass, RENEW_FIRST, Retry};
+use echelon_core::promotion::ways_out;
 use echelon_core::registry::Registry;
 use echelon_core::time::Monotonic;
 use echelon_daemon::shell_word;
@@ -167,7 +168,7 @@ pub(crate) fn no_primary_to_hand_over(
     let silent = silence(silent);
     let message = format!("the primary, {primary}, {silent} and cannot hand over; nothing was changed");
     let remedy = format!(
-        "start it; where it is gone for good: echelon promote {successor} --force --reason T, first with --dry-run"
+        "start it; where it is gone for good: echelon promote {successor} --force --reason TEXT, first with --dry-run"
     );
     failure("no-primary", FailureClass::Unreachable, message, &remedy, Retry::Safe)
 }
@@ -228,8 +229,8 @@ pub(crate) fn outcome_unknown() -> Failure {
 /// The edit is durable here, and not yet where it has to be.
 pub(crate) fn not_committed() -> Failure {
     let message =
-        "the edit is on this manager, and the standbys that have to hold it have not said in time that \
-                   they do; it may be committed later"
+        "the edit is on this manager, and the standbys that have to hold it have not said in time that they do \
+         (echelon alarm list says which are missing); it may be committed later"
             .to_owned();
     let remedy = "repeat the command with the same request id: it has one effect at most";
     failure("outcome-unknown", FailureClass::Unknown, message, remedy, Retry::Safe)
@@ -242,7 +243,7 @@ pub(crate) fn undecided() -> Failure {
         "undecided",
         FailureClass::Unreachable,
         message,
-        "try again in a moment: echelon status",
+        "echelon alarm list says what they wait for; then give the command again",
         Retry::Safe,
     )
 }
@@ -318,16 +319,12 @@ pub(crate) fn cannot_write(why: &CannotWrite, registry: &Registry, me: HostId, n
         }
         CannotWrite::Handing => handing_over(),
         CannotWrite::TooFew { needed, connected, silent } => {
-            let names = silent.iter().map(name).collect::<Vec<_>>().join(", ");
+            let names: Vec<_> = silent.iter().map(name).collect();
             let message = format!(
-                "no edit was taken: {needed} of the standbys that count have to hold it, and {connected} can; missing: \
-                 {names}"
+                "no edit was taken: {needed} of the standbys that count have to hold it, and {connected} can; missing: {}",
+                names.join(", ")
             );
-            let first = silent.first().map_or_else(|| "HOST".to_owned(), name);
-            let remedy = format!(
-                "bring one back; or do without, and without what only it holds: echelon manager remove {first} \
-                 --accept-loss, or echelon manager set min_sync=0 --accept-loss"
-            );
+            let remedy = ways_out(*needed, *connected, &names, registry.meta().sync.min_sync);
             unreachable(TOO_FEW, message, &remedy)
         }
         CannotWrite::Full => {

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use echelon_core::member::CannotWrite;
 use echelon_daemon::Tasks;
 use echelon_daemon::metrics::exposition;
 use hyper::server::conn::http1;
@@ -90,6 +91,13 @@ async fn primary(State(shared): State<Shared>) -> impl IntoResponse {
     match &situation.writes {
         _ if shared.stop.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(CannotWrite::NotPrimary { holder, .. }) => {
+            let text = format!(
+                "this registry manager is a standby; the primary is {}\n",
+                shared.hub.name_of(*holder)
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
         Err(why) => {
             let (registry, now) = (shared.hub.registry(), shared.hub.clock.now());
             let failure = failure::cannot_write(why, &registry, shared.host, now);

@@ -2,13 +2,15 @@
 
 mod cli;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use echelon_daemon::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Cli { command, log } = Cli::parse();
+    let Cli { command, log } = match cli::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
     let done = match command {
         Command::Init(args) => cli::init(&args, &log),
         Command::Join(args) => cli::join(args, &log),

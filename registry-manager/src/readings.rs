@@ -8,7 +8,6 @@ use crate::managers;
 use crate::metrics::PREFIX;
 use crate::server::Inner;
 use echelon_core::board::Agent;
-use echelon_core::id::HostId;
 use echelon_core::member::Peer;
 use echelon_core::name::ManagerType;
 use echelon_core::report::CandidateState;
@@ -95,11 +94,7 @@ fn others(m: &mut Metered, manager: &Inner) {
     let lag = linked().filter(|_| situation.leading).map(lag).max().unwrap_or(0);
     gauge(m, "primary", "1 while this manager is the primary", situation.leading.into());
     let rule = &situation.standing.rule;
-    let now = manager.hub.clock.now();
-    let takes = |host: &&HostId| {
-        situation.peers.get(*host).is_some_and(|peer| peer.is_synced(situation.standing.grant, now))
-    };
-    let synced = rule.members.iter().filter(takes).count() as u64;
+    let synced = situation.synced(manager.hub.clock.now()) as u64;
     gauge(m, "sync_members", "Standbys that count for commits", rule.members.len() as u64);
     gauge(m, "sync_needed", "How many of those have to hold an edit", rule.needed() as u64);
     gauge(

@@ -3,6 +3,7 @@
 use crate::failure;
 use crate::history::History;
 use crate::hub::Hub;
+use crate::journal::Situation;
 use crate::limits::{MAX_DOWN, REPORT_OVERHEAD};
 use crate::lost;
 use crate::managers;
@@ -13,12 +14,13 @@ use echelon_core::actual;
 use echelon_core::alarm::Raised;
 use echelon_core::board::Board;
 use echelon_core::digest::Digest;
+use echelon_core::member::CannotWrite;
 use echelon_core::message::{Failure, Query};
 use echelon_core::name::{HostName, ManagerType};
 use echelon_core::registry::Registry;
 use echelon_core::report::{
-    AgentReport, AgentState, AlarmReport, CandidateState, Down, EnrolmentReport, MAX_STATUS_ALARMS,
-    RouteReport, StatusReport, TokenReport, UsingReport, millis,
+    AgentReport, AgentState, AlarmReport, CandidateState, Down, EditsReport, EnrolmentReport,
+    MAX_STATUS_ALARMS, RouteReport, StatusReport, TokenReport, UsingReport, millis,
 };
 use echelon_core::row::Host;
 use echelon_core::settled::{Room, Settled};
@@ -253,7 +255,27 @@ fn status(shared: &Shared, hub: &Hub) -> StatusReport {
         alarms: count(alarms.len()),
         worst_alarm: alarms.first().map(|alarm| alarm.severity),
         alarm_list: alarms.into_iter().take(MAX_STATUS_ALARMS).collect(),
+        edits: Some(edits(shared, &situation, &registry)),
         registry_managers,
+    }
+}
+
+/// Whether edits are taken. A standby passes them on for as long as the primary is there.
+fn edits(shared: &Shared, situation: &Situation, registry: &Registry) -> EditsReport {
+    let (now, primary) = (shared.hub.clock.now(), situation.primary());
+    let linked = situation.peers.get(&primary).is_some_and(|peer| peer.connected);
+    let why = match &situation.writes {
+        Err(CannotWrite::NotPrimary { .. }) if linked => None,
+        writes => writes.as_ref().err(),
+    };
+    let rule = &situation.standing.rule;
+    EditsReport {
+        refused: why.map(|why| failure::cannot_write(why, registry, shared.host, now).message),
+        primary: shared.hub.name_of(primary).to_string(),
+        members: rule.members.len(),
+        min_sync: rule.min_sync,
+        needed: rule.needed(),
+        connected: situation.leading.then(|| situation.synced(now)),
     }
 }
 

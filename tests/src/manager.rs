@@ -61,12 +61,18 @@ impl<'a> Manager<'a> {
     pub fn join(sandbox: &'a Sandbox, host: &str, primary: &Self, console: &Console) -> Self {
         let manager = Self::in_directory(sandbox, host, sandbox.endpoint(29120));
         let token = console.ok(&format!("token create --access manager --host {host}"));
-        let mut command = sandbox.command(&binaries().manager);
-        command.args(["join", "--name", host, "--manager", &primary.listen.to_string()]);
-        command.arg("--state").arg(&manager.state).arg("--listen").arg(manager.listen.to_string());
+        let mut command = manager.join_command(host, primary);
         let answer = Answer::of(command.env("ECHELON_TOKEN", token.trim()));
         assert_eq!(answer.code, 0, "{answer:?}");
         manager
+    }
+
+    /// `registry-manager join` for this state directory, without a token.
+    pub fn join_command(&self, host: &str, primary: &Self) -> Command {
+        let mut command = self.sandbox.command(&binaries().manager);
+        command.args(["join", "--name", host, "--manager", &primary.listen.to_string()]);
+        command.arg("--state").arg(&self.state).arg("--listen").arg(self.listen.to_string());
+        command
     }
 
     /// `registry-manager init` for this state directory.

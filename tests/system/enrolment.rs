@@ -139,6 +139,17 @@ fn a_token_among_the_arguments_is_refused_with_a_hint() {
         assert!(!answer.err.contains(&token) && !answer.out.contains(&token), "{answer:?}");
         assert!(!host.state().exists(), "nothing was done");
     }
+    let standby = Manager::in_directory(&sandbox, "standby", sandbox.endpoint(29120));
+    for arguments in [vec!["--token", &token], vec![&token], vec!["--token-file", &token]] {
+        let answer = Answer::of(standby.join_command("standby", &manager).args(arguments));
+        assert_eq!(answer.code, 2, "{answer:?}");
+        assert!(answer.err.contains("ECHELON_TOKEN") && !answer.err.contains(&token), "{answer:?}");
+        assert!(!standby.state().exists(), "nothing was done");
+    }
+    // One that does not do says which one does, and how it is made.
+    let answer = Answer::of(standby.join_command("standby", &manager).env("ECHELON_TOKEN", &token));
+    assert_eq!(answer.code, 5, "{answer:?}");
+    assert!(answer.err.contains("echelon token create --access manager --host standby"), "{answer:?}");
     let answer = manager.console().run(&format!("token revoke {token}"));
     assert_ne!(answer.code, 0, "{answer:?}");
     assert!(answer.err.contains("ECHELON_TOKEN") && !answer.err.contains(&token), "{answer:?}");

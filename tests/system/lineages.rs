@@ -10,6 +10,7 @@ use crate::restore::restore;
 use echelon_core::time::UnixMillis;
 use echelon_identity::{Credentials, IdentityDirectory, Issuer, Leaf, file, lifetime};
 use echelon_tests::http::get_tcp;
+use echelon_tests::shape::Shape;
 use echelon_tests::testimony::{Entry, Violation};
 use echelon_tests::{Agent, Answer, Cluster, Manager, Sandbox, Writers, wait_for, wait_until};
 use registry_manager::paths::Paths;
@@ -132,6 +133,10 @@ fn a_backup_restored_beside_the_living_is_a_conflict_until_one_is_chosen() {
         cluster.wait_accepts(at);
     }
     cluster.edit(0, "restored");
+    // Domains are numbered as they are made: these two have one number.
+    cluster.console_at(0).ok("domain add /of-the-restored");
+    cluster.console_at(1).ok("domain add /of-the-promoted");
+    cluster.console_at(1).ok("host add placed --domain /of-the-promoted");
     assert_eq!(primary(&cluster, 0).as_deref(), Ok("hub"));
     assert_eq!(primary(&cluster, 1).as_deref(), Ok("spare1"));
     let has = |at: usize, host: &str| cluster.console_at(at).ok("host list").contains(host);
@@ -141,6 +146,30 @@ fn a_backup_restored_beside_the_living_is_a_conflict_until_one_is_chosen() {
     assert_eq!(held["lineage"].as_str(), Some(newest.as_str()), "the agent stays where it was");
 
     let chosen = newest_lineage(&cluster, 0);
+    let shape = Shape::load("lineages-side");
+    for at in [0, 1] {
+        let shown = cluster.console_at(at).ok("lineage show");
+        assert!(shown.contains("2 lineages are in conflict") && shown.contains("history --since"), "{shown}");
+        assert!(shown.contains(&format!("lineage choose {chosen} --reason TEXT --dry-run")), "{shown}");
+        let heads = cluster.console_at(at).objects("lineage show").into_iter();
+        let heads: Vec<_> = heads.filter(|grant| grant.get("held").is_some()).collect();
+        assert_eq!(heads.len(), 2, "{heads:?}");
+        assert!(heads.iter().all(|grant| grant["held"]["managers"].as_array().is_some_and(|m| m.len() == 1)));
+        shape.check_all(heads.iter().map(|grant| &grant["held"]));
+        let tried =
+            cluster.console_at(at).object(&format!("lineage choose {chosen} --reason test --dry-run"));
+        shape.check_all(tried["given_up"].as_array().unwrap());
+        // What each of the two holds and the other lacks is said before anything is given up, by whomever one asks.
+        let lost = cluster.console_at(at).ok(&format!("lineage choose {chosen} --reason test --dry-run"));
+        for given_up in ["since-the-backup", "promoted", "/of-the-promoted", "+ host placed", "4 edits"] {
+            assert!(lost.contains(given_up), "{given_up}: {lost}");
+        }
+        assert!(!lost.contains("of-the-restored"), "{lost}");
+        let other = cluster.console_at(at).ok(&format!("lineage choose {newest} --reason test --dry-run"));
+        assert!(other.contains("+ host restored") && other.contains("+ domain /of-the-restored"), "{other}");
+        assert!(!other.contains("placed"), "{other}");
+    }
+    shape.finish();
     cluster.console_at(0).ok(&format!("lineage choose {chosen} --reason test --yes acme"));
     wait_for_primary(&cluster, "hub");
     cluster.wait_counts(0, "spare1");
@@ -153,7 +182,12 @@ fn a_backup_restored_beside_the_living_is_a_conflict_until_one_is_chosen() {
     let kept = names(&testimony.histories["spare1"]);
     assert!(["before", "restored", "together"].iter().all(|name| kept.contains(name)), "{kept:?}");
     let lost = cluster.lost(1);
-    assert_eq!(names(&lost), ["since-the-backup", "promoted"]);
+    assert_eq!(names(&lost), ["since-the-backup", "promoted", "placed"]);
+    let told = cluster.console_at(1).ok("edits lost");
+    assert!(told.contains("+ host placed  domain /of-the-promoted"), "{told}");
+    cluster.console_at(1).ok("edits lost --apply");
+    let placed = cluster.console_at(1).object("host show placed");
+    assert_eq!(placed["domain"], "/of-the-promoted", "{placed}");
     for at in [0, 1] {
         wait_until("no conflict", || alarm(&cluster, at, "conflict").is_err());
     }

@@ -1,11 +1,13 @@
 //! Several registry managers: what the loss, the pause and the return of a primary do to edits, and to agents.
 
 use crate::shapes::Compared;
+use echelon_tests::http::get_tcp;
 use echelon_tests::testimony::Violation;
 use echelon_tests::writers::Told;
 use echelon_tests::{Agent, Answer, Cluster, Sandbox, Writers, wait_for, wait_until, wait_within};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Clients that edit at once.
@@ -243,7 +245,7 @@ fn a_standby_that_lags_is_promoted_only_with_its_loss_accepted_and_listed() {
     compared.one("managers-promoted", promoted);
     compared.all("managers-lost", &cluster.console_at(2).objects("edits lost"));
     compared.all("managers-list", &cluster.console_at(2).objects("manager list"));
-    compared.one("managers-list", cluster.console_at(2).object("manager show hub"));
+    compared.one("managers-show", cluster.console_at(2).object("manager show hub"));
     compared.all("managers-lineage", &cluster.console_at(2).objects("lineage show"));
     let backup = sandbox.path("backup").display().to_string();
     compared.one("managers-backup", cluster.console_at(2).object(&format!("backup {backup}")));
@@ -377,4 +379,55 @@ fn a_primary_whose_standby_is_gone_goes_on_once_the_loss_is_accepted() {
     for host in ["manager-set-min-sync-0", "manager-remove-spare1", "with-both"] {
         assert!(hosts.iter().any(|h| h["name"] == host), "{host}: {hosts:?}");
     }
+}
+
+/// With two standbys gone, taking out one of them would have edits wait for the other: only what helps is named, and every
+/// command that is named works as it stands, also while an edit waits; each can be tried before.
+#[test]
+fn every_way_out_that_is_named_works_when_it_is_typed() {
+    let sandbox = Sandbox::new();
+    let mut cluster = Cluster::running(&sandbox, 2);
+    let hub = cluster.console_at(0);
+    cluster[2].kill9();
+    cluster[1].pause();
+    let waiting = std::thread::spawn({
+        let hub = hub.clone();
+        move || hub.run("host add waits --domain /")
+    });
+    let mut interrupted = hub.command(["host", "add", "interrupted", "--domain", "/", "--output", "json"]);
+    let interrupted = interrupted.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("two edits to wait", || {
+        let metrics = get_tcp(cluster[0].http(), "/metrics").unwrap().body;
+        metrics.lines().any(|line| line == "echelon_manager_entries_uncommitted 2")
+    });
+    kill_process(Pid::from_child(&interrupted), Signal::INT).unwrap();
+    let interrupted = interrupted.wait_with_output().unwrap();
+    assert_eq!(interrupted.status.code(), Some(6), "{interrupted:?}");
+    let unknown: Value = serde_json::from_slice(&interrupted.stderr).unwrap();
+    wait_until("the standbys to be missed", || cluster[0].accepts_edits().is_err());
+    let refused = hub.fails(4, "manager remove spare2 --accept-loss --output json").error();
+    let remedy = refused["remedy"].as_str().unwrap();
+    assert!(!remedy.contains("remove spare1 --accept-loss"), "{remedy}");
+    hub.ok("manager set min_sync=0 --accept-loss --dry-run");
+    assert_eq!(hub.object("status")["edits"]["connected"], 0);
+    let status = hub.ok("status");
+    assert!(status.contains("refused: 1 of the standbys that count have to hold it"), "{status}");
+    let commands = remedy.split([';', ',', ':']).filter_map(|part| part.trim().strip_prefix("echelon "));
+    let commands: Vec<_> = commands.collect();
+    assert_eq!(commands.len(), 4, "{remedy}");
+    for (at, command) in commands.iter().enumerate() {
+        if at == 1 {
+            // Nobody is left waiting for a standby that is not there.
+            hub.fails(4, "manager set min_sync=1");
+        }
+        hub.ok(command);
+    }
+    let waited = waiting.join().unwrap();
+    assert_eq!(waited.code, 0, "{waited:?}");
+    let again = unknown["remedy"].as_str().unwrap().rsplit_once("--request-id ").unwrap().1;
+    let repeated = hub.object(&format!("host add interrupted --domain / --request-id {again}"));
+    assert_eq!(repeated["repeated"], true, "{repeated}");
+    cluster.edit(0, "on-its-own");
+    let edits = hub.object("status")["edits"].clone();
+    assert_eq!((edits["members"].as_u64(), edits["min_sync"].as_u64()), (Some(0), Some(1)), "{edits}");
 }

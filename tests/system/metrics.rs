@@ -161,3 +161,24 @@ fn metrics_their_description_and_what_is_built_on_them_agree() {
         "near has no agent"
     );
 }
+
+/// Protects: whoever is paged finds in the operators' guide what to do, and no rule is there that was never seen to fire.
+#[test]
+fn every_alert_is_in_the_operators_guide_and_has_a_test_in_which_it_fires() {
+    let rules = read("dist/prometheus/echelon.rules.yml");
+    let tried = read("dist/prometheus/echelon.rules.test.yml");
+    let guide = read("docs/operations.md");
+    let (_, symptoms) = guide.split_once("\n## Symptoms\n").unwrap();
+    let fires = |alert: &str| {
+        let named = format!("alertname: {alert}\n");
+        tried.split("- eval_time:").any(|case| case.contains(&named) && case.contains("exp_alerts:"))
+    };
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    for name in ["NoPrimary", "SyncShort", "Conflict", "StandbyLost", "ReplicaOld", "Fenced", "RolledBack"] {
+        assert!(alerts.contains(&format!("Echelon{name}").as_str()), "no rule for {name}");
+    }
+    for alert in alerts {
+        assert!(symptoms.contains(&format!("`{alert}`")), "what is to be done about {alert}?");
+        assert!(fires(alert), "{alert} was never seen to fire");
+    }
+}

@@ -159,7 +159,7 @@ fn a_state_directory_that_was_set_back_is_noticed() {
     wait_for("the alarm after a restart", || alarm(&manager));
     manager.console().fails(4, "domain add /refused");
     manager.terminate();
-    assert_eq!(recover(&manager, "other").code, 1);
+    assert_eq!(recover(&manager, "other").code, 3);
     let recovered = recover(&manager, FRAMEWORK);
     assert!(recovered.code == 0 && recovered.out.contains(&format!("revision {seen}")), "{recovered:?}");
     manager.start();

@@ -35,6 +35,11 @@ impl Console {
         connected.map_err(|error| error.failure().into())
     }
 
+    /// Whether a command was told which manager to ask.
+    pub(crate) fn is_directed(&self) -> bool {
+        !self.global.manager.is_empty()
+    }
+
     /// The directory of the identity to use.
     pub(crate) fn identity(&self) -> Result<IdentityDirectory, Problem> {
         let places = self.identity_places();

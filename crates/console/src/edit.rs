@@ -2,7 +2,7 @@
 
 use crate::console::Console;
 use crate::line::line;
-use crate::problem::Problem;
+use crate::problem::{Problem, failed};
 use crate::style;
 use echelon_client::ManagerClient;
 use echelon_core::change::{Change, ChangeSet};
@@ -81,7 +81,9 @@ pub(crate) async fn submit(
     dry_run: bool,
 ) -> Result<EditAnswer, Problem> {
     let request = set.request;
-    manager.edit(set, dry_run).await.map_err(|error| {
+    let edit = manager.edit(set, dry_run);
+    let answer = if dry_run { edit.await } else { unless_interrupted(request, edit).await? };
+    answer.map_err(|error| {
         let failure = error.failure();
         match failure.class {
             FailureClass::Unknown if dry_run => Problem::from(failure).class(FailureClass::Unreachable),
@@ -89,6 +91,21 @@ pub(crate) async fn submit(
             _ => failure.into(),
         }
     })
+}
+
+/// Waits for the answer to what cannot be taken back. Whoever interrupts that is told what to type: it may be done.
+pub(crate) async fn unless_interrupted<T>(
+    request: RequestId,
+    work: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        Ok(()) = tokio::signal::ctrl_c() => {
+            let message = "interrupted before there was an answer: it may be done, or be done later";
+            Err(failed("outcome-unknown", message).class(FailureClass::Unknown).remedy(repeat(request)))
+        }
+    }
 }
 
 /// What to type to do this command again, without a second effect.

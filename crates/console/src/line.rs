@@ -47,6 +47,8 @@ fn plain(value: &Value) -> String {
         // Of a drain.
         Value::Object(object) => listed(object),
         Value::String(text) => text.clone(),
+        Value::Array(list) if list.is_empty() => "none".into(),
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
@@ -67,5 +69,7 @@ mod tests {
         assert_eq!(shown(json!({"path": "/a"}), json!({"path": "/b"})), "~ domain /b  path /a → /b");
         assert_eq!(shown(Value::Null, json!({"path": "/b", "address": "::1"})), "+ domain /b  address ::1");
         assert_eq!(shown(json!({"path": "/b"}), Value::Null), "- domain /b");
+        let lists = shown(json!({"sync_members": ["a", "b"]}), json!({"sync_members": []}));
+        assert_eq!(lists, "~ domain /b  sync_members a, b → none");
     }
 }

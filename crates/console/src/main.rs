@@ -16,6 +16,7 @@ mod problem;
 mod progress;
 mod promotion;
 mod rough;
+mod sides;
 mod stream;
 mod style;
 mod table;

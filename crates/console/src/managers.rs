@@ -4,12 +4,17 @@ use crate::console::Console;
 use crate::problem::Problem;
 use echelon_client::ManagerClient;
 use echelon_core::endpoint::Endpoint;
-use echelon_core::message::{Failure, Query};
+use echelon_core::message::{Failure, FailureClass, Query, Retry};
 use echelon_core::name::HostName;
 use echelon_core::report::ManagerReport;
 use echelon_identity::IdentityDirectory;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long one of several managers may take: one that is silent is not waited for as long as a manager that is needed.
+const EACH: Duration = Duration::from_secs(4);
 
 /// What one manager answered, or why it did not.
 pub(crate) struct Answered<T> {
@@ -24,9 +29,19 @@ pub(crate) async fn ask_all<T: DeserializeOwned + Send + 'static>(
     console: &Console,
     query: Query,
 ) -> Result<Vec<Answered<T>>, Problem> {
+    let managers = all(console).await?;
+    ask_each(console, &managers, query).await
+}
+
+/// Asks these managers, all at once.
+pub(crate) async fn ask_each<T: DeserializeOwned + Send + 'static>(
+    console: &Console,
+    managers: &[(HostName, Endpoint)],
+    query: Query,
+) -> Result<Vec<Answered<T>>, Problem> {
     let identity = console.identity()?;
     let mut asked = JoinSet::new();
-    for (at, (host, endpoint)) in all(console).await?.into_iter().enumerate() {
+    for (at, (host, endpoint)) in managers.iter().cloned().enumerate() {
         let (identity, query) = (identity.clone(), query.clone());
         asked.spawn(async move { (at, Answered { host, answer: ask(&identity, endpoint, query).await }) });
     }
@@ -48,8 +63,23 @@ async fn ask<T: DeserializeOwned>(
     endpoint: Endpoint,
     query: Query,
 ) -> Result<Vec<T>, Failure> {
-    let client = ManagerClient::connect(identity, &[endpoint]).await.map_err(|e| e.failure())?;
+    let connecting = ManagerClient::connect(identity, std::slice::from_ref(&endpoint));
+    let client = match timeout(EACH, connecting).await {
+        Ok(connected) => connected.map_err(|e| e.failure())?,
+        Err(_) => return Err(silent(&endpoint)),
+    };
     let answer = client.query(query).await.map_err(|e| e.failure());
     client.close().await;
     answer
+}
+
+fn silent(endpoint: &Endpoint) -> Failure {
+    Failure {
+        error: "unreachable".into(),
+        class: FailureClass::Unreachable,
+        message: format!("{endpoint}: no answer within {} s", EACH.as_secs()),
+        place: String::new(),
+        remedy: "see whether registry-manager runs there: echelon manager list".into(),
+        retry: Retry::Safe,
+    }
 }

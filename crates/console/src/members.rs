@@ -38,6 +38,17 @@ pub(crate) fn member_cells(member: &MemberReport) -> [Cell; 5] {
     [maybe(at), maybe(lag(member)), maybe(member.agents), maybe(heard), cell(notes(member))]
 }
 
+/// The same of one manager, each with what it is, and in full.
+pub(crate) fn member_lines(member: &MemberReport) -> Vec<(&'static str, String)> {
+    let at = member.position.as_ref().map(|at| ("position", crate::promotion::position(at)));
+    let committed = member.committed.map(|revision| ("committed", format!("revision {revision}")));
+    let lacks = lag(member).map(|lag| ("lacks", format!("{lag} of the newest edits known")));
+    let agents = member.agents.map(|agents| ("agents", agents.to_string()));
+    let heard = member.heard_ms.map(|ms| ("heard", format!("{} ago", rough_ms(ms))));
+    let odd = Some(("notes", notes(member))).filter(|(_, notes)| notes != NOTHING);
+    [at, committed, lacks, agents, heard, odd].into_iter().flatten().collect()
+}
+
 /// How many edits it lacks, and for how long it has.
 fn lag(member: &MemberReport) -> Option<String> {
     let edits = member.lag_edits?;

@@ -45,7 +45,7 @@ pub(crate) fn outcome(id: RequestId, answer: Result<Promoted, CallError>) -> Res
 pub(crate) fn refused(evidence: &EvidenceReport) -> Result<(), Problem> {
     match &evidence.refused {
         None => Ok(()),
-        Some(why) => Err(failed(&why.error, &why.message).remedy(&why.remedy).class(FailureClass::Forbidden)),
+        Some(why) => Err(failed(&why.error, &why.message).remedy(&why.remedy).class(why.class)),
     }
 }
 
@@ -84,7 +84,7 @@ fn lines(r: &PromotedReport) -> Vec<String> {
     }
     if !r.accepts {
         lines.push(format!(
-            "{odd}it is not known yet whether it accepts edits{odd:#}: look at it with echelon manager list"
+            "{odd}it is not known to accept edits yet{odd:#}: echelon alarm list says what is missing"
         ));
     }
     lines
@@ -125,6 +125,6 @@ mod tests {
     #[test]
     fn a_repetition_and_a_primary_that_was_not_heard_yet_are_told_apart() {
         assert!(plain(&report(json!({"repeated": true}))).contains("already"));
-        assert!(plain(&report(json!({"accepts": false}))).contains("not known yet"));
+        assert!(plain(&report(json!({"accepts": false}))).contains("not known to accept edits yet"));
     }
 }

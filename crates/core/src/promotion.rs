@@ -9,6 +9,7 @@ mod alarms;
 mod evidence;
 mod refused;
 mod report;
+mod ways_out;
 
 pub use again::{Again, Mark, again, again_id, again_mark};
 pub use evidence::{Asked, MAX_LISTED, Sight, Unproved};
@@ -18,10 +19,15 @@ pub use report::{
     LostEditReport, LostToReport, MemberReport, PrimaryReport, PromotedReport, RefusedReport, StandingReport,
     SyncReport, Way,
 };
+pub use ways_out::ways_out;
 
 use crate::grant::Grant;
 use crate::id::{Lineage, RequestId};
 use crate::name::{HostName, Text};
+
+/// What ends a conflict of two lineages, for alarms: what each side holds comes first.
+pub const HOW_TO_CHOOSE: &str = "see what each side holds: echelon lineage show; what is given up with a choice: echelon \
+     lineage choose LINEAGE --reason TEXT --dry-run; then the same without --dry-run";
 
 /// A step of a promotion. Only an admin may ask for one. All steps of one promotion have the same id.
 #[derive(Clone, PartialEq, Debug)]

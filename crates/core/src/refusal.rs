@@ -1,5 +1,6 @@
 //! Why an edit is refused. Whatever the reason, nothing of the change set was carried out.
 
+use crate::endpoint::Endpoint;
 use crate::hierarchy::TreeError;
 use crate::id::{HostId, RequestId, TokenId};
 use crate::limits::{MAX_CHANGES, MAX_PACKAGES_PER_HOST, MAX_REGISTRY_MANAGERS, MAX_TOKENS};
@@ -267,6 +268,14 @@ pub enum Refusal {
     /// The key of an issuer that was another's, or has left.
     #[error("the key of the new issuer has been used before")]
     IssuerUsed,
+    /// A registry manager is there already.
+    #[error("the registry manager on {host} is at {endpoint} already")]
+    EndpointTaken {
+        /// Its host.
+        host: HostName,
+        /// Where.
+        endpoint: Endpoint,
+    },
     /// A change of registry managers together with others.
     #[error("a change of registry managers is an edit of its own, and this one has other changes too")]
     ManagersApart,
@@ -375,6 +384,7 @@ impl Refusal {
             Self::ManagerCounts { .. } => "manager-counts",
             Self::LossNotAccepted => "loss-not-accepted",
             Self::IssuerUsed => "issuer-used",
+            Self::EndpointTaken { .. } => "endpoint-taken",
             Self::ManagersApart => "managers-apart",
             Self::TooManyRegistryManagers => "too-many-registry-managers",
             Self::ReplaceNeedsHost => "replace-needs-host",
@@ -414,6 +424,7 @@ impl Refusal {
             | Self::ManagerCounts { .. }
             | Self::LossNotAccepted
             | Self::TooManyRegistryManagers
+            | Self::EndpointTaken { .. }
             | Self::HostElsewhere { .. } => FailureClass::Forbidden,
             Self::NotEnrolled { .. } | Self::TypeNotAllowed { .. } | Self::Enrol(_) => {
                 FailureClass::NotAllowed
@@ -457,6 +468,9 @@ impl Refusal {
             Self::LossNotAccepted => "if that is meant, repeat with --accept-loss".into(),
             Self::ManagersApart => "send it alone".into(),
             Self::IssuerUsed => "begin with an empty state directory".into(),
+            Self::EndpointTaken { host, .. } => format!(
+                "give another address with --listen or --advertise; one that is gone for good is taken out first: echelon manager remove {host}"
+            ),
             Self::TooManyRegistryManagers => "take one out first: echelon manager list".into(),
             Self::ReplaceNeedsHost => "add --host NAME".into(),
             Self::HostElsewhere { host, domain } => format!("leave out --domain, or say --domain {domain}; to move it: echelon host move {host} --domain PATH"),

@@ -313,9 +313,29 @@ pub struct StatusReport {
     /// The worst of them, at most [`MAX_STATUS_ALARMS`].
     #[serde(default)]
     pub alarm_list: Vec<AlarmReport>,
+    /// Whether edits are taken; none of a manager of an earlier build.
+    #[serde(default)]
+    pub edits: Option<EditsReport>,
     /// How the registry managers stand, by name, as this one sees it.
     #[serde(default)]
     pub registry_managers: Vec<MemberReport>,
+}
+
+/// Whether edits are taken, as one manager knows, and on how many standbys each has to be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EditsReport {
+    /// Why none is taken; none where they are. A standby only knows whether the primary is there.
+    pub refused: Option<String>,
+    /// The primary's host.
+    pub primary: String,
+    /// How many standbys count.
+    pub members: usize,
+    /// On how many of them an edit is to be, as it was set.
+    pub min_sync: u32,
+    /// On how many of them it has to be: no more than there are.
+    pub needed: usize,
+    /// How many of them take edits now; none where a standby is asked, which does not know.
+    pub connected: Option<usize>,
 }
 
 /// An alarm that is up.

@@ -153,6 +153,11 @@ impl fmt::Debug for JoinToken {
     }
 }
 
+/// What programs say to whoever gave a token as an argument.
+pub const TOKEN_IN_ARGUMENTS: &str = "a join token was given as an argument, where every user of this machine can read it; \
+     revoke it (echelon token revoke ID), and give the next one in the environment variable ECHELON_TOKEN or with \
+     --token-file FILE, or --token-file - for standard input";
+
 /// Whether an argument holds a token or part of one, alone or as in `--token=ech1.…`. Arguments are seen
 /// by every user of a machine, so that programs refuse such a one.
 pub fn looks_like_token(argument: &str) -> bool {

@@ -10,6 +10,7 @@ use echelon_core::message::{
     ToAgent, Welcome,
 };
 use echelon_core::name::{HostName, ManagerType, Text};
+use echelon_core::promotion::HOW_TO_CHOOSE;
 use echelon_core::replication::ReplicaError;
 use echelon_core::router::Input;
 use echelon_core::witness::{Objection, Shunned};
@@ -225,7 +226,7 @@ impl Session<'_> {
                  {} goes by {theirs}",
                 welcome.manager
             );
-            self.parts.alarms.raise(Notice::critical(CONFLICT, &message, "echelon lineage choose"));
+            self.parts.alarms.raise(Notice::critical(CONFLICT, &message, HOW_TO_CHOOSE));
         }
         let (GrantsError::Objection(_), Some(grants)) = (refused, keeper.grants()) else { return };
         let frame = FromAgent::Grants(grants.clone()).encode();

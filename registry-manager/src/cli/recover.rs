@@ -1,14 +1,14 @@
 //! `registry-manager recover`.
 
 use crate::cli::StateArgs;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use echelon_core::name::{FrameworkName, Text};
 use echelon_daemon::{Exit, LogArgs, LogConfig, StateDir, shell_word};
 use registry_manager::StartError;
 use registry_manager::paths::Paths;
-use registry_manager::recover::Found;
-use std::io::{BufRead, Write};
+use registry_manager::recover::{Found, RecoverError};
+use std::io::{BufRead, IsTerminal, Write};
 
 /// Arguments of `recover`.
 #[derive(Args)]
@@ -35,8 +35,16 @@ pub(crate) fn recover(args: &RecoverArgs, log: &LogArgs) -> anyhow::Result<Exit>
     }
     let found = Found::open(state.path())?;
     print!("{}", situation(&found));
-    confirm(args, found.framework())?;
-    let done = found.recover(args.reason.clone(), args.accept_loss)?;
+    if let Err(exit) = confirm(args, found.framework())? {
+        return Ok(exit);
+    }
+    let done = match found.recover(args.reason.clone(), args.accept_loss) {
+        Err(error @ (RecoverError::NotPrimary { .. } | RecoverError::Standbys { .. })) => {
+            eprintln!("error: {error}");
+            return Ok(Exit::Refused);
+        }
+        done => done?,
+    };
     println!(
         "The registry up to revision {} counts from now on, and the registry manager on {} is its primary, by {}.",
         done.position.revision, done.host, done.grant
@@ -63,9 +71,17 @@ fn situation(found: &Found) -> String {
     }
 }
 
-fn confirm(args: &RecoverArgs, framework: &FrameworkName) -> anyhow::Result<()> {
+/// Whether this framework is meant; with what the process ends where it is not.
+fn confirm(args: &RecoverArgs, framework: &FrameworkName) -> anyhow::Result<Result<(), Exit>> {
     let name = match &args.yes {
         Some(name) => name.to_string(),
+        None if !std::io::stdin().is_terminal() => {
+            eprintln!(
+                "error: this has to be confirmed, and there is no terminal to ask at; nothing was changed; name the \
+                 framework: --yes {framework}"
+            );
+            return Ok(Err(Exit::Usage));
+        }
         None => {
             print!("Type the framework's name to go on: ");
             std::io::stdout().flush().context("asking for the framework's name")?;
@@ -75,7 +91,8 @@ fn confirm(args: &RecoverArgs, framework: &FrameworkName) -> anyhow::Result<()> 
         }
     };
     if name != framework.as_str() {
-        bail!("that is not the framework's name, which is {framework}; nothing was changed");
+        eprintln!("error: that is not the framework's name, which is {framework}; nothing was changed");
+        return Ok(Err(Exit::Refused));
     }
-    Ok(())
+    Ok(Ok(()))
 }

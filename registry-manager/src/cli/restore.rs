@@ -101,7 +101,7 @@ fn told(state: &Path, done: &Done) -> String {
     let mut text = format!("Restored into {}. {}\n", state.display(), held(restored));
     text += &format!("The registry manager on {host} is its primary, by {grant}.\n");
     if *keys_taken {
-        text += "Its keys were taken from the backup.\n";
+        text += "Its keys were taken from the backup: see that no other process runs with them.\n";
     }
     if let Some(aside) = set_aside {
         text += &format!("The registry that was here before is in {}.\n", aside.display());
@@ -127,8 +127,10 @@ fn told(state: &Path, done: &Done) -> String {
     if !others.is_empty() {
         let names: Vec<_> = others.iter().map(ToString::to_string).collect();
         text += &format!(
-            "\nThe other registry managers follow once they are connected: {}. None counts for commits before it is level.\n",
-            names.join(", ")
+            "\nThe other registry managers follow once they are connected: {}. None counts for commits before it is level. What \
+             they have after revision {} is given up, and kept by them: echelon edits lost\n",
+            names.join(", "),
+            restored.position.revision
         );
     }
     text

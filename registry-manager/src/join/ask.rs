@@ -3,7 +3,7 @@
 use super::pending::Pending;
 use super::{Join, JoinError, identity_error};
 use crate::copies::{self, CopyError};
-use echelon_core::message::{self, Joined, Request, Response};
+use echelon_core::message::{self, Failure, Joined, Request, Response};
 use echelon_identity::{CertificateRequest, Credentials, TrustBundle};
 use echelon_transport::{Endpoint, PinnedError, Settings, Target, ask_pinned};
 use echelon_wire::{Bytes, MAX_SESSION_FRAME, Wire};
@@ -24,11 +24,24 @@ pub(super) async fn ask(options: &Join, pending: &Pending) -> Result<(Joined, Tr
     })?;
     let joined = match Response::decode(&answer) {
         Ok(Response::Joined(joined)) => joined,
-        Ok(Response::Failed(failure)) => return Err(JoinError::Refused(Box::new(failure))),
+        Ok(Response::Failed(failure)) => return Err(JoinError::Refused(Box::new(told(failure, options)))),
         Ok(_) => return Err(JoinError::Answer("it answers another question")),
         Err(e) => return Err(JoinError::Unknown(e.to_string())),
     };
     Ok((joined, trust))
+}
+
+/// Of a token that does not do, what kind is needed: a manager does not tell whoever shows a wrong one.
+fn told(failure: Failure, options: &Join) -> Failure {
+    if failure.error != "token-refused" {
+        return failure;
+    }
+    let remedy = format!(
+        "make one on a console: echelon token create --access manager --host {} (with --replace where that host has been a \
+         registry manager); the primary's log says what was wrong with this one",
+        options.host
+    );
+    Failure { remedy, ..failure }
 }
 
 fn request(options: &Join, pending: &Pending) -> Result<Bytes, JoinError> {

@@ -8,7 +8,7 @@ use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::{Context, Edited};
 use echelon_core::grant::{Grant, Mark};
 use echelon_core::id::RequestId;
-use echelon_core::member::{CannotWrite, Member, sync_change};
+use echelon_core::member::{CannotWrite, Member, SyncChange, sync_change};
 use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
@@ -58,53 +58,72 @@ impl<'a> Group<'a> {
     /// Decides on an edit.
     pub(super) fn decide(&mut self, edit: Edit, cannot: impl Fn(&CannotWrite) -> Failure) {
         let Edit { set, context, dry_run, came, answer: to } = edit;
+        // What rests on no entry waits for none.
         let (answer, revision) = match self.answer(&set, &context, dry_run) {
-            Ok(Answer::AsAt(revision)) => (Answer::AsAt(revision), revision),
-            Ok(answer) => (answer, self.last.revision()),
-            // That rests on no entry, and waits for none.
+            Ok(decided) => decided,
             Err(why) => (Answer::This(Err(cannot(&why))), 0),
         };
         let became = answer.became(dry_run);
         self.asked.push((revision, Asked { answer, became, came, to }));
     }
 
-    fn answer(&mut self, set: &ChangeSet, context: &Context, dry_run: bool) -> Result<Answer, CannotWrite> {
+    /// What an edit is answered, and the revision that has to be committed before.
+    fn answer(
+        &mut self,
+        set: &ChangeSet,
+        context: &Context,
+        dry_run: bool,
+    ) -> Result<(Answer, u64), CannotWrite> {
         let decided = self.registry.edit(set, context);
         // What was committed before can be told by everybody.
         if let Ok(Edited::Repeated(revision)) = decided {
-            return Ok(Answer::AsAt(revision));
+            return Ok((Answer::AsAt(revision), revision));
         }
         if !self.member.is_leading() {
             self.member.may_write()?;
         }
         Ok(match decided {
-            Ok(Edited::Repeated(revision)) => Answer::AsAt(revision),
+            Ok(Edited::Repeated(revision)) => (Answer::AsAt(revision), revision),
             Err(refusal) => {
                 let actor = &context.actor;
                 info!(error = refusal.name(), %actor, "Refused an edit: {}", failure::in_full(&refusal));
-                Answer::This(Err((&refusal).into()))
+                (Answer::This(Err((&refusal).into())), self.last.revision())
             }
             Ok(Edited::Done(_, commit)) if !answer_fits(&commit) => {
-                Answer::This(Err(failure::too_large(commit.rows.len())))
+                (Answer::This(Err(failure::too_large(commit.rows.len()))), self.last.revision())
             }
             Ok(Edited::Done(registry, commit)) => {
-                if !dry_run {
-                    self.may_append(&commit)?;
+                let sync = sync_change(&commit);
+                // Whether it can be done at all is what is asked of a change of the standbys that count.
+                if !dry_run || sync.is_some() {
+                    self.may_append(sync.as_ref())?;
                 }
+                // A dry run of a way out is asked for while edits wait for what it ends.
+                let waits = !dry_run || !sync.is_some_and(|sync| sync.alone);
                 let (request, rows) = (commit.request, commit.rows.clone());
                 if !dry_run {
                     self.append(*registry, commit);
                 }
-                // A dry run has no position of its own: it says what would be at the state there is.
-                let position = self.registry.position();
-                Answer::This(Ok(EditAnswer { position, request, rows, repeated: false }))
+                // A dry run has no position of its own: it says what would be at the state there is, as far as that
+                // may be told.
+                let (mut position, mut revision) = (self.registry.position(), self.last.revision());
+                if !waits {
+                    (position.revision, revision) = (self.member.log().committed(), 0);
+                }
+                (Answer::This(Ok(EditAnswer { position, request, rows, repeated: false })), revision)
             }
         })
     }
 
-    fn may_append(&self, commit: &Commit) -> Result<(), CannotWrite> {
-        match sync_change(commit).filter(|change| change.alone) {
-            Some(change) => self.member.may_write_under(&change.rule),
+    /// Whether an edit can be taken that changes the standbys that count in this way, or not at all.
+    fn may_append(&self, change: Option<&SyncChange>) -> Result<(), CannotWrite> {
+        match change {
+            // Where that does not help, what does is said of the standbys that count now.
+            Some(change) if change.alone => self
+                .member
+                .may_write_under(&change.rule)
+                .map_err(|under_new| self.member.may_write().err().unwrap_or(under_new)),
+            Some(change) => self.member.may_write().and_then(|()| self.member.may_write_under(&change.rule)),
             None => self.member.may_write(),
         }
     }

@@ -4,6 +4,7 @@ use echelon_core::grant::Chain;
 use echelon_core::id::HostId;
 use echelon_core::member::{CannotWrite, Member, Peer, Standing};
 use echelon_core::position::Position;
+use echelon_core::time::Monotonic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,6 +49,14 @@ impl Situation {
     /// Whether entries that were made here wait for others to say that they hold them.
     pub(crate) fn is_waiting(&self) -> bool {
         self.leading && self.standing.committed < self.standing.last.revision()
+    }
+
+    /// How many of the standbys that count take edits now, as the primary knows.
+    pub(crate) fn synced(&self, now: Monotonic) -> usize {
+        let takes = |host: &&HostId| {
+            self.peers.get(*host).is_some_and(|peer| peer.is_synced(self.standing.grant, now))
+        };
+        self.standing.rule.members.iter().filter(takes).count()
     }
 
     /// The manager that the newest grant makes the primary.

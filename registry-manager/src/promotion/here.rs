@@ -8,7 +8,7 @@ use crate::limits::{PROMOTED_DEADLINE, PROMOTED_LOOK, PROMOTION_DEADLINE};
 use crate::links;
 use crate::offered::is_believed;
 use crate::server::Shared;
-use echelon_core::grant::{Grant, GrantId, Grantor};
+use echelon_core::grant::{Chain, Grant, GrantId, Grantor};
 use echelon_core::id::{HostId, Lineage, RequestId};
 use echelon_core::member::{ANSWER, Choose, HandOver, Input, Prepare, Proposal, Refused, Told};
 use echelon_core::message::Failure;
@@ -268,6 +268,22 @@ impl Work<'_> {
         Ok(Promoted::Done(document(&PromotedReport { repeated: true, ..self.report(way, grant.id) })?))
     }
 
+    /// Where the registry stands under this grant: before its first commit, which may wait for standbys, where it
+    /// begins.
+    fn after(&self, chain: &Chain, id: GrantId) -> Position {
+        let shown = self.shared.hub.registry().position();
+        let at = |id| chain.grants().iter().position(|grant| grant.id == id);
+        let begins = chain.get(id).and_then(|grant| grant.parent).map(|parent| Position {
+            lineage: id.lineage,
+            epoch: id.epoch,
+            revision: parent.mark.revision(),
+        });
+        match begins {
+            Some(begins) if at(GrantId::of(&shown)) < at(id) => begins,
+            _ => shown,
+        }
+    }
+
     fn report(&self, way: Way, id: GrantId) -> PromotedReport {
         let situation = self.shared.edits.situation();
         let chain = &situation.chain;
@@ -276,14 +292,13 @@ impl Work<'_> {
         let parent = grant.and_then(|grant| grant.parent);
         let from = parent.and_then(|parent| chain.get(parent.grant)).map(|grant| grant.holder);
         let to = name(grant.map(|grant| grant.holder)).unwrap_or_default();
-        let position = self.shared.hub.registry().position();
         PromotedReport {
             way,
             request_id: self.id,
             from: name(from).unwrap_or_else(|| to.clone()),
             to,
             before: parent.map_or(self.before, |parent| parent.mark.position).into(),
-            after: position.into(),
+            after: self.after(chain, id).into(),
             pause_ms: None,
             accepts: true,
             repeated: false,

@@ -143,7 +143,10 @@ impl Site {
             request: new_request(),
             host: host.parse().unwrap(),
             domain: None,
-            endpoint: "127.0.0.1:1".parse().unwrap(),
+            // Nobody listens there; no two managers are said to be at one address.
+            endpoint: format!("127.0.0.1:{}", 1 + host.bytes().map(u16::from).sum::<u16>() % 1000)
+                .parse()
+                .unwrap(),
             csr,
             issuer_csr,
         };

@@ -74,6 +74,12 @@ fn passphrase(path: &Path) -> Result<Passphrase, Problem> {
 }
 
 fn refuse_to_replace(args: &Backup) -> Result<(), Problem> {
+    if args.file.is_dir() || args.file.as_os_str() == "-" {
+        return Err(failed("bad-file", "a backup is written to a file, whose name is given here")
+            .at(args.file.display())
+            .remedy("name the file in full, such as /backup/acme.tar")
+            .pointless());
+    }
     match !args.force && args.file.exists() {
         true => Err(failed("file-exists", "the file is there already and was left as it is")
             .at(args.file.display())

@@ -44,6 +44,12 @@ pub(crate) async fn run(args: History, console: &mut Console) -> Result<(), Prob
     .await
 }
 
+/// Edits of which some came in several documents.
+pub(crate) fn whole_edits(documents: Vec<HistoryReport>) -> Vec<HistoryReport> {
+    let mut parts = Parts::default();
+    documents.into_iter().filter_map(|part| parts.add(part)).collect()
+}
+
 /// Puts edits together that came in several documents.
 #[derive(Default)]
 struct Parts(Option<HistoryReport>);
@@ -72,7 +78,7 @@ async fn show(feed: &mut Feed, edit: &HistoryReport) -> Result<(), Problem> {
     if feed.is_json() {
         return feed.object(edit).await;
     }
-    feed.line(head(edit)).await?;
+    feed.line(edit_head(edit)).await?;
     for changed in &edit.changed {
         feed.line(format!("  {}", line(changed))).await?;
     }
@@ -83,7 +89,7 @@ async fn show(feed: &mut Feed, edit: &HistoryReport) -> Result<(), Problem> {
 }
 
 /// `revision 18  2027-01-15T08:00:00Z  console admin from 10.0.0.9:50123  request 017f…`
-fn head(edit: &HistoryReport) -> String {
+pub(crate) fn edit_head(edit: &HistoryReport) -> String {
     let (bold, dim) = (style::BOLD, style::DIM);
     let from = edit.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
     let (revision, request) = (edit.at_position.revision, edit.request_id);
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_head_says_who_when_and_from_where() {
-        let plain = anstream::adapter::strip_str(&head(&edit(&[], false))).to_string();
+        let plain = anstream::adapter::strip_str(&edit_head(&edit(&[], false))).to_string();
         assert!(
             plain
                 .starts_with("revision 18  2027-01-15T08:00:00Z  console admin from 10.0.0.9:50123  request")

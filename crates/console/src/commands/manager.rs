@@ -4,13 +4,16 @@ mod remove;
 
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
-use crate::members::member_cells;
+use crate::managers::ask_each;
+use crate::members::{member_cells, member_lines};
 use crate::problem::{Problem, failed};
+use crate::progress::shown;
 use crate::table::{NOTHING, Table, cell, maybe, state};
 use echelon_core::change::Change;
 use echelon_core::message::Query;
 use echelon_core::name::HostName;
-use echelon_core::report::{IssuerReport, ManagerReport, ManagerRole};
+use echelon_core::report::{IssuerReport, ManagerReport, ManagerRole, StatusReport};
+use serde::Serialize;
 
 /// What to do with registry managers.
 #[derive(Debug, clap::Subcommand)]
@@ -154,8 +157,9 @@ async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
             .remedy("see which there are: echelon manager list")
             .pointless()
     })?;
+    let build = build(&report, console).await?;
     if console.out.is_json() {
-        return console.out.object(&report);
+        return console.out.object(&Shown { report: &report, version: build.as_ref().ok().cloned() });
     }
     let mut table = Table::of_one_thing();
     let mut say = |what: &str, value: String| table.row([cell(what), cell(value)]);
@@ -164,9 +168,38 @@ async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
     report.endpoint.iter().for_each(|endpoint| say("endpoint", endpoint.to_string()));
     say("counts", counts(&report).to_owned());
     report.state.iter().for_each(|state| say("state", state.to_string()));
+    match &build {
+        Ok(version) => say("version", version.clone()),
+        Err(why) => say("version", format!("not known: {why}")),
+    }
+    report.standing.iter().flat_map(member_lines).for_each(|(what, value)| say(what, value));
     report.joined.iter().for_each(|joined| say("joined", to_the_second(joined)));
     report.issuers.iter().for_each(|of| say("issuer", issuer(of)));
     console.out.table(&table)
+}
+
+/// One manager, as scripts read it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    report: &'a ManagerReport,
+    /// The build that runs there; none where it does not say.
+    version: Option<String>,
+}
+
+/// The build that a manager runs, which it says itself; or why it does not.
+async fn build(report: &ManagerReport, console: &Console) -> Result<Result<String, String>, Problem> {
+    let Some(endpoint) = &report.endpoint else { return Ok(Err("it has left".to_owned())) };
+    let at = [(report.host.clone(), endpoint.clone())];
+    let told = shown("Asking it", ask_each::<StatusReport>(console, &at, Query::Status)).await?;
+    let answer = told.into_iter().next().map(|answered| answered.answer);
+    Ok(match answer {
+        Some(Ok(status)) => {
+            status.into_iter().next().map(|status| status.version).ok_or_else(|| "it does not say".to_owned())
+        }
+        Some(Err(why)) => Err(why.message),
+        None => Err("it was not asked".to_owned()),
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use primary::Forced;
 
 /// How it is typed.
 pub(crate) const EXAMPLES: &str = "Examples:
-  echelon promote registry2                                   the primary hands over: nothing is lost
+  echelon promote registry2                                   a hand-over: nothing is lost
   echelon promote registry2 --dry-run
   echelon promote registry2 --force --reason 'disk is gone'   the primary is dead
   echelon promote agent3 --type command-control --dry-run

@@ -8,7 +8,7 @@ use crate::style;
 use echelon_core::alarm::Severity;
 use echelon_core::message::Query;
 use echelon_core::name::ManagerType;
-use echelon_core::report::StatusReport;
+use echelon_core::report::{EditsReport, StatusReport};
 use std::time::Duration;
 
 /// How to look at it.
@@ -54,6 +54,35 @@ fn alarms(r: &StatusReport) -> String {
     }
 }
 
+/// Whether edits are taken, where each of them has to be, and how much may fail before none is.
+fn edits(e: &EditsReport) -> String {
+    let (good, odd, bad) = (style::GOOD, style::ODD, style::BAD);
+    if let Some(why) = &e.refused {
+        return format!("{bad}refused{bad:#}: {}", why.trim_start_matches("no edit was taken: "));
+    }
+    let Some(connected) = e.connected else {
+        return format!("{good}taken{good:#} by the primary, {}", e.primary);
+    };
+    match (e.members, e.needed) {
+        (0, _) => format!("{good}taken{good:#}, on this manager alone: no standby counts"),
+        (_, 0) => format!(
+            "{odd}taken, on this manager alone{odd:#}, though standbys count: min_sync is 0, and what no standby has yet \
+             is lost with it"
+        ),
+        (members, needed) => {
+            let spare = connected.saturating_sub(needed);
+            let more = match spare {
+                0 => format!("{odd}none may fail{odd:#}"),
+                spare => format!("{spare} may fail"),
+            };
+            format!(
+                "{good}taken{good:#}, each on {needed} of the {members} standbys that count, {connected} of which are \
+                 there: {more}"
+            )
+        }
+    }
+}
+
 fn lines(r: &StatusReport) -> Vec<String> {
     let (odd, uptime) = (style::ODD, Duration::from_secs(r.uptime_ms / 1000));
     let mut lines = vec![
@@ -72,6 +101,7 @@ fn lines(r: &StatusReport) -> Vec<String> {
         format!("routing    {} managers failing, {} hosts not home", r.managers_failing, r.hosts_not_home),
         format!("alarms     {}", alarms(r)),
     ];
+    lines.extend(r.edits.as_ref().map(|edits| format!("edits      {}", self::edits(edits))));
     if let Some(seen) = &r.rolled_back {
         let bad = style::BAD;
         lines.push(format!(
@@ -79,6 +109,12 @@ fn lines(r: &StatusReport) -> Vec<String> {
             seen.revision, seen.epoch
         ));
     }
+    let told_below = ["rolled-back", "type-unserved"];
+    let critical = r.alarm_list.iter().filter(|alarm| alarm.severity == Severity::Critical);
+    lines.extend(critical.filter(|alarm| !told_below.contains(&alarm.name.as_str())).map(|alarm| {
+        let bad = style::BAD;
+        format!("{bad}critical{bad:#}   {} of {}: {}", alarm.name, alarm.subject, alarm.message)
+    }));
     if !r.types_unserved.is_empty() {
         let (bad, types) = (style::BAD, r.types_unserved.iter().map(ManagerType::as_str).collect::<Vec<_>>());
         lines.push(format!("{bad}unserved{bad:#}   no manager can be used of: {}", types.join(", ")));
@@ -97,4 +133,36 @@ fn lines(r: &StatusReport) -> Vec<String> {
         lines.extend(members(&r.registry_managers).lines());
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(change: impl FnOnce(&mut EditsReport)) -> String {
+        let mut report = EditsReport {
+            refused: None,
+            primary: "hub".into(),
+            members: 3,
+            min_sync: 1,
+            needed: 1,
+            connected: Some(3),
+        };
+        change(&mut report);
+        anstream::adapter::strip_str(&edits(&report)).to_string()
+    }
+
+    #[test]
+    fn of_edits_it_is_said_whether_they_are_taken_and_what_may_fail() {
+        assert_eq!(
+            of(|_| ()),
+            "taken, each on 1 of the 3 standbys that count, 3 of which are there: 2 may fail"
+        );
+        assert!(of(|e| e.connected = Some(1)).ends_with("1 of which are there: none may fail"));
+        assert!(of(|e| (e.members, e.needed) = (0, 0)).ends_with("no standby counts"));
+        assert!(of(|e| (e.min_sync, e.needed) = (0, 0)).contains("min_sync is 0"));
+        assert_eq!(of(|e| e.connected = None), "taken by the primary, hub");
+        let why = Some("no edit was taken: the primary hub has been silent for 12s".to_owned());
+        assert_eq!(of(|e| e.refused = why), "refused: the primary hub has been silent for 12s");
+    }
 }

@@ -3,6 +3,7 @@
 use super::show;
 use crate::console::Console;
 use crate::problem::{Problem, failed};
+use crate::sides::Side;
 use echelon_core::message::FailureClass;
 use echelon_core::promotion::EvidenceReport;
 use std::io::{BufRead, IsTerminal, Write, stdin};
@@ -36,8 +37,13 @@ impl Confirmation {
     }
 
     /// Shows the evidence and asks for the framework's name.
-    pub(crate) fn ask(&self, console: &mut Console, evidence: &EvidenceReport) -> Result<(), Problem> {
-        show(console, evidence, true)?;
+    pub(crate) fn ask(
+        &self,
+        console: &mut Console,
+        evidence: &EvidenceReport,
+        given_up: &[Side],
+    ) -> Result<(), Problem> {
+        show(console, evidence, given_up, true)?;
         let mut to = anstream::stderr().lock();
         write!(to, "Type the framework's name ({}) to go on: ", evidence.framework)?;
         to.flush()?;

@@ -3,15 +3,21 @@
 use crate::console::Console;
 use crate::problem::Problem;
 use crate::rough::rough_ms;
+use crate::sides::Side;
 use crate::style;
 use crate::table::{NOTHING, Table, cell, maybe};
-use echelon_core::promotion::{EvidenceReport, GrantReport, StandingReport, Way};
+use echelon_core::promotion::{EvidenceReport, GrantReport, StandingReport, Way, ways_out};
 use echelon_core::report::At;
 use std::io::Write;
 
 /// Shows it: on standard output, or, where that is for what comes of it, on standard error.
-pub(crate) fn show(console: &mut Console, evidence: &EvidenceReport, aside: bool) -> Result<(), Problem> {
-    let lines = lines(evidence);
+pub(crate) fn show(
+    console: &mut Console,
+    evidence: &EvidenceReport,
+    given_up: &[Side],
+    aside: bool,
+) -> Result<(), Problem> {
+    let lines = lines(evidence, given_up);
     if !aside {
         return lines.into_iter().try_for_each(|line| console.out.line(line));
     }
@@ -33,7 +39,7 @@ pub(crate) fn position(at: &At) -> String {
     format!("epoch {}, revision {} of {}", at.epoch, at.revision, at.lineage)
 }
 
-fn lines(e: &EvidenceReport) -> Vec<String> {
+fn lines(e: &EvidenceReport, given_up: &[Side]) -> Vec<String> {
     let what = match e.way {
         Way::Choice => format!("the choice of the lineage of {}", e.to),
         Way::Planned | Way::Forced => format!("a {} promotion of {}", e.way, e.to),
@@ -45,10 +51,16 @@ fn lines(e: &EvidenceReport) -> Vec<String> {
     lines.extend(managers(&e.managers).lines());
     lines.extend((e.way != Way::Choice).then(|| loss(e)).into_iter().flatten());
     lines.extend(e.grant.as_ref().map(|grant| format!("grant      {}", self::grant(grant))));
-    lines.extend(e.rivals.iter().map(|rival| format!("given up   {}", self::grant(rival))));
+    lines.extend(refusing(e));
+    for rival in &e.rivals {
+        lines.push(format!("given up   {}", self::grant(rival)));
+        let side = given_up.iter().find(|side| (side.lineage, side.epoch) == (rival.lineage, rival.epoch));
+        lines.extend(side.iter().flat_map(|side| side.loss()).map(|line| format!("           {line}")));
+    }
     if !e.rivals.is_empty() {
         lines.push(
-            "           with the edits made under it, which its manager keeps: echelon edits lost".to_owned(),
+            "           the managers that hold these edits keep them: echelon edits lost, and --apply makes them once more"
+                .to_owned(),
         );
     }
     lines
@@ -127,15 +139,33 @@ fn loss(e: &EvidenceReport) -> Vec<String> {
         ));
     }
     if !l.unheard.is_empty() {
-        lines.push(format!(
-            "lost       {bad}perhaps more{bad:#}, which only {} know of",
-            l.unheard.join(", ")
-        ));
+        let (what, knows) = (
+            if l.count > 0 { "perhaps more" } else { "perhaps edits" },
+            if l.unheard.len() == 1 { "knows" } else { "know" },
+        );
+        lines.push(format!("lost       {bad}{what}{bad:#}, which only {} {knows} of", l.unheard.join(", ")));
     }
     if lines.is_empty() {
         lines.push(format!("lost       {bad}perhaps edits{bad:#} that were on the primary alone"));
     }
     lines
+}
+
+/// That the new primary takes no edit at first, where the standbys that count under its grant are not there.
+fn refusing(e: &EvidenceReport) -> Option<String> {
+    let grant = e.grant.as_ref().filter(|_| e.refused.is_none())?;
+    let heard = |host: &&String| e.managers.iter().any(|m| m.host == **host && m.heard);
+    let (there, silent): (Vec<_>, Vec<_>) = grant.members.iter().partition(heard);
+    let needed = usize::try_from(grant.min_sync).unwrap_or(usize::MAX).min(grant.members.len());
+    let silent: Vec<_> = silent.into_iter().cloned().collect();
+    let bad = style::BAD;
+    (there.len() < needed).then(|| {
+        format!(
+            "then       {bad}edits are refused{bad:#} for want of {}: {}",
+            silent.join(", "),
+            ways_out(needed, there.len(), &silent, grant.min_sync)
+        )
+    })
 }
 
 /// `epoch 2 of 017f…, held by registry2, forced by console admin: the disk is gone`.

@@ -4,9 +4,11 @@ use super::{Confirmation, Signing, done, refused, show, trial};
 use crate::console::Console;
 use crate::problem::Problem;
 use crate::progress::shown;
+use crate::sides::Side;
 use echelon_core::id::RequestId;
 use echelon_core::name::Text;
 use echelon_core::promotion::{EvidenceReport, Promoted, Promotion, Way};
+use serde::Serialize;
 
 /// A grant that is wished for.
 pub(crate) struct Granting<'a> {
@@ -24,17 +26,32 @@ pub(crate) struct Granting<'a> {
     pub(crate) step: &'a dyn Fn(bool) -> Promotion,
     /// Whether what is signed is no more than what was confirmed.
     pub(crate) same: fn(&EvidenceReport, &EvidenceReport) -> Result<(), Problem>,
+    /// Of a choice: what the lineages hold that are given up.
+    pub(crate) given_up: &'a [Side],
+}
+
+/// A trial, as scripts read it.
+#[derive(Serialize)]
+struct Tried<'a> {
+    #[serde(flatten)]
+    evidence: &'a EvidenceReport,
+    #[serde(skip_serializing_if = "<[Side]>::is_empty")]
+    given_up: &'a [Side],
 }
 
 impl Granting<'_> {
     /// Only shows what would come of it.
-    pub(crate) async fn try_out(console: &mut Console, step: Promotion) -> Result<(), Problem> {
+    pub(crate) async fn try_out(
+        console: &mut Console,
+        step: Promotion,
+        given_up: &[Side],
+    ) -> Result<(), Problem> {
         let manager = console.manager().await?;
         let evidence = trial(&manager, step).await?;
         manager.close().await;
         match console.out.is_json() {
-            true => console.out.object(&evidence)?,
-            false => show(console, &evidence, false)?,
+            true => console.out.object(&Tried { evidence: &evidence, given_up })?,
+            false => show(console, &evidence, given_up, false)?,
         }
         console.out.finish()?;
         refused(&evidence)
@@ -52,7 +69,7 @@ impl Granting<'_> {
             Confirmation::Asked => {
                 let evidence = trial(&manager, (self.step)(true)).await?;
                 refused(&evidence)?;
-                confirmation.ask(console, &evidence)?;
+                confirmation.ask(console, &evidence, self.given_up)?;
                 Some(evidence)
             }
         };
@@ -68,7 +85,7 @@ impl Granting<'_> {
         let confirm = |console: &mut Console, seen: &EvidenceReport| {
             confirmation.check(&seen.framework)?;
             match &confirmed {
-                None => show(console, seen, true),
+                None => show(console, seen, self.given_up, true),
                 Some(confirmed) => (self.same)(confirmed, seen),
             }
         };

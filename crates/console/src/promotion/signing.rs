@@ -2,6 +2,7 @@
 
 use super::{outcome, parse};
 use crate::console::Console;
+use crate::edit::unless_interrupted;
 use crate::problem::{Problem, failed};
 use crate::progress::shown;
 use echelon_client::ManagerClient;
@@ -64,7 +65,8 @@ impl Signing {
             }
         };
         let what = format!("Making {to} the primary");
-        outcome(id, shown(&what, manager.promotion(Promotion::Signed { id, to, grant })).await)
+        let asked = shown(&what, manager.promotion(Promotion::Signed { id, to, grant }));
+        outcome(id, unless_interrupted(id, asked).await?)
     }
 
     /// The grant in these bytes, where it is what was asked for and what the evidence shows.

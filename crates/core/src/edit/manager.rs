@@ -88,12 +88,28 @@ impl Draft {
         if self.next.packages_on(host).count() >= MAX_PACKAGES_PER_HOST {
             return Err(Refusal::TooManyPackages { host: wish.host.clone() });
         }
+        self.check_free(endpoint)?;
         let mut package = Package::bare(host, ManagerType::registry());
         package.listens = Listens::At(endpoint.clone());
         package.role = Some(Role::Backup);
         self.set(Row::Package(package))?;
         self.enrol_subject(Subject::Manager(host), &token, wish.key_hash)?;
         self.set_issuer(host, issuer)
+    }
+
+    /// Checks that no other manager is said to be there: whoever asks for one of the two would reach the other.
+    fn check_free(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        let registry = ManagerType::registry();
+        let at = |package: &Package| {
+            self.next.host(package.host).and_then(|host| package.endpoint(&host.reached_at()))
+        };
+        let there = |package: &&Arc<Package>| at(package).as_ref() == Some(endpoint);
+        match self.next.packages_of(&registry).find(there) {
+            None => Ok(()),
+            Some(package) => {
+                Err(Refusal::EndpointTaken { host: self.name_of(package.host)?, endpoint: endpoint.clone() })
+            }
+        }
     }
 
     /// Checks whether a host where a manager is, or was, may get another one, which is then the only one.

@@ -1,6 +1,6 @@
 //! What is wrong among the registry managers, as one of them sees it: worked out with nothing kept.
 
-use super::{Sight, Unproved};
+use super::{Sight, Unproved, ways_out};
 use crate::alarm::Severity;
 use crate::grant::GrantId;
 use crate::id::HostId;
@@ -9,7 +9,7 @@ use crate::position::Position;
 use crate::report::AlarmReport;
 use crate::survey::alarm;
 use crate::time::Monotonic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A manager that was not heard for longer than this is lost: a restart takes less.
@@ -64,16 +64,22 @@ impl Sight<'_> {
         self.chain.is_held_by(self.me) && GrantId::of(position) == grant && position.revision > known
     }
 
-    /// The standbys that count and are silent.
+    /// The standbys that are silent. One that does not count has everybody's edits to catch up with, and nobody else's
+    /// in its hands.
     fn lost(&self) -> impl Iterator<Item = AlarmReport> {
-        let counting = self.standing.rule.members.iter().filter(|host| **host != self.me);
-        let silent = counting.map(|host| (*host, self.silence(*host))).filter(|(_, silence)| *silence > LOST);
+        let rule = &self.standing.rule;
+        let standbys: BTreeSet<_> = rule.members.iter().copied().chain(self.managers()).collect();
+        let others = standbys.into_iter().filter(|host| *host != self.me);
+        let silent = others.map(|host| (host, self.silence(host))).filter(|(_, silence)| *silence > LOST);
         silent.map(|(host, silence)| {
+            let (message, more) = match rule.members.contains(&host) {
+                true => ("a standby that counts for commits is silent", " --accept-loss"),
+                false => ("a standby is silent; it does not count for commits, so that nothing waits for it", ""),
+            };
             let remedy = format!(
-                "start the registry manager there; where it is gone for good: echelon manager remove {} --accept-loss",
+                "start the registry manager there; where it is gone for good: echelon manager remove {}{more}",
                 self.name(host)
             );
-            let message = "a standby that counts for commits is silent";
             self.alarm("standby-lost", Severity::Warning, host, message, &remedy, silence)
         })
     }
@@ -91,13 +97,13 @@ impl Sight<'_> {
             return None;
         }
         let names: Vec<_> = missing.iter().map(|host| self.name(**host)).collect();
+        let remedy = ways_out(rule.needed(), there, &names, rule.min_sync);
         let message = format!(
             "edits are refused: {} of the standbys that count have to hold each, and {there} can; missing: {}",
             rule.needed(),
             names.join(", ")
         );
-        let remedy = "start the registry managers there; where they are gone for good: echelon manager remove HOST --accept-loss";
-        Some(self.alarm("sync-short", Severity::Critical, self.me, &message, remedy, since))
+        Some(self.alarm("sync-short", Severity::Critical, self.me, &message, &remedy, since))
     }
 
     /// The standbys that are linked and do not become level.
@@ -120,7 +126,7 @@ impl Sight<'_> {
             return None;
         }
         let remedy = format!(
-            "start the registry manager there; where it is gone for good: echelon promote {} --force --reason T",
+            "start the registry manager there; where it is gone for good: echelon promote {} --force --reason TEXT, first with --dry-run",
             self.name(self.me)
         );
         let message = "the primary is silent: edits and enrolments are refused, routing goes on";
@@ -171,6 +177,8 @@ pub(super) mod tests {
     use crate::id::{DomainId, Lineage};
     use crate::member::{Seals, Standing};
     use crate::message::Holding;
+    use crate::name::ManagerType;
+    use crate::package::Package;
     use crate::registry::Registry;
     use crate::row::{Domain, Host, Meta, Row};
     use crate::time::UnixMillis;
@@ -226,7 +234,19 @@ pub(super) mod tests {
         unproved: &BTreeMap<HostId, Unproved>,
     ) -> Vec<(String, Severity, String, u64)> {
         let rule = SyncRule { members: [SPARE, THIRD].into(), min_sync: 1 };
-        let registry = registry(&rule);
+        up_under(&rule, &registry(&rule), me, peers, board, proved, unproved)
+    }
+
+    fn up_under(
+        rule: &SyncRule,
+        registry: &Registry,
+        me: HostId,
+        peers: [(HostId, Peer); 2],
+        board: &Board,
+        proved: Option<Position>,
+        unproved: &BTreeMap<HostId, Unproved>,
+    ) -> Vec<(String, Severity, String, u64)> {
+        let rule = rule.clone();
         let first = Grant::first(position().lineage, HUB, "hub".parse().unwrap(), UnixMillis(0));
         let chain = Chain::begin(first).unwrap();
         let grant = chain.head().id;
@@ -234,7 +254,7 @@ pub(super) mod tests {
         let standing =
             Standing { grant, last, committed: 4, rule, seals: Seals::default(), leads: me == HUB };
         let sight = Sight {
-            registry: &registry,
+            registry,
             board,
             me,
             chain: &chain,
@@ -295,6 +315,17 @@ pub(super) mod tests {
         let gone = HostId(Uuid::from_u128(99));
         let shown = [THIRD, gone].map(|host| (host, Unproved { position: position(), since: at(40) }));
         assert_eq!(up_with(HUB, there(), &board(4), None, &shown.into()), [claim(60)]);
+    }
+
+    #[test]
+    fn a_silent_standby_that_does_not_count_is_told_of_too() {
+        let rule = SyncRule { members: [SPARE].into(), min_sync: 1 };
+        let mut rows: Vec<_> = registry(&rule).rows().collect();
+        rows.push(Row::Package(Package::bare(THIRD, ManagerType::registry())));
+        let registry = Registry::from_rows(position(), rows).unwrap();
+        let (board, peers) = (Board::new(at(0)), [(SPARE, peer(100)), (THIRD, gone(80))]);
+        let told = up_under(&rule, &registry, HUB, peers, &board, None, &BTreeMap::new());
+        assert_eq!(told, [("standby-lost".to_owned(), Severity::Warning, "third".to_owned(), 20)]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl<'a> Sight<'a> {
             refused: asked.refused.map(|why| {
                 let failure = refused(why, &self.name_of(asked.to), &names);
                 let (error, message, remedy) = (failure.error, failure.message, failure.remedy);
-                RefusedReport { error, message, remedy }
+                RefusedReport { error, message, remedy, class: failure.class }
             }),
         }
     }
@@ -165,7 +165,7 @@ impl<'a> Sight<'a> {
     }
 
     /// The hosts with a registry manager, by name.
-    fn managers(&self) -> Vec<HostId> {
+    pub(super) fn managers(&self) -> Vec<HostId> {
         let registry = ManagerType::registry();
         let mut hosts: Vec<_> = self.registry.packages_of(&registry).map(|package| package.host).collect();
         hosts.sort_by_cached_key(|host| self.name_of(*host));

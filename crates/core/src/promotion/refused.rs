@@ -30,7 +30,7 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             "no-primary",
             "the primary does not answer, and so cannot hand over".into(),
             format!(
-                "start it; where it is gone for good: echelon promote {to} --force --reason T, first with --dry-run"
+                "start it; where it is gone for good: echelon promote {to} --force --reason TEXT, first with --dry-run"
             ),
             Retry::Safe,
         ),
@@ -80,7 +80,7 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
                 list(silent.iter().map(|host| names.host_name(*host)))
             ),
             format!(
-                "start one of those, or accept that edits are lost: echelon promote {to} --force --reason T --accept-loss"
+                "start one of those, or accept that edits are lost: echelon promote {to} --force --reason TEXT --accept-loss"
             ),
             Retry::Safe,
         ),
@@ -88,7 +88,7 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             "not-level",
             format!("nobody that was heard has revision {wanted}, which the newest grant builds on"),
             format!(
-                "start a manager that has it, or accept that edits are lost: echelon promote {to} --force --reason T --accept-loss"
+                "start a manager that has it, or accept that edits are lost: echelon promote {to} --force --reason TEXT --accept-loss"
             ),
             Retry::Safe,
         ),
@@ -102,7 +102,7 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             "standbys-changing",
             "a change of the standbys that count is not committed yet".into(),
             "try again once it is; or take out the standby that is silent (echelon manager remove HOST --accept-loss), \
-             and where the primary is gone accept that edits are lost (echelon promote --force --reason T --accept-loss)"
+             and where the primary is gone accept that edits are lost (echelon promote --force --reason TEXT --accept-loss)"
                 .into(),
             Retry::Safe,
         ),
@@ -131,7 +131,11 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
         }
     };
     let message = format!("{message}; nothing was changed");
-    let (error, class, place) = (error.to_owned(), FailureClass::Forbidden, String::new());
+    let class = match why {
+        Refused::PrimarySilent => FailureClass::Unreachable,
+        _ => FailureClass::Forbidden,
+    };
+    let (error, place) = (error.to_owned(), String::new());
     Failure { error, class, message, place, remedy, retry }
 }
 

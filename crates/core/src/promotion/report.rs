@@ -4,6 +4,7 @@ use crate::change::Change;
 use crate::describe::Changed;
 use crate::grant::{Basis, Grant, Grantor, SyncRule};
 use crate::id::{Lineage, RequestId};
+use crate::message::FailureClass;
 use crate::name::{HostName, Text};
 use crate::names::Names;
 use crate::report::{ActorReport, At, CandidateState};
@@ -148,6 +149,14 @@ pub struct RefusedReport {
     pub message: String,
     /// What to do.
     pub remedy: String,
+    /// Of which class it is, and so with which exit code the console ends.
+    #[serde(default = "forbidden")]
+    pub class: FailureClass,
+}
+
+/// The class of nearly all.
+fn forbidden() -> FailureClass {
+    FailureClass::Forbidden
 }
 
 /// A promotion that is done.

@@ -208,6 +208,7 @@ fn every_name() -> BTreeSet<&'static str> {
         | Refusal::LossNotAccepted
         | Refusal::ManagersApart
         | Refusal::IssuerUsed
+        | Refusal::EndpointTaken { .. }
         | Refusal::TooManyRegistryManagers
         | Refusal::Fault(_) => 46,
     };

@@ -34,7 +34,7 @@ fn join_with(token: u128, host: &str) -> Change {
         id,
         domain: None,
         address: None,
-        endpoint: parse("10.0.0.2:29120"),
+        endpoint: parse(&format!("{host}.example:29120")),
         key_hash: [4; 32],
         issuer: issuer(host),
     }
@@ -108,6 +108,19 @@ fn a_manager_joins_as_a_backup_that_does_not_count_and_its_host_is_added_where_i
     assert_eq!(world.place("known").path, path("/a"));
     assert!(members(&world).is_empty());
     assert_eq!(world.registry.tokens().next().unwrap().uses_left, 97);
+}
+
+#[test]
+fn two_managers_are_never_said_to_be_at_one_address() {
+    let mut world = world();
+    world.edit([join("m2")]);
+    let Change::JoinManager { endpoint: taken, .. } = join("m2") else { unreachable!("it joins") };
+    let mut third = join("m3");
+    if let Change::JoinManager { endpoint, .. } = &mut third {
+        *endpoint = taken.clone();
+    }
+    assert_eq!(world.refuse([third]), Refusal::EndpointTaken { host: name("m2"), endpoint: taken });
+    world.edit([join("m3")]);
 }
 
 #[test]

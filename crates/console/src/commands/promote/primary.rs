@@ -2,6 +2,7 @@
 
 use super::Promote;
 use crate::console::Console;
+use crate::edit::unless_interrupted;
 use crate::problem::{Problem, failed};
 use crate::progress::shown;
 use crate::promotion::{Granting, done, outcome};
@@ -49,11 +50,12 @@ async fn hand_over(args: Promote, console: &mut Console) -> Result<(), Problem> 
     let step =
         |trial| Promotion::HandOver { id, to: args.host.clone(), reason: args.forced.reason.clone(), trial };
     if args.edit.dry_run {
-        return Granting::try_out(console, step(true)).await;
+        return Granting::try_out(console, step(true), &[]).await;
     }
     let manager = console.manager().await?;
     let what = format!("The primary hands over to {}", args.host);
-    let promoted = outcome(id, shown(&what, manager.promotion(step(false))).await)?;
+    let asked = shown(&what, manager.promotion(step(false)));
+    let promoted = outcome(id, unless_interrupted(id, asked).await?)?;
     manager.close().await;
     done(console, promoted)
 }
@@ -74,12 +76,13 @@ async fn force(args: Promote, console: &mut Console) -> Result<(), Problem> {
         trial,
     };
     if args.edit.dry_run {
-        return Granting::try_out(console, step(true)).await;
+        return Granting::try_out(console, step(true), &[]).await;
     }
     let (way, yes) = (Way::Forced, args.forced.yes.as_deref());
     let what = format!("Asking the others to take no more from the old primary, for {}", args.host);
     let reason = Some(reason.clone());
-    Granting { id, way, reason, yes, what, step: &step, same: same_as_confirmed }.run(console).await
+    let (same, given_up) = (same_as_confirmed, [].as_slice());
+    Granting { id, way, reason, yes, what, step: &step, same, given_up }.run(console).await
 }
 
 /// Whether what is signed loses no more than what was confirmed.

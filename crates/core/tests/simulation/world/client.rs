@@ -35,7 +35,8 @@ impl World {
         let (last, grant) = (member.log().last(), member.chain().head().id);
         let may = match &sync {
             Some(SyncChange { rule, alone: true }) => member.may_write_under(rule),
-            _ => member.may_write(),
+            Some(SyncChange { rule, .. }) => member.may_write().and_then(|()| member.may_write_under(rule)),
+            None => member.may_write(),
         };
         if may.is_err() {
             return;
