@@ -142,15 +142,15 @@ pub(crate) const STRANGERS: usize = 2_048;
 /// there is no place, so that neither can fill it.
 pub(crate) const STRANGERS_LOG: Duration = Duration::from_secs(1);
 
-/// Least time between two signatures of what agents are shown. One takes some 50 µs, so that edits without end cost at
-/// most a two-hundredth of a core; and whoever is shown something later than that has the newest.
+/// Least time between two signatures of what agents are shown. One takes some 20 µs, so that edits without end cost at
+/// most a five-hundredth of a core; and whoever is shown something later than that has the newest.
 pub(crate) const SIGN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Least time between two lines in the log about what cannot be signed: every agent that is told something asks for it.
 pub(crate) const UNSIGNED_LOG: Duration = Duration::from_secs(60);
 
 /// How often in a row the agent of one host may show a mark that speaks against this manager, and has its signatures
-/// checked: an honest one does so once, as its session begins. Each check takes about half a millisecond.
+/// checked: an honest one does so once, as its session begins. Each check takes about a third of a millisecond.
 pub(crate) const CLAIMS: u32 = 4;
 
 /// After which time it may once more.
