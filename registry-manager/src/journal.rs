@@ -24,7 +24,7 @@ use appended::Appended;
 use arc_swap::ArcSwap;
 use echelon_core::grant::GrantId;
 use echelon_core::id::{HostId, RequestId};
-use echelon_core::member::{self, Input, Member, Refused, Told};
+use echelon_core::member::{self, CannotWrite, Input, Member, Refused, Told};
 use echelon_core::name::HostName;
 use echelon_core::registry::Registry;
 use echelon_store::{Entry, Problem, RegistryStore, StoreError};
@@ -236,10 +236,12 @@ impl Journal {
         effects.into_iter().try_for_each(|effect| self.carry_out(effect))
     }
 
-    /// Whether the registry has to take note of this manager's grant before anything else is written under it.
+    /// Whether the registry has to take note of this manager's grant before anything else is written under it. Not
+    /// while another grant is being given: that is to build on the journal as it is.
     fn has_to_take_over(&self) -> bool {
-        let grant = self.member.chain().head().id;
-        self.member.is_leading() && GrantId::of(&self.member.log().last().position) != grant
+        let (grant, last) = (self.member.chain().head().id, self.member.log().last());
+        let handing = matches!(self.member.may_write(), Err(CannotWrite::Handing));
+        self.member.is_leading() && GrantId::of(&last.position) != grant && !handing
     }
 
     fn carry_out_edits(&mut self, edits: Vec<Edit>) -> Result<(), JournalError> {
@@ -252,7 +254,7 @@ impl Journal {
         }
         let mut group = Group::new(&self.member, self.appended.head(), self.store.head());
         if takes_over {
-            group.take_over(self.member.chain().head(), own_context(self.name()));
+            group.take_over(self.member.chain(), own_context(self.name()));
         }
         let (registry, now) = (self.hub.registry(), self.hub.clock.now());
         let me = self.member.me();

@@ -121,6 +121,11 @@ impl Agent {
         self.failing.get(ty).copied()
     }
 
+    /// Counts one thing more that is said of this report. Other managers have counted before, and may be wrong.
+    fn say_more(&mut self) {
+        self.word = self.word.saturating_add(1);
+    }
+
     /// Whether it has been silent for too long.
     pub fn is_silent(&self) -> bool {
         self.silent
@@ -209,7 +214,8 @@ impl Board {
         let failing = failing(now, old, &report);
         let behind = old.is_some_and(|o| o.behind);
         // A word of the same report as before, should there be one, goes on counting.
-        let word = old.filter(|o| number(&o.report) == number(&report)).map_or(0, |o| o.word + 1);
+        let word =
+            old.filter(|o| number(&o.report) == number(&report)).map_or(0, |o| o.word.saturating_add(1));
         let told_anew = old.is_none_or(|o| !o.is_here() || o.silent || !told::is_same(o, now, &report));
         let due = Some(now + SILENCE);
         let agent = Agent {
@@ -266,7 +272,7 @@ impl Board {
     pub fn session_ended(&mut self, host: HostId) {
         if let Some(agent) = self.agents.get_mut(&host).filter(|a| a.is_here()) {
             agent.connected = false;
-            agent.word += 1;
+            agent.say_more();
             self.owe(host);
         }
     }
@@ -298,7 +304,7 @@ impl Board {
             agent.silent = true;
             match agent.by {
                 None => {
-                    agent.word += 1;
+                    agent.say_more();
                     own.push(*host);
                 }
                 Some(_) => (agent.guessed, agent.is_last) = (true, false),
@@ -315,7 +321,7 @@ impl Board {
         for (host, agent) in self.agents.iter_mut().filter(|(_, a)| a.is_here()) {
             let behind = now.since(agent.level) > SILENCE;
             if std::mem::replace(&mut agent.behind, behind) != behind {
-                agent.word += 1;
+                agent.say_more();
                 changed.push(*host);
             }
         }

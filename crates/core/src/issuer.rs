@@ -131,11 +131,13 @@ impl Registry {
     /// then; none where it knows nothing. Who is unknown here may have come with edits that are unknown, too.
     pub fn knows_against(&self, signer: &Certified) -> Option<Doubt> {
         let Certified { subject, enrolment, issuer, .. } = signer;
-        let dropped = issuer.and_then(|id| self.issuer(&id)).is_some_and(|issuer| issuer.dropped);
-        match self.denial(subject).is_some_and(|d| d.up_to >= *enrolment) {
-            true => Some(Doubt::Denied),
-            false => dropped.then_some(Doubt::Issuer),
+        if self.denial(subject).is_some_and(|d| d.up_to >= *enrolment) {
+            return Some(Doubt::Denied);
         }
+        let issuer = issuer.and_then(|id| self.issuer(&id))?;
+        // A manager's issuer goes with it, and is remembered for longer than that it is denied.
+        let has_left = matches!(subject, Subject::Manager(_)) && !issuer.is_in_force();
+        (issuer.dropped || has_left).then_some(Doubt::Issuer)
     }
 
     /// What this registry knows against a mark of the journal that was signed with this certificate, whose chain held

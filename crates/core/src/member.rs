@@ -214,6 +214,9 @@ pub enum Refused {
     /// A state directory that was rolled back cannot lead.
     #[error("the journal has lost what others have seen")]
     RolledBack,
+    /// The journal of the manager that is to take over takes it out of the registry: nobody would listen to it.
+    #[error("the manager that is to take over was taken out of the registry")]
+    Removed,
     /// The manager that is to take over is not among the standbys that count.
     #[error("the manager that is to take over is not among the standbys that count")]
     NotCounted,
@@ -576,8 +579,10 @@ impl Member {
         out.push(Effect::RolledBack(position));
         if std::mem::take(&mut self.leading) {
             out.push(Effect::Fenced);
+            // What it has begun as the primary: a hand-over, or a choice.
+            self.abort_handover(Refused::RolledBack, out);
+            self.abort_promotion(Refused::RolledBack, out);
         }
-        self.abort_handover(Refused::RolledBack, out);
     }
 
     fn tell_all(&self, message: MemberMessage, out: &mut Vec<Effect>) {

@@ -6,9 +6,10 @@ use super::{Journal, JournalError, load};
 use crate::failure;
 use crate::offered::is_believed;
 use echelon_core::change::Change;
-use echelon_core::grant::{Chain, Grant, Mark, Parent};
+use echelon_core::grant::{Basis, Chain, Grant, Mark, Parent};
 use echelon_core::id::{HostId, RequestId};
-use echelon_core::member::{self, Append, Effect, Input, MemberMessage, Stored, Told};
+use echelon_core::member::{self, Append, Effect, Input, MemberMessage, Refused, Stored, Told};
+use echelon_core::name::ManagerType;
 use echelon_store::{Entry, Problem};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,10 +53,7 @@ impl Journal {
                 Ok(())
             }
             Effect::Prove(grant) => self.prove(&grant),
-            Effect::Told(id, told) => {
-                self.tell(id, told);
-                Ok(())
-            }
+            Effect::Told(id, told) => self.told(id, told),
         }
     }
 
@@ -149,6 +147,19 @@ impl Journal {
     fn proved(&self, grant: &Grant) -> Result<Grant, String> {
         let proved = self.links.prove(grant).map_err(|e| failure::in_full(&e))?;
         is_believed(&self.hub.registry(), self.member.chain(), &proved).map(|()| proved)
+    }
+
+    /// Tells what became of a wish. A manager that an edit of its own journal takes out of the registry is promoted by
+    /// nobody: once that is committed, no other one would listen to it.
+    fn told(&mut self, id: RequestId, told: Told) -> Result<(), JournalError> {
+        let forced = matches!(&told, Told::Proposed(proposal) if proposal.grant.basis == Basis::Force);
+        let registry = self.appended.head();
+        if !forced || registry.package(self.member.me(), &ManagerType::registry()).is_some() {
+            self.tell(id, told);
+            return Ok(());
+        }
+        self.tell(id, Told::Refused(Refused::Removed));
+        self.input(Input::Abort(id))
     }
 
     pub(super) fn tell(&mut self, id: RequestId, told: Told) {

@@ -6,7 +6,7 @@ use crate::journal::queue::Edit;
 use crate::metrics::EditBecame;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::{Context, Edited};
-use echelon_core::grant::{Grant, Mark};
+use echelon_core::grant::{Chain, GrantId, Mark};
 use echelon_core::id::RequestId;
 use echelon_core::member::{CannotWrite, Member, SyncChange, sync_change};
 use echelon_core::message::{EditAnswer, Failure};
@@ -43,10 +43,10 @@ impl<'a> Group<'a> {
         Self { member, registry: Arc::clone(registry), last, entries: Vec::new(), asked: Vec::new() }
     }
 
-    /// Begins with the first commit of a grant.
-    pub(super) fn take_over(&mut self, grant: &Grant, context: Context) {
-        let (sync, gives_up) = (grant.sync.clone(), grant.basis.may_give_up());
-        let change = Change::TakeOver { holder: grant.holder, sync, gives_up };
+    /// Begins with the first commit of the newest grant, which may be the first one of some before it, too.
+    pub(super) fn take_over(&mut self, chain: &Chain, context: Context) {
+        let (grant, gives_up) = (chain.head(), chain.gives_up_since(GrantId::of(&self.last.position)));
+        let change = Change::TakeOver { holder: grant.holder, sync: grant.sync.clone(), gives_up };
         let (set, context) = own_edit(change, context);
         match self.registry.edit(&set, &context) {
             Ok(Edited::Done(registry, commit)) => self.append(*registry, commit),

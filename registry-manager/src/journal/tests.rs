@@ -4,11 +4,13 @@ use super::*;
 use crate::alarms::Alarms;
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
-use echelon_core::grant::{Basis, Chain, Grant, Grantor, Parent, SyncRule};
+use echelon_core::fencing::Fencing;
+use echelon_core::grant::{Basis, Chain, Grant, Grantor, Mark, Parent, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId};
-use echelon_core::member::HandOver;
+use echelon_core::member::{Choose, HandOver, Prepare};
 use echelon_core::message::{EditAnswer, Failure};
 use echelon_core::name::ConsoleName;
+use echelon_core::package::{Package, Role};
 use echelon_core::position::Position;
 use echelon_core::row::{Actor, Domain, Host, Meta, Row};
 use echelon_core::time::UnixMillis;
@@ -201,6 +203,120 @@ async fn a_primary_hands_over_only_by_a_grant_that_others_believe() {
         let words = vec![Word::Input(Input::HandOver(wish))];
         journal.turn(Turn { words, ..Turn::default() }).unwrap();
         assert_eq!(journal.situation().load().chain.head().id.epoch, epoch);
+    }
+}
+
+/// The registry with the manager of the tests in it, and with the primary of a type, that has shown this number.
+fn led(fencing: Fencing) -> Vec<Row> {
+    let name = "manager".parse().unwrap();
+    let host = Host { id: ME, name, domain: DomainId::ROOT, address: None, drained: None };
+    let package = |ty: &str, fencing| {
+        let role = Some(Role::Primary);
+        Row::Package(Package { role, fencing, ..Package::bare(ME, ty.parse().unwrap()) })
+    };
+    let more = [Row::Host(host), package("registry", None), package("store", Some(fencing))];
+    rows().into_iter().chain(more).collect()
+}
+
+/// The journal of a manager that goes by the first grant and by these, none of which it has written under. No standby
+/// but these counts.
+fn granted(dir: &std::path::Path, bases: &[Basis], members: &[HostId]) -> (Journal, Arc<Hub>, Chain) {
+    let rows = led(Fencing::at(&position()).unwrap());
+    let mut store = RegistryStore::create(&dir.join("registry.db"), &grants(), 0, &rows).unwrap();
+    let chain = bases.iter().fold(grants(), |chain, basis| followed(&chain, *basis, store.head(), members));
+    store.adopt(&chain, None).unwrap();
+    let hub = Arc::new(Hub::new(Registry::from_rows(position(), rows).unwrap(), chain.clone()));
+    let journal = begun(store, &hub);
+    (journal, hub, chain)
+}
+
+fn followed(chain: &Chain, basis: Basis, mark: Mark, members: &[HostId]) -> Chain {
+    let before = chain.head();
+    let lineage = if basis.begins_lineage() { Lineage(Uuid::now_v7()) } else { before.id.lineage };
+    let grant = Grant {
+        id: GrantId { lineage, epoch: before.id.epoch + 1 },
+        parent: Some(Parent { grant: before.id, mark }),
+        basis,
+        sync: SyncRule { members: members.iter().copied().collect(), min_sync: 1 },
+        ..before.clone()
+    };
+    chain.extended(grant).unwrap()
+}
+
+/// Protects: what a primary of another type shows is larger than what anybody has seen, also where a manager that was
+/// promoted by force could write nothing before it handed over.
+#[tokio::test]
+async fn primaries_get_new_numbers_after_any_grant_that_may_give_up_what_others_have_seen() {
+    for (bases, anew) in [(&[Basis::Force, Basis::Handover][..], true), (&[Basis::Handover][..], false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_journal, hub, _) = granted(dir.path(), bases, &[]);
+        let registry = hub.registry();
+        let epoch = bases.len() as u64 + 1;
+        assert_eq!((registry.position().epoch, registry.position().revision), (epoch, 1));
+        let before = Fencing::at(&position()).unwrap();
+        let now = registry.package(ME, &"store".parse().unwrap()).unwrap().fencing.unwrap();
+        assert_eq!((now > before, now == before), (anew, !anew), "{bases:?}");
+    }
+}
+
+/// Protects: an edit that comes while an admin looks at a proposal, as announcements come at any time, takes nothing
+/// away from under it.
+#[tokio::test]
+async fn nothing_is_written_while_a_choice_is_being_made() {
+    let dir = tempfile::tempdir().unwrap();
+    // The standby that counts is not there: the registry could take no note of the grant yet.
+    let (mut journal, _, chain) = granted(dir.path(), &[Basis::Force], &[HOST]);
+    let rival = followed(&grants(), Basis::Force, journal.store.head(), &[]);
+    assert_ne!(rival.head().id, chain.head().id);
+    let id = RequestId(Uuid::now_v7());
+    let choose = Choose {
+        id,
+        grantor: Grantor::Console("admin".parse().unwrap()),
+        reason: None,
+        at: crate::clock::unix_now(),
+    };
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let words = vec![Word::Input(Input::Heard(rival)), Word::Wish(id, Input::Choose(choose), sender)];
+    let (edit, answered) = asks(HostId(Uuid::now_v7()), "a", false);
+    journal.turn(Turn { words, edits: vec![edit] }).unwrap();
+    assert!(answered.await.unwrap().is_err());
+    let Told::Proposed(proposal) = told.try_recv().unwrap() else { panic!("no proposal") };
+    journal.turn(Turn { words: vec![Word::Input(Input::Promote(proposal.grant))], edits: vec![] }).unwrap();
+    assert!(matches!(told.try_recv(), Ok(Told::Done(_))));
+}
+
+/// Protects: nobody is made primary to whom no other manager would listen once the edit is committed that takes it out
+/// of the registry, which it has got from the primary before that died.
+#[tokio::test]
+async fn a_manager_whose_journal_takes_it_out_of_the_registry_is_not_promoted() {
+    for there in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = if there { led(Fencing::at(&position()).unwrap()) } else { rows() };
+        let mut store = RegistryStore::create(&dir.path().join("registry.db"), &grants(), 0, &rows).unwrap();
+        let primary = followed(&grants(), Basis::Handover, store.head(), &[ME]).head().clone();
+        let chain = grants().extended(Grant { holder: HOST, ..primary }).unwrap();
+        store.adopt(&chain, None).unwrap();
+        let hub = Arc::new(Hub::new(Registry::from_rows(position(), rows).unwrap(), chain));
+        let mut journal = begun(store, &hub);
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let id = RequestId(Uuid::now_v7());
+        let wish = Prepare {
+            id,
+            promise: RequestId(Uuid::now_v7()),
+            lineage: Lineage(id.0),
+            trial: false,
+            accept_loss: false,
+            grantor: Grantor::Console("admin".parse().unwrap()),
+            reason: None,
+            at: crate::clock::unix_now(),
+        };
+        let words = vec![Word::Wish(id, Input::Prepare(wish), sender)];
+        journal.turn(Turn { words, ..Turn::default() }).unwrap();
+        match told.try_recv().unwrap() {
+            Told::Proposed(proposal) => assert!(there && proposal.doubt.is_none()),
+            other => assert_eq!((there, other), (false, Told::Refused(Refused::Removed))),
+        }
+        assert_eq!(journal.member.seals().is_empty(), !there, "nothing is left of it");
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 /// Does a step that is for this manager.
 pub(super) async fn here(
@@ -115,8 +116,9 @@ impl Work<'_> {
         }
         // What was proposed before under this id, nobody has signed.
         self.shared.edits.wish(self.id, Input::Abort(self.id)).await;
-        let (id, grantor, at) = (self.id, self.grantor(), unix_now());
-        let wish = Prepare { id, lineage, trial, accept_loss, grantor, reason, at };
+        let (id, promise) = (self.id, RequestId(Uuid::now_v7()));
+        let (grantor, at) = (self.grantor(), unix_now());
+        let wish = Prepare { id, promise, lineage, trial, accept_loss, grantor, reason, at };
         let mut told = self.shared.edits.wish(id, Input::Prepare(wish)).await;
         let mut proposal = match self.next(&mut told, PROMOTION_DEADLINE).await? {
             Told::Proposed(proposal) => *proposal,

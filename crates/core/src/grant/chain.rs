@@ -165,6 +165,12 @@ impl Chain {
         Digest::of(hasher.finish())
     }
 
+    /// Whether a grant after this one may give up revisions that somebody has seen. All of them come after one that is
+    /// none of this chain.
+    pub fn gives_up_since(&self, id: GrantId) -> bool {
+        self.grants.iter().rev().take_while(|g| g.id != id).any(|g| g.basis.may_give_up())
+    }
+
     /// The grant with this name.
     pub fn get(&self, id: GrantId) -> Option<&Grant> {
         self.grants.iter().find(|g| g.id == id)

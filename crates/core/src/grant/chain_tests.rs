@@ -137,3 +137,13 @@ fn grants_that_do_not_follow_are_no_chain() {
     assert_eq!(Chain::new(vec![good]).unwrap_err(), ChainError::First);
     assert_eq!(Chain::new(vec![]).unwrap_err(), ChainError::Count { count: 0 });
 }
+
+#[test]
+fn what_gives_up_revisions_is_looked_for_after_one_grant() {
+    let one = first();
+    let two = then(&one, Basis::Force, 2, 2, 5);
+    let three = then(&two, Basis::Handover, 2, 3, 5);
+    assert!(!one.gives_up_since(one.head().id));
+    assert!(three.gives_up_since(one.head().id) && !three.gives_up_since(two.head().id));
+    assert!(three.gives_up_since(GrantId { epoch: 9, ..one.head().id }), "none of this chain");
+}

@@ -41,7 +41,7 @@ impl Member {
             _ if !self.leading => Some(Refused::NotPrimary { holder: self.chain.head().holder }),
             _ if self.handover.is_some() || self.promotion.is_some() => Some(Refused::Busy),
             // The grant would bring the new rule, and with it take the word of the old one away.
-            _ if wish.to == self.me && self.log.is_changing() => Some(Refused::Changing),
+            _ if wish.to == self.me && self.log.is_changing(self.chain.head()) => Some(Refused::Changing),
             _ if wish.to == self.me => None,
             // The old primary takes the place of the new one: without that place, a majority of the others would
             // not know of the new one.

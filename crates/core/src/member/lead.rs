@@ -225,11 +225,12 @@ impl Member {
 
     /// Has the registry count a standby that is level and does not count yet; one at a time.
     pub(super) fn admit_one(&mut self, out: &mut Vec<Effect>) {
-        if !self.leading || self.log.is_changing() || self.may_write().is_err() {
+        let grant = self.chain.head();
+        if !self.leading || self.log.is_changing(grant) || self.may_write().is_err() {
             return;
         }
-        let (head, last) = (self.head(), self.log.last().revision());
-        let rule = self.log.rule_under(self.chain.head());
+        let (head, last) = (grant.id, self.log.last().revision());
+        let rule = self.log.rule_under(grant);
         let level = |(host, p): &(&HostId, &Peer)| {
             let near = p.acked.is_some_and(|mark| mark.revision() + LEVEL >= last);
             near && p.is_synced(head, self.now) && !rule.members.contains(host)

@@ -57,9 +57,11 @@ impl Log {
         self.tail.len()
     }
 
-    /// Whether an entry that changes the standbys that count is not committed yet.
-    pub fn is_changing(&self) -> bool {
-        self.tail.iter().any(|p| p.sync.is_some())
+    /// Whether an entry that changes the standbys that count is not committed yet. The first one under a grant says
+    /// once more what the grant has said; that changes nothing.
+    pub fn is_changing(&self, grant: &Grant) -> bool {
+        let first = self.first_rule(grant);
+        self.rules_since(grant).any(|rule| rule != first)
     }
 
     /// The entry of this revision, where it is the last one or not known to be committed.

@@ -63,10 +63,12 @@ impl Peer {
         self.standing.as_ref().is_some_and(|s| s.seals.hold_under(grant))
     }
 
-    /// Whether it takes what this manager writes under this grant.
+    /// Whether it takes what this manager writes under this grant. One that has gone over to another grant takes nothing
+    /// any more, also where that one does not count here.
     pub fn is_synced(&self, grant: GrantId, now: Monotonic) -> bool {
         let stalled = self.owes.is_some_and(|since| now.since(since) >= STALLED);
-        self.connected && self.acked.is_some() && !stalled && !self.is_sealed(grant)
+        let follows = self.standing.as_ref().is_none_or(|s| s.grant == grant && !s.seals.hold_under(grant));
+        self.connected && self.acked.is_some() && !stalled && follows
     }
 
     /// Whether entries may be sent to it now.

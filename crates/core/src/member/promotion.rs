@@ -2,7 +2,7 @@
 //! two lineages, which ends in the same way: with a grant that an admin proves.
 
 use super::{Effect, Member, MemberMessage, Peer, Refused, Seal, Standing, Told};
-use crate::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Relation, SyncRule};
+use crate::grant::{Basis, Chain, Grant, GrantId, Grantor, MAX_GRANTS, Mark, Parent, SyncRule};
 use crate::id::{HostId, Lineage, RequestId};
 use crate::name::Text;
 use crate::time::{Monotonic, UnixMillis};
@@ -26,7 +26,10 @@ pub const READY: Duration = Duration::from_secs(10);
 pub struct Prepare {
     /// Under which name it is told what became of it.
     pub id: RequestId,
-    /// The lineage that would begin; never used before.
+    /// Under which name others are asked for promises; never used before, also where `id` was: what ends the promises
+    /// of a try before may come late, and must not end those of this one.
+    pub promise: RequestId,
+    /// The lineage that would begin; no grant has it.
     pub lineage: Lineage,
     /// Only say what would happen: nobody is asked for a promise.
     pub trial: bool,
@@ -98,6 +101,11 @@ enum Phase {
 }
 
 impl Promotion {
+    /// Under which name others are asked for promises; a choice rests on none.
+    fn promise(&self) -> Option<RequestId> {
+        self.wish.as_ref().map(|wish| wish.promise)
+    }
+
     pub(super) fn deadline(&self) -> Monotonic {
         match &self.phase {
             Phase::Asking { until }
@@ -168,14 +176,13 @@ impl Member {
         let answer = self.promotion.as_ref().and_then(|p| p.answered.get(&holder));
         // One that cannot lead, though it knows that it should, may be replaced. So may one that leads nobody and has
         // gone over to a lineage in conflict with this one: it comes back only by a choice, and that takes a primary.
-        let may_come_back = |s: &Standing| s.grant != self.head() && !self.is_in_conflict_with(s.grant);
+        let may_come_back = |s: &Standing| s.grant != self.head() && !self.is_of_a_rival(s.grant);
         holder != self.me && answer.is_some_and(|s| s.leads || may_come_back(s))
     }
 
-    /// Whether this is the newest grant of a chain that is known to be in conflict with one's own.
-    fn is_in_conflict_with(&self, grant: GrantId) -> bool {
-        let conflicts = |rival: &Chain| matches!(self.chain.compare(rival), Relation::Conflict { .. });
-        self.rivals.iter().any(|rival| rival.head().id == grant && conflicts(rival))
+    /// Whether this is the newest grant of a chain that is not gone by here until an admin has chosen.
+    fn is_of_a_rival(&self, grant: GrantId) -> bool {
+        self.rivals.iter().any(|rival| rival.head().id == grant)
     }
 
     fn after_asking(&mut self, out: &mut Vec<Effect>) {
@@ -322,7 +329,7 @@ impl Member {
             Some(Refused::Busy)
         } else if self.rivals.is_empty() {
             Some(Refused::NoConflict)
-        } else if self.log.is_changing() {
+        } else if self.log.is_changing(self.chain.head()) {
             Some(Refused::Changing)
         } else {
             None
@@ -332,9 +339,8 @@ impl Member {
         }
         let (head, rule) = (self.chain.head(), self.log.rule_under(self.chain.head()).clone());
         let rejects: Vec<_> = self.rivals.iter().flat_map(|rival| given_up(&self.chain, rival)).collect();
-        let newest = self.rivals.iter().map(|r| r.head().id.epoch).fold(head.id.epoch, u64::max);
         let grant = Grant {
-            id: GrantId { lineage: head.id.lineage, epoch: newest + 1 },
+            id: GrantId { lineage: head.id.lineage, epoch: self.epoch_of_choice() },
             holder: self.me,
             parent: Some(Parent { grant: head.id, mark: self.log.last() }),
             basis: Basis::Choice,
@@ -359,6 +365,15 @@ impl Member {
         out.push(Effect::Told(wish.id, Told::Proposed(Box::new(proposal))));
     }
 
+    /// Above those of all rivals, since resources may have seen fencing numbers of theirs. One that no promotions lead
+    /// to is made up, by somebody who was put out, and would leave no room for those that come.
+    fn epoch_of_choice(&self) -> u64 {
+        let own = self.head().epoch;
+        let reached = |epoch: &u64| epoch.saturating_sub(own) <= MAX_GRANTS as u64;
+        let rivals = self.rivals.iter().map(|rival| rival.head().id.epoch);
+        rivals.filter(reached).fold(own, u64::max) + 1
+    }
+
     /// A grant is proved: that of a hand-over, or the one that was proposed.
     pub(super) fn granted(&mut self, grant: Grant, out: &mut Vec<Effect>) {
         if self.handover.is_some() {
@@ -380,7 +395,9 @@ impl Member {
         let Some(promotion) = self.promotion.take() else { return };
         out.push(Effect::Told(promotion.id, Told::Refused(why)));
         self.tell_all(MemberMessage::Standing(self.standing()), out);
-        self.tell_all(MemberMessage::Unseal { proposal: promotion.id }, out);
+        if let Some(proposal) = promotion.promise() {
+            self.tell_all(MemberMessage::Unseal { proposal }, out);
+        }
     }
 
     /// A newer grant is adopted; one that is not this promotion's.
@@ -393,9 +410,9 @@ impl Member {
     /// What this manager promises itself while it is to be promoted by force: what it builds on does not change
     /// meanwhile. It ends with the promotion, also where that ends with the process, and is not durable.
     pub(super) fn own_seal(&self) -> Option<Seal> {
-        let promotion = self.promotion.as_ref().filter(|p| p.wish.is_some())?;
-        let asking = matches!(promotion.phase, Phase::Asking { .. });
-        (!asking).then(|| Seal { proposal: promotion.id, by: self.me, grant: self.head() })
+        let promotion = self.promotion.as_ref()?;
+        let asked = promotion.promise().filter(|_| !matches!(promotion.phase, Phase::Asking { .. }));
+        asked.map(|proposal| Seal { proposal, by: self.me, grant: self.head() })
     }
 
     /// A promise under the newest grant to somebody else than this one, who is there to make use of it.
@@ -442,7 +459,7 @@ impl Member {
         if !matches!(promotion.phase, Phase::Sealing { .. }) {
             return;
         }
-        if promotion.id == seal.proposal {
+        if promotion.promise() == Some(seal.proposal) {
             promotion.sealed.insert(peer, standing);
         } else if seal.by != self.me {
             // Another promotion came first there.
@@ -460,7 +477,8 @@ impl Member {
     /// Ends promises to promotions of this manager that came to nothing. Once one has led to a grant, only the grant
     /// ends what was promised for it: until then nothing may be taken under the old one.
     pub(super) fn end_needless_seals(&self, peer: HostId, standing: &Standing, out: &mut Vec<Effect>) {
-        let needless = |s: &&Seal| s.by == self.me && !self.is_promoting(s.proposal);
+        let promised = self.promotion.as_ref().and_then(Promotion::promise);
+        let needless = |s: &&Seal| s.by == self.me && Some(s.proposal) != promised;
         for Seal { proposal, .. } in standing.seals.under(self.head()).filter(needless).copied() {
             out.push(Effect::Send(peer, MemberMessage::Unseal { proposal }));
         }

@@ -46,8 +46,14 @@ fn grant(chain: &Chain, basis: Basis, holder: u128, mark: Mark) -> Grant {
 }
 
 fn prepare(id: RequestId, accept_loss: bool) -> Prepare {
-    let lineage = Lineage(Uuid::from_u128(1000 + id.0.as_u128()));
-    Prepare { id, lineage, trial: false, accept_loss, grantor: admin(), reason: None, at: UnixMillis(1) }
+    let (lineage, promise) = (Lineage(Uuid::from_u128(1000 + id.0.as_u128())), promise(id));
+    let (trial, grantor, reason, at) = (false, admin(), None, UnixMillis(1));
+    Prepare { id, promise, lineage, trial, accept_loss, grantor, reason, at }
+}
+
+/// Under which name a promotion asks for promises, at its first try.
+fn promise(id: RequestId) -> RequestId {
+    RequestId(Uuid::from_u128(id.0.as_u128() << 32))
 }
 
 fn hand_over(to: u128) -> Input {
@@ -452,10 +458,7 @@ fn a_trial_goes_by_what_the_manager_would_get_from_those_that_were_heard() {
     net.kill(3);
     net.write(1).unwrap();
     net.run(Duration::from_secs(1));
-    let grantor = Grantor::Console("admin".parse().unwrap());
-    let (id, reason, at, until) = (request(5), None, UnixMillis(1), Monotonic(0));
-    let wish = HandOver { id, to: host(2), grantor: grantor.clone(), reason, at, until, grant: None };
-    net.input(host(1), Input::HandOver(wish));
+    net.input(host(1), hand_over(2));
     net.run(Duration::from_secs(1));
     assert_eq!(net.node(2).lead, 1);
     // The third hears of the hand-over, and gets none of the edits before it.
@@ -464,9 +467,7 @@ fn a_trial_goes_by_what_the_manager_would_get_from_those_that_were_heard() {
     net.kill(2);
     net.join(3, 1);
     assert_eq!((net.last(3).revision(), net.last(1).revision()), (0, 1));
-    let (lineage, reason) = (Lineage(Uuid::from_u128(1003)), None);
-    let wish = Prepare { id: request(6), lineage, trial: true, accept_loss: false, grantor, reason, at };
-    net.input(host(3), Input::Prepare(wish));
+    net.input(host(3), Input::Prepare(Prepare { trial: true, ..prepare(request(6), false) }));
     net.run(Duration::from_secs(1));
     let Some(Told::Proposed(proposal)) = net.node(3).told.last().cloned() else { panic!("no proposal") };
     assert_eq!((&proposal.doubt, net.last(3).revision()), (&None, 0));

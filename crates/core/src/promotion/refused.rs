@@ -92,6 +92,12 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             ),
             Retry::Safe,
         ),
+        Refused::Removed => (
+            "removed",
+            format!("{to} holds an edit that takes its manager out of the registry: no other manager would listen to it"),
+            "promote another one: echelon manager list; the one that was removed joins anew: registry-manager join".into(),
+            Retry::Pointless,
+        ),
         Refused::NotCounted => (
             "not-counted",
             format!("{to} is not among the standbys that count yet"),

@@ -8,7 +8,7 @@ mod world;
 use world::{Tally, run};
 
 /// How many schedules the tests run; benchmarks run more of them.
-const SCHEDULES: u64 = 200;
+const SCHEDULES: u64 = 300;
 
 fn check(seed: u64, traced: bool) -> Tally {
     run(seed, traced).unwrap_or_else(|failure| {
@@ -30,6 +30,7 @@ fn whatever_fails_nothing_is_lost_and_all_agree() {
     println!("{tally}");
     assert!(tally.acknowledged > 10_000 && tally.forced > 100 && tally.handovers > 100, "{tally}");
     assert!(tally.choices > 0 && tally.copies > 0 && tally.rolled_back > 0, "{tally}");
+    assert!(tally.restored > 0 && tally.contested > 0 && tally.full > 0, "{tally}");
 }
 
 #[test]

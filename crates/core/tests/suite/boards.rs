@@ -326,3 +326,22 @@ fn who_serves_whom_is_known_to_all() {
     assert_eq!(served, [(manager(0), 1), (manager(1), 2)].into());
     assert!(!site.agent(2, 0).is_here() && site.agent(0, 0).is_here());
 }
+
+/// What another manager counts is input.
+#[test]
+fn counting_ends_where_numbers_do() {
+    let (now, mut board) = (at(100.0), Board::new(at(100.0)));
+    let agent = {
+        let mut other = Board::new(now);
+        other.link_up(manager(0));
+        other.heard(now, host_id(1), report(1, &Health::Passing));
+        other.tell(now, manager(1), manager(0), 9).remove(0)
+    };
+    board.link_up(manager(1));
+    board.learn(now, manager(0), manager(1), Told { word: u64::MAX, ..agent.clone() });
+    board.heard(now, host_id(1), report(1, &Health::Passing));
+    board.session_ended(host_id(1));
+    board.learn(now, manager(0), manager(1), Told { by: manager(0), word: u64::MAX, sequence: 2, ..agent });
+    board.judge(now + WARMING * 2);
+    assert!(board.agent(host_id(1)).is_some_and(Agent::is_silent));
+}

@@ -274,6 +274,13 @@ fn one_who_leaves_is_denied_and_what_its_issuer_has_signed_can_be_renewed_for_a_
     assert_eq!(standing(&world, &late), Standing::Refused(Doubt::Issuer));
     world.edit([add_domain("/later")]);
     assert!(world.view().has_left(late.issuer), "nobody is to believe it before its certificate ends");
+    // Nor is it denied any more, for which it would be contested what it signs.
+    world.now = world.now + 2 * DAY;
+    world.edit([add_domain("/later-still")]);
+    assert!(world.registry.denials().next().is_none());
+    let against = |subject| world.registry.knows_against(&Certified { subject, ..late.clone() });
+    assert_eq!(against(manager.subject.clone()), Some(Doubt::Issuer));
+    assert_eq!(against(late.subject.clone()), None, "one that it has certified has not left");
     world.now = START + YEAR + Duration::from_millis(1);
     world.edit([add_domain("/much-later")]);
     assert!(world.registry.issuer(&issuer("m2").id).is_none(), "it is forgotten");

@@ -144,3 +144,62 @@ fn a_grant_that_was_given_twice_under_one_name_is_a_conflict_that_is_chosen_betw
     handle(&mut twin, 0, Input::Said(host(2), MemberMessage::Grants(primary.chain().clone())));
     assert_eq!((twin.chain(), twin.rolled_back()), (primary.chain(), None));
 }
+
+/// A manager that is primary in one of two lineages, and the other one's chain.
+fn torn(rival_epoch: u64) -> (Member, Chain) {
+    let (chain, before) = genesis();
+    let theirs = grant(&chain, Basis::Force, 3, before);
+    let theirs = Grant { id: GrantId { epoch: rival_epoch, ..theirs.id }, ..theirs };
+    let rival = chain.extended(theirs).unwrap();
+    // What the registry takes note of first says once more who counts by the grant, which the rows do not say yet.
+    let sync = Some(SyncChange { rule: counting(&[3], 1), alone: true });
+    let ours = Grant { sync: counting(&[3], 1), ..grant(&chain, Basis::Force, 2, before) };
+    let chain = chain.extended(ours).unwrap();
+    let first = Entry { sync, ..entry(before, chain.head().id, 1) };
+    let mut member = alone(2, stored(chain, counting(&[2, 3], 1), &[first]), &[]);
+    handle(&mut member, 0, Input::Heard(rival.clone()));
+    assert!(member.is_leading() && member.rivals() == [rival.clone()]);
+    (member, rival)
+}
+
+fn proposed(effects: &[Effect]) -> Option<Grant> {
+    effects.iter().find_map(|e| match e {
+        Effect::Told(_, Told::Proposed(proposal)) => Some(proposal.grant.clone()),
+        _ => None,
+    })
+}
+
+/// Those that count may all have gone over to the other lineage: until somebody chooses nothing is committed.
+#[test]
+fn what_a_grant_says_of_who_counts_is_no_change_where_the_registry_takes_note_of_it() {
+    let (mut member, rival) = torn(2);
+    let out = handle(&mut member, 0, hand_over(2));
+    assert!(out.iter().any(|e| matches!(e, Effect::Prove(_))), "{out:?}");
+    handle(&mut member, 0, Input::Abort(request(5)));
+    let grant = proposed(&handle(&mut member, 0, choose())).expect("a proposal");
+    handle(&mut member, 0, Input::Promote(grant));
+    assert!(matches!(rival.compare(member.chain()), Relation::Newer(_)) && member.is_leading());
+}
+
+#[test]
+fn nothing_comes_of_the_choice_of_a_primary_that_turns_out_to_have_lost_edits() {
+    let (mut member, _) = torn(2);
+    let grant = proposed(&handle(&mut member, 0, choose())).expect("a proposal");
+    let lost = member.log().last().position.next();
+    let out = handle(&mut member, 0, Input::Witnessed(lost));
+    assert!(out.contains(&Effect::Told(request(9), Told::Refused(Refused::RolledBack))), "{out:?}");
+    handle(&mut member, 0, Input::Promote(grant));
+    assert_eq!((member.rolled_back(), member.is_leading()), (Some(lost), false));
+}
+
+/// Fencing numbers rise with the epoch, and end at one that promotions never reach.
+#[test]
+fn a_choice_has_a_later_epoch_than_each_lineage_but_one_that_was_made_up() {
+    for (rival, epoch) in [(2, 3), (40, 41), (u64::MAX, 3), (1 << 21, 3)] {
+        let (mut member, _) = torn(rival);
+        let grant = proposed(&handle(&mut member, 0, choose())).expect("a proposal");
+        assert_eq!(grant.id.epoch, epoch);
+        let out = handle(&mut member, 0, Input::Promote(grant));
+        assert!(out.iter().any(|e| matches!(e, Effect::Told(_, Told::Done(_)))), "{out:?}");
+    }
+}

@@ -115,6 +115,20 @@ fn a_standby_that_lost_what_it_had_does_not_count_until_it_has_it_again() {
     assert!(matches!(net.node(1).member.may_write(), Err(CannotWrite::TooFew { connected: 0, .. })));
 }
 
+/// It has gone over to grants of somebody who was put out, of which it had not heard; here they are contested.
+#[test]
+fn a_standby_that_goes_by_another_grant_does_not_count_as_connected() {
+    let mut net = Net::new(2, 1);
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(1));
+    let (chain, _) = genesis();
+    let contested = grant(&chain, Basis::Restore, 9, net.last(1));
+    let elsewhere = standing(contested.id, net.last(2), counting(&[], 1));
+    net.ask(1, Input::Said(host(2), MemberMessage::Standing(elsewhere)));
+    let refused = CannotWrite::TooFew { needed: 1, connected: 0, silent: vec![host(2)] };
+    assert_eq!(net.write(1), Err(refused));
+}
+
 #[test]
 fn a_primary_that_was_put_back_is_told_by_a_standby_that_takes_nothing_from_it() {
     let (chain, before) = genesis();

@@ -47,7 +47,7 @@ fn a_promise_that_comes_late_is_not_counted() {
     let mut member = alone(2, stored(chain, rule.clone(), &[]), &[3, 4]);
     handle(&mut member, 10, Input::Prepare(prepare(id, false)));
     handle(&mut member, 400, Input::Tick);
-    let seal = Seal { proposal: id, by: host(2), grant: head };
+    let seal = Seal { proposal: promise(id), by: host(2), grant: head };
     let sealed = |last| MemberMessage::Sealed { seal, standing: standing(head, last, rule.clone()) };
     handle(&mut member, 500, Input::Said(host(3), sealed(first.mark)));
     let out = handle(&mut member, 2500, Input::Tick);
@@ -130,6 +130,29 @@ fn a_promise_that_has_led_to_a_grant_is_not_taken_back() {
     let standing = Standing { seals, ..standing(head, net.last(3), counting(&[2, 3], 1)) };
     let out = net.ask(2, Input::Said(host(3), MemberMessage::Standing(standing)));
     assert!(!sent(&out, |m| matches!(m, MemberMessage::Unseal { .. })), "{out:?}");
+}
+
+/// A console repeats its command under the same id; of the try before, a word is still on its way.
+#[test]
+fn what_ends_the_promises_of_one_try_ends_none_of_the_next() {
+    let mut net = Net::new(3, 1);
+    net.kill(1);
+    let id = request(8);
+    let mut attempt = |promise| {
+        net.input(host(2), Input::Prepare(Prepare { promise: request(promise), ..prepare(id, false) }));
+        net.run(Duration::from_secs(3));
+        assert!(matches!(net.node(2).told.last(), Some(Told::Proposed(_))), "{:?}", net.node(2).told);
+        assert!(!net.node(3).member.seals().is_empty());
+        let given_up = net.ask(2, Input::Abort(id));
+        given_up.into_iter().find_map(|e| match e {
+            Effect::Send(to, word @ MemberMessage::Unseal { .. }) if to == host(3) => Some(word),
+            _ => None,
+        })
+    };
+    let late = attempt(801).expect("a word that ends the promise");
+    attempt(802);
+    net.input(host(3), Input::Said(host(2), late));
+    assert!(!net.node(3).member.seals().is_empty());
 }
 
 #[test]
@@ -240,4 +263,18 @@ fn a_primary_that_has_gone_over_to_a_lineage_in_conflict_and_leads_nobody_may_be
     assert_eq!(prepared(&mut member, 2, &leads), answers, "it leads others");
     let told = prepared(&mut member, 3, &idle);
     assert!(matches!(told, Some(Told::Proposed(_))), "{told:?}");
+}
+
+/// A manager that was removed has restored a backup, and the primary, which did not know of the removal, has gone over.
+#[test]
+fn a_primary_that_has_gone_over_to_a_contested_lineage_may_be_replaced() {
+    let (chain, before) = genesis();
+    let contested = chain.extended(grant(&chain, Basis::Restore, 9, before)).unwrap();
+    let rule = counting(&[2], 1);
+    let mut member = alone(2, stored(chain, rule.clone(), &[]), &[1]);
+    handle(&mut member, 0, Input::Contested(contested.clone()));
+    handle(&mut member, 0, Input::Prepare(prepare(request(1), true)));
+    let idle = MemberMessage::Standing(standing(contested.head().id, before, rule));
+    let out = handle(&mut member, 0, Input::Said(host(1), idle));
+    assert!(out.iter().any(|e| matches!(e, Effect::Told(_, Told::Proposed(_)))), "{out:?}");
 }

@@ -2,7 +2,7 @@
 
 use super::node::index;
 use super::{Event, Input, World};
-use echelon_core::grant::{Grantor, SyncRule};
+use echelon_core::grant::{Basis, Grantor, SyncRule};
 use echelon_core::id::{HostId, Lineage, RequestId};
 use echelon_core::member::{Choose, HandOver, Member, Prepare, Proposal, SyncChange};
 use echelon_core::time::{Monotonic, UnixMillis};
@@ -40,16 +40,39 @@ impl World {
     }
 
     pub(crate) fn force_with(&mut self, at: usize, accept_loss: bool, trial: bool) {
-        let lineage = Lineage(Uuid::from_u128(self.number().into()));
+        let (id, lineage) = self.command(at, accept_loss);
         if accept_loss {
             self.lossy.insert(lineage);
         }
-        let id = self.request_id();
         let at_time = UnixMillis(self.now / 1000);
-        let wish = Prepare { id, lineage, trial, accept_loss, grantor: admin(), reason: None, at: at_time };
+        let wish = Prepare {
+            id,
+            promise: self.request_id(),
+            lineage,
+            trial,
+            accept_loss,
+            grantor: admin(),
+            reason: None,
+            at: at_time,
+        };
         self.note(|| format!("an admin promotes {at} by force, accepting loss: {accept_loss}"));
+        // What was proposed before under this id, nobody has signed.
+        self.input(at, Input::Abort(id));
         self.interfere(at, id);
         self.input(at, Input::Prepare(wish));
+    }
+
+    /// The id of a command to promote a manager by force, and the lineage that goes with it. One that seems to have come
+    /// to nothing may be repeated.
+    fn command(&mut self, at: usize, accept_loss: bool) -> (RequestId, Lineage) {
+        let new = (self.request_id(), Lineage(Uuid::from_u128(self.number().into())), accept_loss);
+        let again = self.random.chance(400);
+        let came_to_nothing =
+            |(_, lineage, _): &(_, Lineage, _)| self.grants.iter().all(|grant| grant.lineage != *lineage);
+        let tried = self.nodes[at].tried.filter(|tried| again && tried.2 == accept_loss);
+        let (id, lineage, _) = tried.filter(came_to_nothing).unwrap_or(new);
+        self.nodes[at].tried = Some((id, lineage, accept_loss));
+        (id, lineage)
     }
 
     pub(crate) fn choose(&mut self, at: usize) {
@@ -72,6 +95,9 @@ impl World {
         let grant = Box::new(proposal.grant);
         let slow = self.profile.slow && !self.healing && self.random.chance(500);
         let most = if slow { 9_500_000 } else { 800_000 };
+        if grant.basis == Basis::Force && self.is_put_out(at) {
+            return self.input(at, Input::Abort(id));
+        }
         match self.random.between(0, if self.healing { 1 } else { 20 }) {
             0..16 => self.schedule_between(1000, most, Event::Proved { at, incarnation, grant }),
             16 => self.schedule_between(1000, 800_000, Event::Abort { at, id }),
@@ -87,14 +113,26 @@ impl World {
         }
     }
 
-    pub(crate) fn change_rule(&mut self, at: usize, alone: bool, change: impl FnOnce(&SyncRule) -> SyncRule) {
-        let Some(member) = &self.nodes[at].member else { return };
-        let old = member.log().rule_under(member.chain().head());
-        let rule = change(old);
-        if rule != *old {
+    pub(crate) fn change_rule(&mut self, at: usize, alone: bool, change: impl Fn(&SyncRule) -> SyncRule) {
+        let Some(old) = self.nodes[at].member.as_ref().map(rule_of) else { return };
+        if change(old) != *old {
             let request = self.number();
-            self.write(at, request, Some(SyncChange { rule, alone }));
+            self.change_rule_by(at, request, alone, change);
         }
+    }
+
+    /// The same under this number, also where it changes nothing of who counts.
+    fn change_rule_by(
+        &mut self,
+        at: usize,
+        request: u64,
+        alone: bool,
+        change: impl FnOnce(&SyncRule) -> SyncRule,
+    ) {
+        let Some(old) = self.nodes[at].member.as_ref().map(rule_of) else { return };
+        let rule = change(old);
+        let sync = (rule != *old).then_some(SyncChange { rule, alone });
+        self.write(at, request, sync);
     }
 
     /// No manager takes `min_sync = 0` but with loss accepted, and then that is committed under the new rule alone.
@@ -117,7 +155,8 @@ impl World {
         }
         let host = self.nodes[member].host;
         self.note(|| format!("an admin removes {member}, alone: {alone}"));
-        self.change_rule(at, alone, |rule| rule.without(host));
+        let request = self.removal(host);
+        self.change_rule_by(at, request, alone, |rule| rule.without(host));
         self.nodes[member].removed = true;
         for peer in (0..self.nodes.len()).filter(|peer| *peer != member) {
             self.network.unlink(member, peer);
@@ -143,6 +182,7 @@ impl World {
         let lender = &self.nodes[from].disk;
         let (chain, entries, committed) = (lender.chain.clone(), lender.entries.clone(), lender.committed);
         let node = &mut self.nodes[at];
+        node.enrolment += 1;
         (node.gone, node.disk.chain, node.disk.entries, node.disk.committed) =
             (false, chain, entries, committed);
         self.note(|| format!("{at} joins with a copy from {from}"));
@@ -155,7 +195,7 @@ impl World {
     fn is_uncounted(&mut self, at: usize, host: HostId) -> bool {
         self.change_rule(at, false, |rule| rule.without(host));
         let Some(member) = self.nodes[at].member.as_ref().filter(|m| m.is_leading()) else { return false };
-        !member.log().is_changing() && !rule_of(member).members.contains(&host)
+        !member.log().is_changing(member.chain().head()) && !rule_of(member).members.contains(&host)
     }
 }
 

@@ -28,6 +28,10 @@ impl World {
         let Some(first) = first else { return };
         self.cut(first, primary, true);
         self.schedule_between(10_000, 400_000, Event::Force { at: first, lossy: false });
+        if self.random.chance(300) {
+            // The command seems to have come to nothing, and is repeated.
+            self.schedule_between(400_000, 3_000_000, Event::Force { at: first, lossy: false });
+        }
         if let Some(second) = second {
             self.schedule_between(400_000, 1_500_000, Event::Cut { a: first, b: second });
             if self.random.chance(600) {

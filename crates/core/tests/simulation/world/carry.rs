@@ -5,6 +5,7 @@ use super::aim::Deed;
 use super::client::is_of_client;
 use super::disk::Disk;
 use super::node::index;
+use super::profile::Theme;
 use super::{Effect, Event, Input, MemberMessage, Seen, World};
 use echelon_core::grant::{Basis, Chain, Mark, Parent};
 use echelon_core::id::HostId;
@@ -15,9 +16,14 @@ const MOST_ENTRIES: usize = 4;
 
 impl World {
     pub(crate) fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
+        let life = self.nodes[at].life;
         for effect in effects {
-            if self.nodes[at].member.is_none() || self.failure.is_some() {
+            if self.nodes[at].life != life || self.failure.is_some() {
                 return;
+            }
+            if self.is_too_much(&effect) {
+                self.note(|| format!("{at} cannot write {effect:?}"));
+                return self.begin_anew(at);
             }
             if !self.healing && self.random.between(0, 10_000) < self.profile.crash {
                 self.note(|| format!("{at} does not get to {effect:?}"));
@@ -34,6 +40,15 @@ impl World {
                 self.schedule_between(10_000, 2_000_000, Event::Start { at });
             }
         }
+    }
+
+    /// Whether a disk does not take this.
+    fn is_too_much(&mut self, effect: &Effect) -> bool {
+        let persists = matches!(
+            effect,
+            Effect::Adopt { .. } | Effect::Append(_) | Effect::Seal(_) | Effect::RolledBack(_)
+        );
+        persists && !self.healing && self.random.chance(self.profile.full)
     }
 
     /// Whether a process ends right after it has done this.
@@ -61,7 +76,7 @@ impl World {
                 if self.random.chance(300) {
                     node.disk.committed = node.shown;
                 }
-                if self.profile.damage && self.random.chance(100) {
+                if (self.profile.damage || self.profile.theme == Theme::Restored) && self.random.chance(100) {
                     self.nodes[at].remember();
                 }
             }
@@ -75,17 +90,18 @@ impl World {
             Effect::Feed { to, after } => return self.feed(at, to, after),
             Effect::Copy(from) => self.borrow(at, index(from)),
             Effect::Lead => {}
-            Effect::Fenced => {
-                let waiting = std::mem::take(&mut self.nodes[at].waiting);
-                self.unknown.extend(waiting.into_iter().map(|(request, _)| request));
-            }
+            Effect::Fenced => self.give_up(at),
             Effect::Admit(standby) => {
                 let incarnation = self.nodes[at].incarnation;
                 let most = if self.profile.slow && !self.healing { 4_000_000 } else { 60_000 };
                 self.schedule_between(1000, most, Event::Admit { at, incarnation, standby });
             }
-            Effect::Prove(grant) if self.random.chance(500) => return Some(Input::Promote(grant)),
+            Effect::Prove(grant) if self.random.chance(500) => {
+                self.signed(at, grant.id);
+                return Some(Input::Promote(grant));
+            }
             Effect::Prove(grant) => {
+                self.signed(at, grant.id);
                 let incarnation = self.nodes[at].incarnation;
                 let grant = Box::new(grant);
                 self.schedule_between(1000, 60_000, Event::Proved { at, incarnation, grant });

@@ -3,7 +3,7 @@
 use super::disk::{entry, request_of};
 use super::{Event, Input, Seen, World};
 use echelon_core::grant::{GrantId, Mark};
-use echelon_core::member::{Entry, SyncChange};
+use echelon_core::member::{Entry, Member, SyncChange};
 
 /// Requests of clients have numbers from here on; smaller ones are those of managers.
 const CLIENTS: u64 = 1 << 32;
@@ -28,32 +28,43 @@ impl World {
 
     /// Writes an entry, where that is allowed; the first of a grant is the new primary's own.
     pub(crate) fn write(&mut self, at: usize, request: u64, sync: Option<SyncChange>) {
-        self.take_over(at);
-        let count = self.number();
-        let node = &mut self.nodes[at];
-        let Some(member) = &node.member else { return };
-        let (last, grant) = (member.log().last(), member.chain().head().id);
-        let may = match &sync {
-            Some(SyncChange { rule, alone: true }) => member.may_write_under(rule),
-            Some(SyncChange { rule, .. }) => member.may_write().and_then(|()| member.may_write_under(rule)),
-            None => member.may_write(),
+        let may = |member: &Member| match &sync {
+            Some(SyncChange { rule, alone: true }) => member.may_write_under(rule).is_ok(),
+            Some(SyncChange { rule, .. }) => {
+                member.may_write().is_ok() && member.may_write_under(rule).is_ok()
+            }
+            None => member.may_write().is_ok(),
         };
-        if may.is_err() {
+        let node = &self.nodes[at];
+        if !node.is_awake() || !node.member.as_ref().is_some_and(may) {
             return;
         }
+        let life = node.life;
+        self.note_grant(at);
+        let count = self.number();
+        let node = &mut self.nodes[at];
+        let Some(member) = node.member.as_ref().filter(|m| node.life == life && m.is_leading()) else {
+            return;
+        };
+        let (last, grant) = (member.log().last(), member.chain().head().id);
         let entry = Entry { sync, ..entry(last, grant, request, count) };
         node.waiting.push((request, entry.mark));
         self.write_entry(at, entry);
     }
 
-    /// Notes who is the primary now, before anything else is written.
+    /// Notes who is the primary now, where anything can be written.
     pub(crate) fn take_over(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if node.is_awake() && node.member.as_ref().is_some_and(|m| m.may_write().is_ok()) {
+            self.note_grant(at);
+        }
+    }
+
+    /// Notes who is the primary now, before anything else is written.
+    fn note_grant(&mut self, at: usize) {
         let count = self.number();
         let node = &self.nodes[at];
-        let Some(member) = node.member.as_ref().filter(|m| node.paused.is_none() && m.may_write().is_ok())
-        else {
-            return;
-        };
+        let Some(member) = node.member.as_ref() else { return };
         let (head, last) = (member.chain().head(), member.log().last());
         if GrantId::of(&last.position) == head.id {
             return;
@@ -108,7 +119,10 @@ impl World {
         self.saw(&Seen::Agent { before: &before, after: &after, disk: &disk });
         match served {
             true => self.input(at, Input::Witnessed(after.at.position)),
-            false => self.input(at, Input::Heard(after.chain)),
+            false => {
+                let heard = self.heard(at, after.chain);
+                self.input(at, heard);
+            }
         }
         self.take_over(at);
     }

@@ -99,8 +99,8 @@ impl World {
         match event {
             Event::Deliver { from, to, incarnation, message } => {
                 if is(self, to, incarnation) && self.network.has_link(to, from) {
-                    let from = self.nodes[from].host;
-                    self.input(to, Input::Said(from, *message));
+                    let said = self.said(to, self.nodes[from].host, *message);
+                    self.input(to, said);
                 }
             }
             Event::Tick { at, incarnation } => {

@@ -1,7 +1,9 @@
 //! What goes wrong, and what an admin does meanwhile. Some of it takes several steps: see `campaigns`.
 
 use super::disk::Disk;
+use super::profile::Theme;
 use super::{Event, World};
+use echelon_core::member::Entry;
 
 /// One thing that happens to a registry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,10 +29,11 @@ pub(crate) enum Act {
     Choose,
     RollBack,
     Lose,
+    Restore,
 }
 
 /// Acts, and how often they happen.
-const ACTS: [(Act, u64); 21] = [
+const ACTS: [(Act, u64); 22] = [
     (Act::Crash, 8),
     (Act::CrashPrimary, 8),
     (Act::Cut, 6),
@@ -52,6 +55,7 @@ const ACTS: [(Act, u64); 21] = [
     (Act::Choose, 3),
     (Act::RollBack, 3),
     (Act::Lose, 2),
+    (Act::Restore, 2),
 ];
 
 /// How much more of what a schedule is about.
@@ -83,9 +87,13 @@ impl World {
             Act::ChangeMinSync => self.change_min_sync(primary),
             Act::Remove if self.nodes[primary].is_leading() => self.remove(primary),
             Act::Choose => self.choose_any(),
-            Act::RollBack if self.profile.damage => self.roll_back(at),
+            Act::RollBack if self.profile.damage => {
+                let at = if self.random.chance(500) { primary } else { at };
+                self.roll_back(at);
+            }
             Act::Lose if self.profile.damage => self.lose(at),
-            Act::Remove | Act::RollBack | Act::Lose => {}
+            Act::Restore if self.profile.theme == Theme::Restored => self.restore(),
+            Act::Remove | Act::RollBack | Act::Lose | Act::Restore => {}
         }
     }
 
@@ -161,13 +169,18 @@ impl World {
         if self.nodes.iter().filter(|n| !n.gone).count() < 3 || self.nodes[at].gone {
             return;
         }
+        self.damaged(at);
+        self.empty(at, vec![]);
+    }
+
+    /// The disk is an empty one, beside which this is kept: the manager has to join again.
+    pub(crate) fn empty(&mut self, at: usize, surplus: Vec<Entry>) {
         self.crash(at);
         self.note(|| format!("{at} has lost its disk"));
-        self.damaged(at);
         let node = &mut self.nodes[at];
         let first = node.disk.chain.grants()[0].clone();
         let empty = echelon_core::grant::Chain::begin(first).expect("a first grant");
-        (node.disk, node.gone, node.older) = (Disk::new(empty), true, vec![]);
+        (node.disk, node.gone, node.older) = (Disk { surplus, ..Disk::new(empty) }, true, vec![]);
         self.schedule_between(500_000, 3_000_000, Event::Rejoin { at });
     }
 

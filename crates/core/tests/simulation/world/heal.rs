@@ -1,9 +1,11 @@
 //! The end of a schedule: everything is mended, an admin does what is left to do, and all have to agree.
 
 use super::World;
+use super::disk::Disk;
 use super::invariants::Seen;
 use super::node::Node;
-use echelon_core::grant::{Relation, SyncRule};
+use super::profile::Theme;
+use echelon_core::grant::{Chain, Relation, SyncRule};
 use echelon_core::member::Member;
 
 /// How long managers are given to agree before an admin looks, in microseconds; and how often one looks.
@@ -15,14 +17,14 @@ impl World {
         self.healing = true;
         self.note(|| "everything is mended".into());
         self.network.heal();
+        self.take_in_the_removed();
         for at in 0..self.nodes.len() {
-            self.nodes[at].removed = false;
             self.resume(at);
             self.start(at);
         }
         // What an admin began before comes to its end.
         self.run_until(self.now + 20_000_000);
-        for _ in 0..LOOKS {
+        for look in 0..LOOKS {
             if self.failure.is_some() || self.is_settled() {
                 break;
             }
@@ -30,7 +32,7 @@ impl World {
                 self.tally.hopeless += 1;
                 return;
             }
-            self.look_after();
+            self.look_after(look);
             self.run_until(self.now + LOOK);
         }
         self.quiet();
@@ -39,15 +41,52 @@ impl World {
         self.saw(&Seen::Healed { nodes: &nodes, agents: &agents });
     }
 
+    /// Managers that were removed join again. Where one may have gone on by itself, and others not even listen to it, it
+    /// begins with an empty disk.
+    fn take_in_the_removed(&mut self) {
+        let others = self.those(|n| !n.removed && !n.gone);
+        let anew = self.profile.theme == Theme::Restored && !others.is_empty();
+        for at in self.those(|n| n.removed) {
+            self.nodes[at].removed = false;
+            self.nodes[at].enrolment += 1;
+            if anew && !self.nodes[at].gone {
+                let Disk { entries, surplus, .. } = self.nodes[at].disk.clone();
+                // What only it had its operator keeps.
+                self.empty(at, [surplus, entries].concat());
+            }
+        }
+    }
+
+    /// Choices are not heeded: each side has put out who began the other's lineage. The managers of all but this one's
+    /// join anew.
+    fn join_anew(&mut self, leader: usize) {
+        let chain = self.nodes[leader].disk.chain.clone();
+        for at in self.those(|n| n.disk.chain != chain && !n.gone) {
+            let Disk { entries, surplus, .. } = self.nodes[at].disk.clone();
+            self.empty(at, [surplus, entries].concat());
+        }
+    }
+
     /// Chooses between lineages; where nobody can lead, promotes whoever has most.
-    fn look_after(&mut self) {
+    fn look_after(&mut self, look: usize) {
         let leading = self.those(|n| n.is_leading());
         let torn = |m: &Member| m.is_leading() && !m.rivals().is_empty();
         let torn = self.those(|n| n.member.as_ref().is_some_and(torn));
         if let Some(at) = self.random.pick(&torn) {
+            if look > LOOKS / 2 && leading.len() > 1 && self.profile.theme == Theme::Restored {
+                return self.join_anew(at);
+            }
             // Whoever counts may follow another lineage.
-            let changing = self.nodes[at].member.as_ref().is_some_and(|m| m.log().is_changing());
+            let changing =
+                self.nodes[at].member.as_ref().is_some_and(|m| m.log().is_changing(m.chain().head()));
             return if changing { self.count_those_there(at) } else { self.choose(at) };
+        }
+        // Nobody leads those that know of another lineage: only a primary can choose.
+        let led = |chain: &Chain| leading.iter().any(|n| self.nodes[*n].disk.chain == *chain);
+        let apart = |m: &Member| !m.rivals().is_empty() && !led(m.chain());
+        let apart = self.those(|n| n.is_awake() && n.member.as_ref().is_some_and(apart));
+        if let Some(at) = self.random.pick(&apart).filter(|_| !leading.is_empty()) {
+            return self.force_with(at, true, false);
         }
         let able = |m: &Member| m.may_write().is_ok() && m.log().is_settled();
         let stuck = self.those(|n| n.is_leading() && !n.member.as_ref().is_some_and(able));

@@ -19,6 +19,7 @@ mod network;
 mod node;
 mod profile;
 mod random;
+mod restore;
 mod start;
 mod trace;
 
@@ -33,6 +34,7 @@ use network::Network;
 use node::Node;
 use profile::Profile;
 use random::Random;
+use restore::Signer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use uuid::Uuid;
@@ -62,6 +64,12 @@ pub(crate) struct Tally {
     pub(crate) hopeless: u64,
     /// How often an agent has asked a manager.
     pub(crate) visits: u64,
+    /// Backups that were restored.
+    pub(crate) restored: u64,
+    /// How often a manager was offered grants of somebody who was put out.
+    pub(crate) contested: u64,
+    /// How often a disk did not take something.
+    pub(crate) full: u64,
 }
 
 impl Tally {
@@ -76,18 +84,22 @@ impl Tally {
         self.copies += other.copies;
         self.hopeless += other.hopeless;
         self.visits += other.visits;
+        self.restored += other.restored;
+        self.contested += other.contested;
+        self.full += other.full;
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, acknowledged, handovers, forced, choices, crashes, .. } = self;
-        let Self { rolled_back, copies, hopeless, visits, .. } = self;
+        let Self { rolled_back, copies, hopeless, visits, restored, contested, full, .. } = self;
         write!(f, "{events} events, {acknowledged} edits acknowledged, {crashes} crashes, ")?;
         write!(f, "{handovers} hand-overs, {forced} forced promotions, {choices} choices, ")?;
         write!(
             f,
-            "{rolled_back} times rolled back, {copies} copies, {hopeless} to be restored, {visits} steps of agents"
+            "{rolled_back} times rolled back, {restored} restored, {contested} times contested, {full} times a full \
+             disk, {copies} copies, {hopeless} to be restored, {visits} steps of agents"
         )
     }
 }
@@ -108,6 +120,10 @@ pub(crate) struct World {
     lossy: BTreeSet<Lineage>,
     /// Grants that some manager has made durable.
     grants: BTreeSet<GrantId>,
+    /// Who has signed which grant, of those that managers sign.
+    signers: BTreeMap<GrantId, Signer>,
+    /// The entries that take managers out of the registry, by their request.
+    removals: BTreeMap<u64, Signer>,
     /// Whether faults have ended.
     healing: bool,
     invariants: Vec<Box<dyn Invariant>>,

@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use echelon_core::grant::{Hash, Mark};
-use echelon_core::id::HostId;
+use echelon_core::id::{HostId, Lineage, RequestId};
 use echelon_core::member::{Input, Member};
 use uuid::Uuid;
 
@@ -16,6 +16,12 @@ pub(crate) struct Node {
     pub(crate) member: Option<Member>,
     /// Counts the processes.
     pub(crate) incarnation: u64,
+    /// Counts the state machines that there were.
+    pub(crate) life: u64,
+    /// Counts how often it has joined.
+    pub(crate) enrolment: u64,
+    /// The last promotion by force that was tried here, and whether loss was accepted for it.
+    pub(crate) tried: Option<(RequestId, Lineage, bool)>,
     /// What came while the process was paused.
     pub(crate) paused: Option<Vec<Input>>,
     /// When it is to be woken.
@@ -42,6 +48,9 @@ impl Node {
             disk,
             member: None,
             incarnation: 0,
+            life: 0,
+            enrolment: 1,
+            tried: None,
             paused: None,
             tick: 0,
             shown: 0,

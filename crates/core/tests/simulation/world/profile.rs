@@ -22,10 +22,12 @@ pub(crate) enum Theme {
     Torn,
     /// Disks that are lost, or become older ones.
     Damage,
+    /// Backups that are restored beside the living, most of them by managers that were taken out.
+    Restored,
 }
 
 impl Theme {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Noise,
         Self::Promises,
         Self::Promises,
@@ -34,6 +36,9 @@ impl Theme {
         Self::Counting,
         Self::Torn,
         Self::Damage,
+        Self::Damage,
+        Self::Restored,
+        Self::Restored,
     ];
 
     /// Acts of which there are many.
@@ -46,6 +51,7 @@ impl Theme {
             Self::Counting => &[Act::ChangeUnheard, Act::ChangeMinSync, Act::Remove],
             Self::Torn => &[Act::Tear, Act::Choose],
             Self::Damage => &[Act::RollBack, Act::Lose],
+            Self::Restored => &[Act::Restore, Act::Remove, Act::Choose],
         }
     }
 
@@ -58,7 +64,7 @@ impl Theme {
             Self::Relays => &[Kind::Grants, Kind::Append, Kind::Fetch, Kind::Standing],
             Self::HandOvers => &[Kind::Grants, Kind::Append, Kind::Appended, Kind::Standing],
             Self::Counting => &[Kind::Append, Kind::Appended, Kind::Committed, Kind::Standing],
-            Self::Torn => &[Kind::Grants, Kind::Append],
+            Self::Torn | Self::Restored => &[Kind::Grants, Kind::Append],
             Self::Noise | Self::Damage => &[Kind::Standing, Kind::Append, Kind::Missing, Kind::Committed],
         }
     }
@@ -70,7 +76,7 @@ impl Theme {
             Self::Relays => &[Deed::Adopt, Deed::Lead, Deed::Send(Kind::Grants)],
             Self::HandOvers => &[Deed::Adopt, Deed::Fenced, Deed::Send(Kind::Grants), Deed::Append],
             Self::Counting => &[Deed::Append, Deed::Commit, Deed::Send(Kind::Committed)],
-            Self::Torn => &[Deed::Adopt, Deed::Seal],
+            Self::Torn | Self::Restored => &[Deed::Adopt, Deed::Seal],
             Self::Noise => &[Deed::Append, Deed::Commit, Deed::Send(Kind::Appended)],
             Self::Damage => &[Deed::RolledBack, Deed::Append],
         }
@@ -92,6 +98,8 @@ pub(crate) struct Profile {
     /// Of ten thousand effects so many are the last thing a process does.
     pub(crate) crash: u64,
     pub(crate) aims: Vec<Aim>,
+    /// Of a thousand things that are to be made durable so many are not, since the disk is full.
+    pub(crate) full: u64,
     /// Whether disks are lost, or become older ones.
     pub(crate) damage: bool,
     /// Whether changes are committed under the new rule alone.
@@ -107,7 +115,7 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let theme = random.pick(&Theme::ALL).unwrap_or(Theme::Noise);
-        let managers = random.between(2, 6) as usize;
+        let managers = random.pick(&[2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 7]).unwrap_or(3);
         let wild = random.chance(if theme == Theme::Noise { 500 } else { 200 });
         let several = |random: &mut Random| if random.chance(600) { random.below(3) } else { 0 };
         let (kinds, deeds) = (several(random), several(random));
@@ -124,7 +132,9 @@ impl Profile {
             ordered: !random.chance(400),
             crash: if random.chance(400) { random.between(0, 12) } else { 0 },
             aims: (0..deeds).filter_map(|_| random.pick(theme.deeds()).map(Aim::new)).collect(),
-            damage: theme == Theme::Damage || theme == Theme::Noise && random.chance(200),
+            full: if random.chance(200) { random.between(1, 40) } else { 0 },
+            damage: theme == Theme::Damage
+                || matches!(theme, Theme::Noise | Theme::Torn) && random.chance(200),
             alone: random.chance(if theme == Theme::Counting { 400 } else { 150 }),
             slow: random.chance(400),
             pace: random.between(150_000, 1_500_000),

@@ -29,6 +29,8 @@ impl World {
             unknown: BTreeSet::new(),
             lossy: BTreeSet::new(),
             grants: BTreeSet::from([disk.chain.head().id]),
+            signers: BTreeMap::new(),
+            removals: BTreeMap::new(),
             healing: false,
             invariants: invariants::all(),
             failure: None,
@@ -72,15 +74,38 @@ impl World {
             return;
         }
         node.incarnation += 1;
+        node.life += 1;
         node.paused = None;
-        let waiting = std::mem::take(&mut node.waiting);
-        self.unknown.extend(waiting.into_iter().map(|(request, _)| request));
+        self.give_up(at);
         self.tally.crashes += 1;
         self.note(|| format!("{at} crashes"));
         for peer in (0..self.nodes.len()).filter(|peer| *peer != at) {
             self.network.unlink(at, peer);
             self.schedule_between(0, 3_000_000, Event::Silence { at: peer, peer: at });
         }
+    }
+
+    /// A disk did not take something, as one that is full: whatever else was to be done is not, and the process begins
+    /// anew with what is there, in the middle of its links.
+    pub(crate) fn begin_anew(&mut self, at: usize) {
+        let now = self.clock();
+        let node = &mut self.nodes[at];
+        node.life += 1;
+        node.member = Some(Member::new(node.host, now, node.disk.stored()));
+        node.shown = node.shown.min(node.disk.last().revision());
+        self.give_up(at);
+        self.tally.full += 1;
+        self.note(|| format!("{at} begins anew"));
+        for peer in (0..self.nodes.len()).filter(|peer| self.network.has_link(at, *peer)).collect::<Vec<_>>()
+        {
+            self.input(at, Input::Met(host(peer)));
+        }
+    }
+
+    /// What became of the edits that wait, nobody here can say.
+    pub(crate) fn give_up(&mut self, at: usize) {
+        let waiting = std::mem::take(&mut self.nodes[at].waiting);
+        self.unknown.extend(waiting.into_iter().map(|(request, _)| request));
     }
 
     /// A paused process goes on: all that came meanwhile is there at once.
