@@ -46,7 +46,7 @@ impl Sight<'_> {
         let claims = claims.into_iter().filter(|(host, _)| self.registry.host(*host).is_some());
         claims.map(|(host, Unproved { position, since })| {
             let message = format!(
-                "its agent speaks of another state at revision {} of epoch {} than this manager has, without proof:                  nothing is made of it",
+                "its agent speaks of another state at revision {} of epoch {} than this manager has, without proof: nothing is made of it",
                 position.revision, position.epoch
             );
             let remedy = format!(
