@@ -98,10 +98,14 @@ impl World {
             // The best may be refused, where the primary that it knows goes by another lineage: then another one.
             // Not one that was set back: another one has the edits that it lost.
             let set_back = |n: &Node| n.member.as_ref().is_some_and(|m| m.rolled_back().is_some());
-            let mut there = self.those_to_promote();
-            there.retain(|n| !set_back(&self.nodes[*n]));
+            let all = self.those_to_promote();
+            let (set_back, mut there): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|n| set_back(&self.nodes[*n]));
+            if there.is_empty() {
+                there = set_back;
+            }
             let any = self.random.pick(&there).filter(|_| self.random.chance(300));
-            let at = any.unwrap_or_else(|| self.best());
+            let at = any.unwrap_or_else(|| self.best(there));
             self.force_with(at, true, false);
         }
     }
@@ -127,7 +131,7 @@ impl World {
     }
 
     /// Of those that can be promoted whoever goes by the newest grants, and of these has most.
-    fn best(&self) -> usize {
+    fn best(&self, those: Vec<usize>) -> usize {
         let beats = |a: usize, b: usize| {
             let (a, b) = (&self.nodes[a].disk, &self.nodes[b].disk);
             match b.chain.compare(&a.chain) {
@@ -136,8 +140,7 @@ impl World {
                 _ => false,
             }
         };
-        let there = self.those_to_promote().into_iter();
-        there.reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
+        those.into_iter().reduce(|best, n| if beats(n, best) { n } else { best }).unwrap_or(0)
     }
 
     /// Whether nothing is left to be waited for but that edits come to an end.
