@@ -118,7 +118,7 @@ fn of_class(class: FailureClass) -> Exit {
 fn recorded(state: &Path) -> anyhow::Result<Recorded> {
     let paths = Paths::of(state);
     if !paths.registry().exists() {
-        return Err(StartError::NoRegistry(state.display().to_string()).into());
+        return Err(StartError::no_registry(state).into());
     }
     Ok(settings::load(&paths.settings())?)
 }

@@ -3,6 +3,7 @@
 use crate::clock::unix_now;
 use crate::config::Recorded;
 use crate::paths::Paths;
+use crate::unfinished::Unfinished;
 use echelon_core::access::{Access, Identity, Subject};
 use echelon_core::check::Check;
 use echelon_core::endpoint::{Address, Endpoint};
@@ -56,6 +57,14 @@ pub enum InitError {
         state: PathBuf,
         /// Whose it is.
         found: FrameworkName,
+    },
+    /// Something else was begun in the directory.
+    #[error("{} holds no registry: {what}; or choose another --state directory", state.display())]
+    Unfinished {
+        /// The directory.
+        state: PathBuf,
+        /// What.
+        what: Unfinished,
     },
     /// Keys or certificates could not be made.
     #[error("the authority could not be made")]
@@ -113,6 +122,9 @@ pub fn init(init: &Init) -> Result<Outcome, InitError> {
         // The root need not be here any more: whoever keeps it elsewhere is right to.
         check_framework(init, load_issuer(&paths).map_err(InitError::File)?.framework())?;
         return Ok(Outcome::WasThere);
+    }
+    if let Some(what) = Unfinished::of(&paths) {
+        return Err(InitError::Unfinished { state: init.state.clone(), what });
     }
     let authority = load_or_make_authority(init, &paths)?;
     let host = HostId(Uuid::now_v7());

@@ -20,6 +20,7 @@ use echelon_identity::{
     file, lifetime,
 };
 use echelon_store::{RegistryStore, StoreError};
+pub(crate) use pending::FILE as PENDING;
 use pending::Pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,6 +86,13 @@ pub enum JoinError {
     /// The copy did not come.
     #[error("this is a registry manager now, but has no copy of the registry yet; repeat the command")]
     Copy(#[from] CopyError),
+    /// No manager gives a copy to this one, and one at least says that it is none.
+    #[error(
+        "this registry manager was given an identity and no copy of the registry, and now it is not let in: {0}; repeat \
+         the command in a moment, or where it was removed meanwhile, with a new token (echelon token create --access \
+         manager --host HOST --replace)"
+    )]
+    Denied(String),
     /// The copy cannot be put in place.
     #[error(
         "this is a registry manager now, but the copy of the registry cannot be used; repeat the command"
@@ -118,19 +126,24 @@ pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
         let issuer = crate::init::load_issuer(&paths).map_err(JoinError::Identity)?;
         return Ok(Outcome::WasThere(issuer.framework().clone()));
     }
-    let mut root_unexported = false;
-    let (credentials, trust) = match earlier(&paths)? {
-        Some(kept) => kept,
-        None => {
-            let pending = Pending::prepare(options)?;
-            let (answer, trust) = ask(options, &pending).await?;
-            root_unexported = answer.root_unexported;
-            (keep(options, &paths, &pending, &answer, &trust)?, trust)
+    let mut spent = None;
+    if let Some((credentials, trust)) = earlier(&paths)? {
+        match fetch(options, &paths, &credentials, &trust).await {
+            // It was taken out again before it had the copy: it joins anew.
+            Err(JoinError::Denied(_)) => spent = Some(credentials.key().public_key_hash()),
+            fetched => return fetched.map(|()| joined(options, &trust, false)),
         }
-    };
+    }
+    let pending = Pending::prepare(options, spent)?;
+    let (answer, trust) = ask(options, &pending).await?;
+    let credentials = keep(options, &paths, &pending, &answer, &trust)?;
     fetch(options, &paths, &credentials, &trust).await?;
+    Ok(joined(options, &trust, answer.root_unexported))
+}
+
+fn joined(options: &Join, trust: &TrustBundle, root_unexported: bool) -> Outcome {
     Pending::forget(&options.state);
-    Ok(Outcome::Joined { framework: trust.framework().clone(), root_unexported })
+    Outcome::Joined { framework: trust.framework().clone(), root_unexported }
 }
 
 /// What an earlier try was given, where only the copy is missing. Its certificate may have ended since.

@@ -139,16 +139,14 @@ impl Journal {
         self.member.next_deadline().since(self.hub.clock.now())
     }
 
-    /// Does what there is to do. What the disk did not take, with nothing half done, is no end: a manager that is
-    /// told of it once more, as after a start, finds its place again.
+    /// Does what there is to do.
     fn turn(&mut self, turn: Turn) -> Result<(), JournalError> {
-        match self.work_through(turn) {
-            Err(JournalError::Store(e)) if !matches!(e.problem, Problem::Disk(_)) => {
-                error!(error = %e, "The journal could not be written; this manager takes its place anew");
-                self.begin_anew()?;
-            }
-            worked => worked?,
+        for word in turn.words {
+            self.work(|journal| journal.take(word))?;
         }
+        self.work(|journal| journal.input(Input::Tick))?;
+        let edits = self.own.drain(..).chain(turn.edits).collect();
+        self.work(|journal| journal.carry_out_edits(edits))?;
         self.waiting.expire(Instant::now(), &self.hub);
         let situation = Situation::of(&self.member, Some(&self.situation.load()));
         self.situation.store(Arc::new(situation));
@@ -156,13 +154,16 @@ impl Journal {
         Ok(())
     }
 
-    fn work_through(&mut self, turn: Turn) -> Result<(), JournalError> {
-        for word in turn.words {
-            self.take(word)?;
+    /// Does one thing. What the disk did not take, with nothing half done, is no end: a manager that is told of it once
+    /// more, as after a start, finds its place again, and goes on with what came beside it.
+    fn work(&mut self, work: impl FnOnce(&mut Self) -> Result<(), JournalError>) -> Result<(), JournalError> {
+        match work(self) {
+            Err(JournalError::Store(e)) if !matches!(e.problem, Problem::Disk(_)) => {
+                error!(error = %e, "The journal could not be written; this manager takes its place anew");
+                self.begin_anew()
+            }
+            worked => worked,
         }
-        self.input(Input::Tick)?;
-        let edits = self.own.drain(..).chain(turn.edits).collect();
-        self.carry_out_edits(edits)
     }
 
     fn take(&mut self, word: Word) -> Result<(), JournalError> {

@@ -1,12 +1,12 @@
 //! State directories of registry managers that have left: what is in them serves nobody any more.
 
-use crate::clock::unix_now;
 use crate::paths::Paths;
 use echelon_identity::file::{self, FileError};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 /// What a manager that joins anew makes anew. The root key and the identity of a console stay where they are.
 const OF_A_MANAGER: [&str; 7] =
@@ -70,19 +70,21 @@ pub fn forget(paths: &Paths) -> io::Result<()> {
 }
 
 /// Moves all that a manager which has left has kept into a directory of its own, so that another can be made. The
-/// note goes last: until then the whole can be done again. The caller has locked the directory.
+/// note goes last: until then the whole can be done again, into the same directory. The caller has locked the directory.
 ///
 /// # Errors
 /// Something cannot be moved. What was moved before stays moved, and the note is where it was.
 pub fn set_aside(paths: &Paths) -> io::Result<PathBuf> {
-    let aside = paths.beside(&format!("left-{}", unix_now().0));
-    fs::DirBuilder::new().mode(file::PRIVATE_DIRECTORY).create(&aside)?;
+    let noted = fs::metadata(paths.left())?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let aside = paths.beside(&format!("left-{}", noted.as_millis()));
+    fs::DirBuilder::new().recursive(true).mode(file::PRIVATE_DIRECTORY).create(&aside)?;
     for name in OF_A_MANAGER {
         match fs::rename(paths.beside(name), aside.join(name)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
     }
+    [&aside, paths.state()].into_iter().try_for_each(|directory| fs::File::open(directory)?.sync_all())?;
     Ok(aside)
 }
 
@@ -128,5 +130,30 @@ mod tests {
         assert_eq!(mark_of(&paths).unwrap(), None);
         assert!(!paths.registry().exists() && paths.root().exists());
         assert_eq!(fs::read_to_string(aside.join("registry.db")).unwrap(), "the registry");
+    }
+
+    /// Protects: whoever looks for what a manager kept finds a database and its log side by side.
+    #[test]
+    fn what_was_broken_off_goes_on_in_the_same_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::of(dir.path());
+        mark(&paths, "it was asked to").unwrap();
+        fs::write(paths.registry(), "the registry").unwrap();
+        // What cannot be moved there breaks it off.
+        let log = paths.beside("registry.db-wal");
+        fs::create_dir(&log).unwrap();
+        let noted = fs::metadata(paths.left()).unwrap().modified().unwrap().duration_since(UNIX_EPOCH);
+        let there = paths.beside(&format!("left-{}", noted.unwrap().as_millis()));
+        fs::create_dir_all(there.join("registry.db-wal/full")).unwrap();
+        set_aside(&paths).unwrap_err();
+        assert!(!paths.registry().exists() && mark_of(&paths).unwrap().is_some());
+        fs::remove_dir_all(there.join("registry.db-wal")).unwrap();
+        fs::remove_dir(&log).unwrap();
+        fs::write(&log, "its log").unwrap();
+        let aside = set_aside(&paths).unwrap();
+        let kept =
+            ["registry.db", "registry.db-wal"].map(|name| fs::read_to_string(aside.join(name)).unwrap());
+        assert_eq!(kept, ["the registry", "its log"]);
+        assert_eq!(mark_of(&paths).unwrap(), None);
     }
 }

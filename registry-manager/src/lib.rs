@@ -49,8 +49,10 @@ mod session;
 mod sessions;
 mod settle;
 mod signing;
+mod unfinished;
 mod watchers;
 mod witnesses;
 
 pub use journal::LoadError;
 pub use server::{Manager, Pulse, StartError};
+pub use unfinished::Unfinished;

@@ -6,7 +6,7 @@ use echelon_core::access::Subject;
 use echelon_core::id::HostId;
 use echelon_core::issuer::{Issuer, issuer_name};
 use echelon_core::name::ManagerType;
-use echelon_core::package::{Package, Role};
+use echelon_core::package::Package;
 use echelon_core::promotion::MemberReport;
 use echelon_core::registry::Registry;
 use echelon_core::report::{CandidateState, IssuerReport, ManagerReport, ManagerRole};
@@ -29,20 +29,27 @@ pub(crate) fn members(manager: &Inner) -> Vec<MemberReport> {
 /// All of them: the primary, the standbys by name, and then those that have left.
 pub(crate) fn reports(manager: &Inner) -> Vec<ManagerReport> {
     let (registry, members) = (manager.hub.registry(), members(manager));
-    let of = ManagerType::registry();
-    let there = registry.packages_of(&of).filter_map(|package| present(&registry, &members, package));
+    // As the newest grant says: the registry takes note of it with the first edit under it, which may not be here.
+    let (of, primary) = (ManagerType::registry(), manager.edits.situation().primary());
+    let there =
+        registry.packages_of(&of).filter_map(|package| present(&registry, primary, &members, package));
     let mut reports: Vec<_> = there.chain(left(&registry)).collect();
     reports.sort_by(|a, b| (a.role, &a.host).cmp(&(b.role, &b.host)));
     reports
 }
 
-fn present(registry: &Registry, members: &[MemberReport], package: &Package) -> Option<ManagerReport> {
+fn present(
+    registry: &Registry,
+    primary: HostId,
+    members: &[MemberReport],
+    package: &Package,
+) -> Option<ManagerReport> {
     let host = registry.host(package.host)?;
     let identity = registry.identity(&Subject::Manager(host.id));
     let member = members.iter().find(|member| member.host == host.name.as_str());
     Some(ManagerReport {
         host: host.name.clone(),
-        role: if package.role == Some(Role::Primary) { ManagerRole::Primary } else { ManagerRole::Standby },
+        role: if host.id == primary { ManagerRole::Primary } else { ManagerRole::Standby },
         endpoint: package.endpoint(&host.reached_at()),
         counts: registry.meta().sync.members.contains(&host.id),
         state: Some(member.map_or(CandidateState::Unknown, state)),

@@ -414,7 +414,7 @@ impl Caller<'_> {
                 return ended(watchers::history(self.shared, since, limit, channel).await, channel).await;
             }
             Query::Route { host: None, .. } => Some(&self.shared.previews),
-            Query::History { .. } => Some(&self.shared.histories),
+            Query::History { .. } | Query::Lost => Some(&self.shared.histories),
             _ => None,
         };
         let turn = match turn {

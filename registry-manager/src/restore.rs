@@ -74,7 +74,7 @@ pub struct Done {
     pub others: Vec<HostName>,
 }
 
-/// Why nothing was restored. The state directory is as it was, but for files that the next try replaces.
+/// Why nothing was restored. The state directory is as it was, but for keys that the next try replaces.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The backup cannot be used.
@@ -172,14 +172,23 @@ pub fn check(file: &Path, scratch: &Path, passphrase: Option<&Passphrase>) -> Re
 /// See [`RestoreError`].
 pub fn restore(wish: &Restore) -> Result<Done, RestoreError> {
     let paths = Paths::of(&wish.state);
+    remove_database(&paths.restoring())?;
+    let restored = restore_from(wish, &paths);
+    if restored.is_err() {
+        // It is as large as the registry, and of no use; what cannot be removed is removed by the next try.
+        let _ = remove_database(&paths.restoring());
+    }
+    restored
+}
+
+fn restore_from(wish: &Restore, paths: &Paths) -> Result<Done, RestoreError> {
     let unfinished = paths.restoring();
-    remove_database(&unfinished)?;
     let Opened { backup, mut store, registry } = Opened::read(&wish.file, &unfinished)?;
     let restored = restored(&backup, &store, &registry);
-    let keys = keys(wish, &paths, &backup)?;
-    let me = me(&paths, keys.as_ref())?;
+    let keys = keys(wish, paths, &backup)?;
+    let me = me(paths, keys.as_ref())?;
     same_framework(wish, &me, &registry)?;
-    let old = Old::open(&paths)?;
+    let old = Old::open(paths)?;
     let known = old.known();
     let (chain, grant) = lineage::begin(&store, &registry, known, &me, wish.reason.clone())?;
     let conflict = known.filter(|known| !matches!(known.compare(&chain), Relation::Newer(_)));
@@ -192,11 +201,17 @@ pub fn restore(wish: &Restore) -> Result<Done, RestoreError> {
     store.close()?;
     old.close()?;
     if let Some(keys) = &keys {
-        put_keys(&paths, keys, &me, &backup, &registry)?;
+        put_keys(paths, keys, &me, &backup, &registry)?;
     }
-    let set_aside = put_in_place(&paths)?;
-    // In what it goes on with, it has not left.
-    left::forget(&paths).map_err(|source| RestoreError::Io {
+    // In what it goes on with, it has not left; until all is done, whoever starts it is told what to repeat.
+    if left::mark_of(paths)?.is_some() {
+        left::mark(
+            paths,
+            "it had left, and a restore over that was broken off: repeat registry-manager restore",
+        )?;
+    }
+    let set_aside = put_in_place(paths)?;
+    left::forget(paths).map_err(|source| RestoreError::Io {
         action: "remove",
         path: paths.left(),
         source,

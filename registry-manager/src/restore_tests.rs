@@ -181,6 +181,27 @@ fn until_the_new_registry_is_in_place_the_old_one_stays_where_it_is() {
     assert!(place.has_domain("a", "x"));
 }
 
+/// Protects: whoever starts a manager that had left, and over which a restore was broken off, is told to repeat that: a
+/// join would move the restored registry aside.
+#[test]
+fn a_restore_over_a_manager_that_had_left_is_to_be_repeated_until_it_is_done() {
+    let place = Place::new();
+    place.add("a", &["/x"], 0);
+    let (backup, paths) = (place.back_up("a", None), Paths::of(&place.path("a")));
+    left::mark(&paths, "it was asked to").unwrap();
+    // The log of a damaged registry is in the way of nothing but this directory.
+    fs::write(paths.registry(), b"no database".repeat(1_000)).unwrap();
+    fs::write(beside(&paths.registry(), "-wal"), "its log").unwrap();
+    let in_the_way = beside(&paths.registry(), ".replaced-1-wal");
+    fs::create_dir_all(in_the_way.join("full")).unwrap();
+    place.restore(&backup, "a", None).unwrap_err();
+    let why = left::mark_of(&paths).unwrap().unwrap();
+    assert!(why.contains("repeat registry-manager restore"), "{why}");
+    fs::remove_dir_all(in_the_way).unwrap();
+    place.restore(&backup, "a", None).unwrap();
+    assert_eq!(left::mark_of(&paths).unwrap(), None);
+}
+
 /// Who asked for an entry of the tail may have been told that it is committed.
 #[test]
 fn entries_that_were_not_known_to_be_committed_count() {
@@ -261,6 +282,11 @@ fn keys_are_needed_where_there_are_none() {
             .is_err()
     );
     assert!(!Paths::of(&place.path("b")).registry().exists());
+    assert_eq!(
+        fs::read_dir(place.path("b")).unwrap().count(),
+        0,
+        "what is as large as the registry is left behind"
+    );
     // What was tried and refused is in nobody's way.
     place.restore(&sealed, "b", Some(PASSPHRASE)).unwrap();
 }

@@ -17,6 +17,7 @@ use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::places::Places;
 use crate::rates::Rates;
+use crate::unfinished::Unfinished;
 use crate::{alarms, copies, drains, http, left, metrics, record, removal, requests, settle, witnesses};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::edit::Context;
@@ -36,7 +37,7 @@ use echelon_transport::{Connection, Endpoint, Rejection, Role, Settings};
 use echelon_wire::content_hash;
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -73,6 +74,9 @@ pub enum StartError {
     /// The state directory holds no manager.
     #[error("{0} holds no registry: make one with registry-manager init --state {dir} --framework NAME", dir = shell_word(.0))]
     NoRegistry(String),
+    /// The state directory holds no manager yet, or no longer.
+    #[error("{0} holds no registry: {1}")]
+    Unfinished(String, Unfinished),
     /// The manager of the directory has left.
     #[error(
         "this registry manager is out of the registry: {why}. What it has kept serves nobody; to be a standby again: registry-manager join"
@@ -112,6 +116,17 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// There is no registry in this state directory.
+    pub fn no_registry(state: &Path) -> Self {
+        let shown = state.display().to_string();
+        match Unfinished::of(&Paths::of(state)) {
+            Some(what) => Self::Unfinished(shown, what),
+            None => Self::NoRegistry(shown),
+        }
+    }
 }
 
 fn identity_error(e: impl std::error::Error + Send + Sync + 'static) -> StartError {
@@ -214,7 +229,7 @@ impl Manager {
         possible(config.host_certificates)?;
         let paths = Paths::of(&config.state);
         if !paths.registry().exists() {
-            return Err(StartError::NoRegistry(config.state.display().to_string()));
+            return Err(StartError::no_registry(&config.state));
         }
         copies::clear_away(&paths.registry());
         let store = RegistryStore::open(&paths.registry()).map_err(LoadError::from)?;

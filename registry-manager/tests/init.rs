@@ -53,6 +53,36 @@ fn a_second_init_changes_nothing_with_and_without_the_root_key() {
     }
 }
 
+/// What somebody is told who starts a manager that does not start.
+async fn start(state: &Path) -> String {
+    let config = Config::new(state, "127.0.0.1:0".parse().unwrap());
+    Manager::start(&config, Tasks::new()).await.map(|_| ()).unwrap_err().to_string()
+}
+
+/// Protects: in a directory where something else was broken off, nobody is told to make a new registry, or makes one over
+/// what is wanted to go on.
+#[tokio::test]
+async fn what_was_broken_off_in_a_directory_is_gone_on_with() {
+    for (file, command) in
+        [("joining.json", "registry-manager join"), ("registry.db.restoring", "registry-manager restore")]
+    {
+        let (_dir, state) = state();
+        std::fs::write(state.path().join(file), "").unwrap();
+        let told = [start(state.path()).await, init(&wish(state.path(), "acme")).unwrap_err().to_string()];
+        for told in told {
+            assert!(told.contains("repeat") && told.contains(command), "{told}");
+            assert!(!told.contains("registry-manager init"), "{told}");
+        }
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 2, "beside the lock");
+    }
+    let (_dir, state) = state();
+    init(&wish(state.path(), "acme")).unwrap();
+    std::fs::write(state.path().join("left"), "it left").unwrap();
+    std::fs::remove_file(state.path().join("registry.db")).unwrap();
+    let told = start(state.path()).await;
+    assert!(told.contains("has left") && told.contains("registry-manager join"), "{told}");
+}
+
 /// Protects: what an `init` that was cut off left behind is used or replaced by the next.
 #[tokio::test]
 async fn an_init_that_was_cut_off_goes_on() {

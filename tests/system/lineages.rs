@@ -23,12 +23,12 @@ use std::time::{Duration, SystemTime};
 const AWAY: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Names of the hosts that these edits made.
-fn names(entries: &[Entry]) -> Vec<&str> {
+pub(crate) fn names(entries: &[Entry]) -> Vec<&str> {
     entries.iter().flat_map(|entry| &entry.names).map(String::as_str).collect()
 }
 
 /// Whether a manager raises an alarm of this name.
-fn alarm(cluster: &Cluster<'_>, at: usize, name: &str) -> Result<(), String> {
+pub(crate) fn alarm(cluster: &Cluster<'_>, at: usize, name: &str) -> Result<(), String> {
     let alarms = cluster.console_at(at).objects("alarm list");
     alarms.iter().any(|alarm| alarm["name"] == name).then_some(()).ok_or(format!("{alarms:?}"))
 }

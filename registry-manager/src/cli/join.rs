@@ -81,7 +81,8 @@ fn in_words(outcome: &Outcome, options: &Join, state: &Path) -> String {
             if *root_unexported { NOT_EXPORTED } else { "" }
         ),
         Outcome::WasThere(framework) => format!(
-            "{dir} holds the registry of {framework} already. Nothing was changed, and the token was not used.\n"
+            "{dir} holds the registry of {framework} already. Nothing was changed, and the token was not used.\n\nNext:\n  \
+             registry-manager run --state {dir}\n"
         ),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn recover(args: &RecoverArgs, log: &LogArgs) -> anyhow::Result<Exit>
     log.start(&LogConfig::default())?;
     let state = StateDir::open(&args.state.state, false)?;
     if !Paths::of(state.path()).registry().exists() {
-        return Err(StartError::NoRegistry(state.path().display().to_string()).into());
+        return Err(StartError::no_registry(state.path()).into());
     }
     let found = Found::open(state.path())?;
     print!("{}", situation(&found));

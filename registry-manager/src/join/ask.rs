@@ -3,9 +3,14 @@
 use super::pending::Pending;
 use super::{Join, JoinError, identity_error};
 use crate::copies::{self, CopyError};
+use crate::failure::in_full;
+use crate::server::DENIED;
+use echelon_core::endpoint::Endpoint as Place;
 use echelon_core::message::{self, Failure, Joined, Request, Response};
 use echelon_identity::{CertificateRequest, Credentials, TrustBundle};
-use echelon_transport::{Endpoint, PinnedError, Settings, Target, ask_pinned};
+use echelon_transport::{
+    ConnectError, ConnectProblem, Endpoint, PinnedError, Settings, Target, ask_pinned, resolve,
+};
 use echelon_wire::{Bytes, MAX_SESSION_FRAME, Wire};
 use std::path::Path;
 use std::time::Duration;
@@ -67,16 +72,45 @@ pub(super) async fn fetch(
     copy: &Path,
 ) -> Result<(), JoinError> {
     let endpoint = Endpoint::bind_client(Some(credentials), Some(trust), Settings::client())?;
-    let mut failures = Vec::new();
+    let (mut failures, mut denied) = (Vec::new(), false);
     for manager in &options.managers {
-        let fetched = match endpoint.connect_to(manager, &Target::AnyManager).await {
-            Ok(connection) => copies::fetch(&connection, copy).await.map_err(|e| e.to_string()),
-            Err(why) => Err(why),
-        };
-        match fetched {
+        match fetch_from(&endpoint, manager, copy).await {
             Ok(()) => return Ok(()),
-            Err(why) => failures.push(format!("{manager}: {why}")),
+            Err(no_copy) => {
+                denied |= no_copy.denied;
+                failures.push(format!("{manager}: {}", no_copy.why));
+            }
         }
     }
-    Err(CopyError::Refused(failures.join("; ")).into())
+    let why = failures.join("; ");
+    Err(if denied { JoinError::Denied(why) } else { CopyError::Refused(why).into() })
+}
+
+/// Why one manager gave no copy.
+struct NoCopy {
+    /// To it this one is no registry manager.
+    denied: bool,
+    why: String,
+}
+
+impl From<String> for NoCopy {
+    fn from(why: String) -> Self {
+        Self { denied: false, why }
+    }
+}
+
+async fn fetch_from(endpoint: &Endpoint, manager: &Place, copy: &Path) -> Result<(), NoCopy> {
+    let mut no_copy = NoCopy::from("it has no address".to_owned());
+    for addr in resolve(manager).await? {
+        match endpoint.connect(addr, &Target::AnyManager).await {
+            Ok(connection) => {
+                return copies::fetch(&connection, copy).await.map_err(|e| in_full(&e).into());
+            }
+            Err(ConnectError { problem, .. }) => {
+                let denied = matches!(problem, ConnectProblem::Rejected { code: DENIED, .. });
+                no_copy = NoCopy { denied, why: problem.to_string() };
+            }
+        }
+    }
+    Err(no_copy)
 }

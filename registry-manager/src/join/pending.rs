@@ -13,7 +13,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// The wish's file in the state directory; it holds the keys.
-const FILE: &str = "joining.json";
+pub(crate) const FILE: &str = "joining.json";
 
 /// Longest file that is read: two keys, and names at their limits.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -33,13 +33,14 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// The wish of an earlier try with the same options, else a new one, on disk before it is sent.
-    pub(super) fn prepare(options: &Join) -> Result<Self, JoinError> {
+    /// The wish of an earlier try with the same options, else a new one, on disk before it is sent. One whose key is
+    /// `spent` was answered, and what it was given is of no use any more.
+    pub(super) fn prepare(options: &Join, spent: Option<[u8; 32]>) -> Result<Self, JoinError> {
         let path = options.state.join(FILE);
         if path.exists() {
             let bytes = secret::read(&path, MAX_BYTES)?;
             let earlier = serde_json::from_slice::<Self>(&bytes).map_err(identity_error)?;
-            if earlier.is_for(options) {
+            if earlier.is_for(options) && Some(earlier.key()?.public_key_hash()) != spent {
                 return Ok(earlier);
             }
         }

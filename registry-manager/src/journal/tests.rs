@@ -151,19 +151,7 @@ async fn a_primary_that_cannot_keep_the_grant_that_beats_its_own_ends() {
     journal.turn(Turn { edits: vec![edit], ..Turn::default() }).unwrap();
     answered.await.unwrap().unwrap();
 
-    let (credentials, trust) = identity();
-    let (known, now) = (grants(), crate::clock::unix_now());
-    // The file cannot hold that number.
-    let id = GrantId { epoch: u64::MAX, ..known.head().id };
-    let grant = Grant {
-        id,
-        holder: HOST,
-        parent: Some(Parent { grant: known.head().id, mark: genesis }),
-        basis: Basis::Handover,
-        grantor: Grantor::Manager("manager".parse().unwrap()),
-        ..Grant::first(id.lineage, HOST, "other".parse().unwrap(), now)
-    };
-    let chain = known.extended(prove_grant(&credentials, &grant).unwrap()).unwrap();
+    let (chain, trust) = too_new(genesis);
     let trusting = |row| match row {
         Row::Meta(meta) => Row::Meta(Meta { trust: trust.roots().to_vec(), ..meta }),
         row => row,
@@ -173,6 +161,42 @@ async fn a_primary_that_cannot_keep_the_grant_that_beats_its_own_ends() {
     let words = vec![Word::Input(Input::Heard(chain))];
     let ended = journal.turn(Turn { words, ..Turn::default() });
     assert!(matches!(ended, Err(JournalError::Store(_))), "{ended:?}");
+}
+
+/// A chain that beats that of the tests, and that their file cannot hold: its epoch is too large a number.
+fn too_new(genesis: Mark) -> (Chain, TrustBundle) {
+    let (credentials, trust) = identity();
+    let (known, now) = (grants(), crate::clock::unix_now());
+    let id = GrantId { epoch: u64::MAX, ..known.head().id };
+    let grant = Grant {
+        id,
+        holder: HOST,
+        parent: Some(Parent { grant: known.head().id, mark: genesis }),
+        basis: Basis::Handover,
+        grantor: Grantor::Manager("manager".parse().unwrap()),
+        ..Grant::first(id.lineage, HOST, "other".parse().unwrap(), now)
+    };
+    (known.extended(prove_grant(&credentials, &grant).unwrap()).unwrap(), trust)
+}
+
+/// Protects: what the disk does not take costs only that. A copy that came beside it, as large as the registry, does not
+/// stay on a full disk; an edit that came beside it is decided on.
+#[tokio::test]
+async fn what_came_beside_something_that_could_not_be_written_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, hub) = journal(dir.path());
+    let (genesis, mut journal) = (store.head(), begun(store, &hub));
+    let (first, answered) = asks(HostId(Uuid::now_v7()), "a", false);
+    journal.turn(Turn { edits: vec![first], ..Turn::default() }).unwrap();
+    answered.await.unwrap().unwrap();
+    let copy = dir.path().join("copy.db");
+    std::fs::write(&copy, "a copy").unwrap();
+    let heard = Word::Input(Input::Heard(too_new(genesis).0));
+    let (edit, answered) = asks(HostId(Uuid::now_v7()), "b", false);
+    let words = vec![heard, Word::Copied(1, Some(copy.clone()))];
+    journal.turn(Turn { words, edits: vec![edit] }).unwrap();
+    assert!(!copy.exists());
+    assert_eq!(answered.await.unwrap().unwrap().position.revision, 2);
 }
 
 /// Protects: a primary does not give its grant up for one that nobody would believe, as where its clock was set back
