@@ -74,6 +74,8 @@ fn identity_error(e: impl std::error::Error + Send + Sync + 'static) -> LeaveErr
 /// What one manager has said.
 enum Said {
     Done,
+    /// The registry has this manager no more: an earlier wish of ours has come about.
+    Out,
     /// It does not let us in: we are no manager to it.
     Denied,
     Failed(Box<Failure>),
@@ -82,6 +84,21 @@ enum Said {
         asked: bool,
         why: String,
     },
+}
+
+impl Said {
+    fn by(answer: Response) -> Self {
+        match answer {
+            Response::Edited(_) => Self::Done,
+            Response::Failed(failure) => match failure.error.as_str() {
+                "unknown-identity" => Self::Denied,
+                // Said once that is committed; whoever let us in had not heard of it a moment ago.
+                "no-registry-manager" => Self::Out,
+                _ => Self::Failed(Box::new(failure)),
+            },
+            _ => Self::Nothing { asked: true, why: "it answered something else".into() },
+        }
+    }
 }
 
 /// Takes the manager of a state directory, which may run, out of the registry, and marks the directory.
@@ -135,6 +152,7 @@ async fn ask_in_turn(
     for (host, endpoint) in std::iter::repeat_n(others, ROUNDS).flatten() {
         match ask(&socket, *host, endpoint, request).await {
             Said::Done => return Ok(Outcome::Left(name)),
+            Said::Out => return Ok(Outcome::WasOut(name)),
             // It has come about, and the answer was cut off together with the connection.
             Said::Denied if was_asked => return Ok(Outcome::Left(name)),
             Said::Denied if *host == primary => return Ok(Outcome::WasOut(name)),
@@ -161,10 +179,7 @@ async fn ask(socket: &Socket, host: HostId, endpoint: &Endpoint, request: Reques
         Err(said) => return said,
     };
     match timeout(ANSWER, exchange(&connection, request)).await {
-        Ok(Ok(Response::Edited(_))) => Said::Done,
-        Ok(Ok(Response::Failed(failure))) if failure.error == "unknown-identity" => Said::Denied,
-        Ok(Ok(Response::Failed(failure))) => Said::Failed(Box::new(failure)),
-        Ok(Ok(_)) => Said::Nothing { asked: true, why: "it answered something else".into() },
+        Ok(Ok(answer)) => Said::by(answer),
         Ok(Err(why)) => Said::Nothing { asked: true, why },
         Err(_) => Said::Nothing { asked: true, why: "it does not answer".into() },
     }
@@ -191,4 +206,19 @@ async fn exchange(connection: &Connection, request: RequestId) -> Result<Respons
     channel.send(&Request::Leave { request }.encode()).await.map_err(|e| in_full(&e))?;
     let answer = channel.recv(MAX_EDIT_FRAME).await.map_err(|e| in_full(&e))?;
     Response::decode(&answer.ok_or("it ended the channel")?).map_err(|e| in_full(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a leave that was broken off is done when it is repeated, also while the first one is being committed.
+    #[test]
+    fn whoever_is_told_that_there_is_no_such_manager_has_left() {
+        let host: HostName = "spare".parse().expect("a valid name");
+        let refused = Failure::from(&Refusal::NoRegistryManager { host: host.clone() });
+        assert!(matches!(Said::by(Response::Failed(refused)), Said::Out));
+        let refused = Failure::from(&Refusal::ManagerIsPrimary { host, standby: None });
+        assert!(matches!(Said::by(Response::Failed(refused)), Said::Failed(_)));
+    }
 }

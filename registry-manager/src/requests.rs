@@ -413,9 +413,11 @@ impl Caller<'_> {
             Query::History { since, limit, follow: true } => {
                 return ended(watchers::history(self.shared, since, limit, channel).await, channel).await;
             }
-            Query::Route { host: None, .. } => Some(&self.shared.previews),
-            Query::History { .. } | Query::Lost => Some(&self.shared.histories),
-            _ => None,
+            ref query => match scarce(query) {
+                Some(Scarce::Previews) => Some(&self.shared.previews),
+                Some(Scarce::Histories) => Some(&self.shared.histories),
+                None => None,
+            },
         };
         let turn = match turn {
             // Never closed.
@@ -438,6 +440,22 @@ impl Caller<'_> {
             Ok(Err(failure)) => fail(channel, failure).await,
             Err(e) => fail(channel, failure::internal(&e)).await,
         }
+    }
+}
+
+/// What only a few questions may take up at once.
+#[derive(PartialEq, Debug)]
+enum Scarce {
+    Previews,
+    Histories,
+}
+
+/// What working on this question takes up.
+fn scarce(query: &Query) -> Option<Scarce> {
+    match query {
+        Query::Route { host: None, .. } => Some(Scarce::Previews),
+        Query::History { .. } | Query::Lost => Some(Scarce::Histories),
+        _ => None,
     }
 }
 
@@ -479,5 +497,18 @@ pub(crate) async fn respond(channel: &mut Channel, response: &Response) -> Resul
     match timeout(SEND_DEADLINE, channel.send(&response.encode())).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(RequestEnd::Slow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: one viewer cannot have all edits that were given up read into memory hundreds of times at once.
+    #[test]
+    fn questions_that_read_the_journal_wait_for_their_turn() {
+        let all = Query::History { since: None, limit: None, follow: false };
+        assert_eq!([&all, &Query::Lost].map(scarce), [Some(Scarce::Histories), Some(Scarce::Histories)]);
+        assert_eq!(scarce(&Query::Status), None);
     }
 }

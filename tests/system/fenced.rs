@@ -1,6 +1,6 @@
 //! A primary that was replaced, comes back, and finds nobody to tell it so but an agent.
 
-use crate::lineages::{alarm, names};
+use crate::lineages::alarm;
 use crate::managers::{force_when_silent, primary, wait_for_host};
 use echelon_tests::http::get_tcp;
 use echelon_tests::{Agent, Answer, Cluster, Sandbox, wait_for};
@@ -44,8 +44,12 @@ fn an_old_primary_learns_from_an_agent_alone_that_it_is_fenced() {
         wait_for("the alarm", || alarm(&cluster, 0, name));
     }
     let status = cluster.console_at(0).ok("status");
-    assert!(status.contains("spare1") && status.contains("no-primary"), "{status}");
-    assert_eq!(names(&cluster.lost(0)), ["only-here"]);
+    assert!(status.contains("hub (standby)") && status.contains("the worst is critical"), "{status}");
+    let lost = cluster.console_at(0).run("edits lost --output json");
+    assert!(
+        lost.code == 4 && lost.out.contains("only-here"),
+        "what the other one kept nobody knows: {lost:?}"
+    );
     assert!(!cluster.console_at(0).ok("host list").contains("only-here"), "it is no part of the history");
     assert_eq!(agent.get("/v1/routes/registry").unwrap().status, 200);
 

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 const AWAY: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Names of the hosts that these edits made.
-pub(crate) fn names(entries: &[Entry]) -> Vec<&str> {
+fn names(entries: &[Entry]) -> Vec<&str> {
     entries.iter().flat_map(|entry| &entry.names).map(String::as_str).collect()
 }
 
