@@ -205,8 +205,8 @@ pub enum Refused {
         /// Those that were not.
         silent: Vec<HostId>,
     },
-    /// What the newest grant builds on is held by nobody that was heard.
-    #[error("what the newest grant builds on, revision {wanted}, is held by nobody that was heard")]
+    /// What was committed, as agents have proved or the newest grant builds on it, is held by nobody that was heard.
+    #[error("revision {wanted}, which was committed, is held by nobody that was heard")]
     NotLevel {
         /// Its revision.
         wanted: u64,
@@ -243,6 +243,8 @@ pub struct Member {
     /// What it has promised others; durable.
     seals: Seals,
     rolled_back: Option<Position>,
+    /// The furthest position that agents have proved to have been shown, as far as this process knows.
+    shown: Option<Position>,
     leading: bool,
     peers: BTreeMap<HostId, Peer>,
     /// Chains that are in conflict with one's own, or contested.
@@ -271,6 +273,7 @@ impl Member {
             log,
             seals,
             rolled_back,
+            shown: None,
             leading: false,
             peers: BTreeMap::new(),
             rivals: Vec::new(),
@@ -549,12 +552,22 @@ impl Member {
         }
     }
 
-    /// An agent holds a position of ours that we have not got: the journal is an older one than it was.
+    /// An agent has been shown a position. Where it is one of ours that we have not got, the journal is an older one
+    /// than it was.
     fn witnessed(&mut self, position: Position, out: &mut Vec<Effect>) {
-        let ours = GrantId::of(&position) == self.head() && self.chain.is_held_by(self.me);
-        if ours && position.revision > self.log.last().revision() {
+        let is_new = GrantId::of(&position) == self.head();
+        if is_new && self.shown_revision() < position.revision {
+            self.shown = Some(position);
+        }
+        if is_new && self.chain.is_held_by(self.me) && position.revision > self.log.last().revision() {
             self.roll_back(position, out);
         }
+    }
+
+    /// The furthest revision under the newest grant that agents have been shown, as far as is known; 0 where none is.
+    fn shown_revision(&self) -> u64 {
+        let head = self.head();
+        self.shown.filter(|shown| GrantId::of(shown) == head).map_or(0, |shown| shown.revision)
     }
 
     /// A manager holds an entry that only we can have written, and we have not got it.

@@ -305,7 +305,8 @@ impl Member {
     fn doubt(&self, proposal: &Proposal, last: Mark) -> Option<Refused> {
         let (rule, silent) = (&proposal.rule, proposal.silent());
         let (needed, heard) = (rule.quorum_to_promote(), rule.members.len() - silent.len());
-        let wanted = self.chain.head().parent.map_or(0, |parent| parent.mark.revision());
+        let built_on = self.chain.head().parent.map_or(0, |parent| parent.mark.revision());
+        let wanted = built_on.max(self.shown_revision());
         if heard < needed {
             return Some(Refused::TooFewHeard { needed, heard, silent });
         }

@@ -86,7 +86,10 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
         ),
         Refused::NotLevel { wanted } => (
             "not-level",
-            format!("nobody that was heard has revision {wanted}, which the newest grant builds on"),
+            format!(
+                "nobody that was heard has revision {wanted}, which was committed: agents were shown it, or the newest \
+                 grant builds on it"
+            ),
             format!(
                 "start a manager that has it, or accept that edits are lost: echelon promote {to} --force --reason TEXT --accept-loss"
             ),

@@ -196,6 +196,18 @@ fn without_what_the_newest_grant_builds_on_there_are_never_enough() {
     assert!(matches!(net.force(3, true), Some(Told::Done(_))));
 }
 
+/// Protects: what agents were shown is not given up without a word, also where the only standby that held it was set
+/// back and all that count were heard.
+#[test]
+fn what_agents_were_shown_is_lost_only_where_that_is_accepted() {
+    let mut net = Net::new(3, 1);
+    let shown = net.last(2).position.next();
+    net.kill(1);
+    net.input(host(2), Input::Witnessed(shown));
+    assert_eq!(net.force(2, false), Some(Told::Refused(Refused::NotLevel { wanted: shown.revision })));
+    assert!(matches!(net.force(2, true), Some(Told::Done(_))));
+}
+
 #[test]
 fn whoever_lacks_what_its_grant_builds_on_fetches_it_before_it_leads() {
     let (chain, before) = genesis();
