@@ -173,8 +173,7 @@ impl Journal {
                 self.waiting.give_up(&self.hub);
                 Ok(())
             }
-            Word::Linked(peer) => self.linked(peer),
-            Word::Unlinked(peer) => self.unlinked(peer),
+            Word::Relinked(peer) => self.relinked(peer),
             Word::Wish(id, input, told) => {
                 self.wishes.retain(|_, told| !told.is_closed());
                 self.wishes.insert(id, told);
@@ -204,24 +203,14 @@ impl Journal {
         Ok(())
     }
 
-    /// A link was made; to a manager that was restarted, perhaps, of which older links are not known to be dead yet.
-    /// Words of links that come and go at once may overtake each other: how it is now, the links say.
-    fn linked(&mut self, peer: HostId) -> Result<(), JournalError> {
+    /// A link was made, to a manager that was restarted, perhaps, of which older links are not known to be dead yet; or one
+    /// has ended, and where there is another one, what was on its way is told again over that. Words of links that come and
+    /// go at once may overtake each other: how it is now, the links say.
+    fn relinked(&mut self, peer: HostId) -> Result<(), JournalError> {
         match self.links.connection(peer) {
             Some(_) => {
                 self.hub.linked(peer);
                 self.input(Input::Met(peer))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// A link has ended. Where there is another one, what was on its way is told again over that.
-    fn unlinked(&mut self, peer: HostId) -> Result<(), JournalError> {
-        match self.links.connection(peer) {
-            Some(_) => {
-                self.hub.linked(peer);
-                Ok(())
             }
             None => {
                 self.hub.lost(peer);

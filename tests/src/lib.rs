@@ -18,6 +18,7 @@ pub mod console;
 pub mod disk;
 pub mod follower;
 pub mod http;
+pub mod loopback;
 pub mod machine;
 pub mod manager;
 pub mod namespace;

@@ -1,30 +1,27 @@
 //! What a test has to itself: a directory, loopback addresses, a log of every process.
 
+use crate::loopback::Loopback;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 
-/// First of the second bytes of tests' addresses; people and examples use those below.
-const FIRST_BLOCK: u8 = 16;
-
 /// A place of a test's own. When it goes, no log of a process in it may tell of a panic.
 #[derive(Debug)]
 pub struct Sandbox {
     directory: TempDir,
-    block: u8,
+    loopback: Loopback,
     next: AtomicU8,
 }
 
 impl Sandbox {
     /// An empty one.
     pub fn new() -> Self {
-        static BLOCK: AtomicU8 = AtomicU8::new(0);
         let directory = tempfile::Builder::new().prefix("echelon-").tempdir().unwrap();
         fs::create_dir(directory.path().join("logs")).unwrap();
-        Self { directory, block: BLOCK.fetch_add(1, Ordering::Relaxed), next: AtomicU8::new(1) }
+        Self { directory, loopback: Loopback::claim(), next: AtomicU8::new(1) }
     }
 
     /// The path of this name in it.
@@ -37,8 +34,7 @@ impl Sandbox {
         self.path("logs")
     }
 
-    /// A loopback address that nobody else on this machine uses, so that every port on it is free: the
-    /// second byte is the test process's, the third the test's.
+    /// A loopback address that nobody else on this machine uses.
     pub fn address(&self) -> IpAddr {
         let last = self.next.fetch_add(1, Ordering::Relaxed);
         assert!(last < u8::MAX, "this test uses too many addresses");
@@ -47,9 +43,7 @@ impl Sandbox {
 
     /// The address of its own that ends in this byte, whoever may have it already.
     pub fn address_with(&self, last: u8) -> IpAddr {
-        let process = std::process::id() % u32::from(u8::MAX - FIRST_BLOCK);
-        let process = FIRST_BLOCK + u8::try_from(process).unwrap();
-        Ipv4Addr::new(127, process, self.block, last).into()
+        self.loopback.address(last)
     }
 
     /// A port on a new address of its own.

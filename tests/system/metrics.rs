@@ -37,8 +37,10 @@ fn exposed() -> Exposed {
     drop(home);
     wait_until("the other one to serve", || agent.call(TYPE).is_ok_and(|who| who == "near"));
     let passed_over = format!("echelon_agent_candidates_passed_over{{type=\"{TYPE}\",reason=\"down\"}}");
-    let at = agent.get("/metrics").unwrap().body;
-    assert_eq!(value(&at, &passed_over), 1.0, "far is nearer than near: {at}");
+    // The router hears of it a moment after the caller is served.
+    wait_until("far, which is nearer than near, to be passed over", || {
+        value(&agent.get("/metrics").unwrap().body, &passed_over) == 1.0
+    });
     hand_over(&agent, TYPE);
     hand_over(&agent, "no-such-type");
     stub.kill();

@@ -32,10 +32,8 @@ pub(crate) enum Word {
     Input(Input),
     /// What waits to be committed is waited for no longer.
     GiveUp,
-    /// There is one link more to a manager.
-    Linked(HostId),
-    /// There is one link less to a manager.
-    Unlinked(HostId),
+    /// There is one link more to a manager, or one less.
+    Relinked(HostId),
     /// A wish that is answered more than once: every word of what becomes of it goes to this receiver.
     Wish(RequestId, Input, mpsc::UnboundedSender<Told>),
     /// An admin has dealt with the edits that were given up and are kept here, up to this number.

@@ -140,7 +140,7 @@ async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Ch
     let links = &shared.links;
     let queue = links.add(peer, connection.clone());
     let noted = Noted { links, peer, connection };
-    shared.edits.say(Said::Linked(peer)).await;
+    shared.edits.say(Said::Relinked(peer)).await;
     info!(peer = %shared.hub.name_of(peer), "Linked to a registry manager");
     let (sender, receiver) = channel.split();
     let end = tokio::select! {
@@ -153,7 +153,7 @@ async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Ch
         links.close_all(peer);
     }
     drop(noted);
-    shared.edits.say(Said::Unlinked(peer)).await;
+    shared.edits.say(Said::Relinked(peer)).await;
     end
 }
 

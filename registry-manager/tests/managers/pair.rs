@@ -1,5 +1,6 @@
 //! A primary and a standby as processes, without the way a standby joins: it is made by edits while nothing runs.
 
+use crate::loopback::Loopback;
 use echelon_client::{CallError, ManagerClient};
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
@@ -17,7 +18,7 @@ use echelon_store::{Entry, JournalReader, RegistryStore};
 use registry_manager::config::Recorded;
 use registry_manager::init::{Init, init};
 use registry_manager::paths::Paths;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,6 +53,7 @@ pub(crate) async fn wait_for(what: &str, mut look: impl AsyncFnMut() -> bool) {
 /// A manager's state directory, and its process.
 pub(crate) struct Node {
     pub(crate) state: PathBuf,
+    loopback: Loopback,
     pub(crate) listen: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) process: Option<Child>,
@@ -67,9 +69,14 @@ impl Node {
     pub(crate) fn at(state: PathBuf) -> Self {
         std::fs::create_dir(&state).unwrap();
         set_private(&state);
-        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { state, listen, http, process: None }
+        let loopback = Loopback::claim();
+        let [listen, http] = [29120, 29121].map(|port| SocketAddr::new(loopback.address(1), port));
+        Self { state, loopback, listen, http, process: None }
+    }
+
+    /// An address where nobody answers.
+    pub(crate) fn nowhere(&self) -> SocketAddr {
+        SocketAddr::new(self.loopback.address(2), self.listen.port())
     }
 
     /// What is told to `on_promote` is kept, a line each.
@@ -160,7 +167,7 @@ impl Pair {
     /// The same, but the standby does not know where the primary is, which dials it.
     pub(crate) async fn running_with_one_that_dials() -> Self {
         let pair = Self::of_nodes();
-        pair.make(nowhere(), pair.standby.listen);
+        pair.make(pair.primary.nowhere(), pair.standby.listen);
         pair.started().await
     }
 
@@ -258,11 +265,6 @@ impl Pair {
         let identity = IdentityDirectory::open(&Paths::of(&self.primary.state).console()).unwrap();
         ManagerClient::connect(&identity, &[at.listen.into()]).await.unwrap()
     }
-}
-
-/// An address where nobody answers.
-pub(crate) fn nowhere() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 pub(crate) fn new_issuer(issuer: &Issuer) -> NewIssuer {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(unreachable_pub, reason = "it is the whole-system tests' too")]
+#[path = "../../../tests/src/loopback.rs"]
+mod loopback;
 mod marks;
 
 use echelon_client::ManagerClient;
@@ -29,10 +32,12 @@ use echelon_identity::{
 use echelon_transport::{Channel, CloseReason, Connection, Endpoint, Settings, Target};
 use echelon_wire::Wire;
 use futures::future::join_all;
+use loopback::Loopback;
 use registry_manager::Manager;
 use registry_manager::config::Config;
 use registry_manager::init::{Init, init};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,14 +50,15 @@ struct Site {
     console: ManagerClient,
     config: Config,
     state: StateDir,
-    _dir: tempfile::TempDir,
+    _place: (tempfile::TempDir, Loopback),
 }
 
 impl Site {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("manager"), true).unwrap();
-        let listen = "127.0.0.1:0".parse().unwrap();
+        let loopback = Loopback::claim();
+        let listen = SocketAddr::new(loopback.address(1), 29120);
         let wish = Init {
             state: state.path().to_owned(),
             framework: "test".parse().unwrap(),
@@ -61,11 +67,10 @@ impl Site {
             advertise: "127.0.0.1:1".parse().unwrap(),
         };
         init(&wish).unwrap();
-        let mut config = Config::new(state.path(), listen);
+        let config = Config::new(state.path(), listen);
         let manager = Manager::start(&config, Tasks::new()).await.unwrap();
-        config.listen = manager.local_addr();
         let console = console(&config).await;
-        Self { manager, console, config, state, _dir: dir }
+        Self { manager, console, config, state, _place: (dir, loopback) }
     }
 
     async fn start_with_http() -> Self {
@@ -85,11 +90,11 @@ impl Site {
 
     /// Stops the manager and starts it again at the same address.
     async fn restart(self) -> Self {
-        let Self { manager, config, state, _dir, .. } = self;
+        let Self { manager, config, state, _place, .. } = self;
         manager.stop().await.unwrap();
         let manager = Manager::start(&config, Tasks::new()).await.unwrap();
         let console = console(&config).await;
-        Self { manager, console, config, state, _dir }
+        Self { manager, console, config, state, _place }
     }
 
     async fn edit(&self, changes: Vec<Change>) -> u64 {
@@ -533,10 +538,14 @@ async fn a_session_that_lags_is_told_what_it_missed_of_liveness() {
     let (first, second) = (site.enrol("a").await, site.enrol("b").await);
     site.edit(vec![add_manager("b", "audit")]).await;
     let mut listener = Agent::begin(&site, &first, Replica::default()).await;
-    // More than the windows hold, so that the listener's session waits for it to read.
+    // More than the windows hold, so that the listener's session waits for it to read. It takes a little now and then:
+    // one that takes nothing for a while is given up.
     for edit in 0..80 {
         let names = (0..150).map(|i| format!("{}-{edit}-{i}", "long".repeat(60)));
         site.edit(names.flat_map(|n| [add_host(&n, "/"), add_manager(&n, "bulk")]).collect()).await;
+        if edit % 4 == 3 {
+            listener.take().await.expect("the session goes on");
+        }
     }
     let mut speaker = Agent::begin(&site, &second, Replica::default()).await;
     let ty: echelon_core::name::ManagerType = "audit".parse().unwrap();
@@ -550,22 +559,33 @@ async fn a_session_that_lags_is_told_what_it_missed_of_liveness() {
         let spec = PackageSpec { listens, weight, ..Default::default() };
         Change::SetPackage { host: "b".parse().unwrap(), ty: ty.clone(), spec }
     };
+    let failing_still = |sequence| (sequence, BTreeMap::from([(ty.clone(), failing())]));
     for part in 0..22 {
-        // At once, and so in far less time than a session that takes nothing is given.
         join_all((50 * part..50 * (part + 1)).map(|weight| site.edit(vec![weigh(weight)]))).await;
+        listener.take().await.expect("the session goes on");
         // Not silent, which would be news again.
-        speaker.report(2 + u64::from(part), BTreeMap::from([(ty.clone(), failing())])).await;
+        let (sequence, packages) = failing_still(2 + u64::from(part));
+        speaker.report(sequence, packages).await;
     }
     let heard = async {
         loop {
             if let ToAgent::Liveness(l) = listener.take().await.expect("the session goes on") {
-                // Once it has not spoken for a while, it is news again that it is silent.
                 let of_b = l.entries.iter().find(|e| e.host == second.host && !e.silent);
                 if of_b.is_some_and(|e| e.packages.get(&ty) == Some(&failing())) {
                     return;
                 }
             }
         }
+    };
+    let speaking = async {
+        for sequence in 24.. {
+            let (sequence, packages) = failing_still(sequence);
+            speaker.report(sequence, packages).await;
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    };
+    let heard = async {
+        tokio::select! { () = heard => {}, () = speaking => {} }
     };
     tokio::time::timeout(DEADLINE, heard).await.expect("the listener hears of it");
     assert!(site.metrics().await.contains("queue_drops_total{queue=\"pushes\"} 1\n"), "no session lagged");

@@ -38,9 +38,14 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A link is up. Where there is one already, this is a second one to the same process, or one to a new process in its
+    /// place: what was on its way may be lost, what it said is durable is so until it says otherwise, which it does first.
     pub(super) fn met(&mut self, now: Monotonic) {
-        *self =
-            Self { connected: true, heard: Some(now), behind_since: self.behind_since, ..Self::default() };
+        if !self.connected {
+            *self = Self { behind_since: self.behind_since, ..Self::default() };
+        }
+        (self.connected, self.heard) = (true, Some(now));
+        (self.feeding, self.offered) = (None, None);
     }
 
     pub(super) fn lost(&mut self) {

@@ -102,6 +102,24 @@ fn a_standby_with_another_journal_is_not_one_that_is_there() {
     assert!(matches!(net.node(1).member.may_write(), Err(CannotWrite::TooFew { .. })));
 }
 
+/// Protects: two managers dial each other, and one of the two links comes a moment later: no edit is refused for that, and
+/// what was on its way is sent again.
+#[test]
+fn a_second_link_to_a_standby_takes_nothing_away_from_what_it_has_said() {
+    let mut net = Net::new(2, 1);
+    net.write(1).unwrap();
+    net.settle();
+    net.lose = (usize::MAX, host(2), |m| matches!(m, MemberMessage::Append(_)));
+    net.write(1).unwrap();
+    net.settle();
+    net.lose.0 = 0;
+    net.input(host(1), Input::Met(host(2)));
+    assert_eq!(net.write(1), Ok(3));
+    net.input(host(2), Input::Met(host(1)));
+    net.settle();
+    assert_eq!(net.node(1).committed, 3);
+}
+
 #[test]
 fn a_standby_that_lost_what_it_had_does_not_count_until_it_has_it_again() {
     let mut net = Net::new(2, 1);
