@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod service_manager;
 pub mod shape;
 pub mod skip;
+pub mod stopped;
 pub mod stub;
 pub mod supervisor;
 pub mod testimony;

@@ -1,6 +1,7 @@
 //! A process that ends with the test.
 
-use crate::wait::wait_for;
+use crate::stopped::has_stopped;
+use crate::wait::{wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -37,10 +38,13 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal; where that is to stop, waits until it has.
     pub fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         kill_process(id, signal).unwrap();
+        if signal == Signal::STOP {
+            wait_until(&format!("{} to stop", self.name), || has_stopped(self.id()));
+        }
     }
 
     /// Ends it at once, as a power cut would.

@@ -8,3 +8,6 @@ mod loopback;
 mod pair;
 mod promotion;
 mod standby;
+#[allow(unreachable_pub, reason = "it is the whole-system tests' too")]
+#[path = "../../../tests/src/stopped.rs"]
+mod stopped;

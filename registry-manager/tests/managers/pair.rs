@@ -1,6 +1,7 @@
 //! A primary and a standby as processes, without the way a standby joins: it is made by edits while nothing runs.
 
 use crate::loopback::Loopback;
+use crate::stopped::has_stopped;
 use echelon_client::{CallError, ManagerClient};
 use echelon_core::access::{Access, Token};
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
@@ -101,10 +102,17 @@ impl Node {
         }
     }
 
-    /// Stops it without a word, or lets it go on.
+    /// Tells it to end, or to go on.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Stops it without a word.
+    pub(crate) async fn stand_still(&self) {
+        self.signal("-STOP");
+        let process = self.process.as_ref().unwrap().id();
+        wait_for("a manager to stop", async || has_stopped(process)).await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> u16 {

@@ -150,7 +150,7 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
 
     // An edit that the standby never gets: it is stopped first, and killed then.
     let at_hub = pair.console(&pair.primary).await;
-    pair.standby.signal("-STOP");
+    pair.standby.stand_still().await;
     let lost = tokio::spawn(async move { at_hub.edit(host("unheard-of"), false).await });
     wait_for("the edit to be written", async || {
         pair.primary.get("/healthz").await == 200 && {
@@ -252,7 +252,7 @@ async fn a_standby_is_promoted_by_force_once_the_primary_was_killed() {
 async fn an_edit_in_the_hands_of_a_dead_primary_is_made_at_the_new_one() {
     let pair = Pair::running().await;
     let console = Arc::new(pair.console(&pair.standby).await);
-    pair.primary.signal("-STOP");
+    pair.primary.stand_still().await;
     let (theirs, set) = (Arc::clone(&console), host("handed-on"));
     let again = set.clone();
     let edit = tokio::spawn(async move { theirs.edit(set, false).await });

@@ -155,12 +155,13 @@ impl Member {
         if !known.may_feed(now) || !known.goes_by(head) || known.is_sealed(head) {
             return;
         }
-        if known.acked == Some(last) {
+        if known.acked == Some(last) && known.answered {
             known.behind_since = None;
             return;
         }
         known.behind_since.get_or_insert(now);
-        let Some(after) = known.acked.or(known.standing.as_ref().map(|s| s.last)) else { return };
+        let acked = known.acked.filter(|_| known.answered);
+        let Some(after) = acked.or(known.standing.as_ref().map(|s| s.last)) else { return };
         known.feeding = Some(now);
         known.owes.get_or_insert(now);
         out.push(Effect::Feed { to: peer, after });
@@ -180,7 +181,7 @@ impl Member {
         // One that lost the entry it once had says so by a lower one.
         let known_here = self.log.may_have(last);
         if let Some(known) = self.peers.get_mut(&peer) {
-            (known.feeding, known.owes) = (None, None);
+            (known.feeding, known.owes, known.answered) = (None, None, true);
             known.acked = Some(last).filter(|_| accepted && known_here);
             if let Some(standing) = &mut known.standing {
                 standing.last = last;

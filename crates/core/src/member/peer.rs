@@ -29,6 +29,8 @@ pub struct Peer {
     pub acked: Option<Mark>,
     /// Since when it is not level with this manager, which leads; none while it is.
     pub behind_since: Option<Monotonic>,
+    /// Whether it has answered entries, or none, since the link is up: a new process believes nothing is committed before.
+    pub(super) answered: bool,
     /// Since when entries are on their way to it.
     pub(super) feeding: Option<Monotonic>,
     /// Since when it owes an answer to entries.
@@ -39,13 +41,13 @@ pub struct Peer {
 
 impl Peer {
     /// A link is up. Where there is one already, this is a second one to the same process, or one to a new process in its
-    /// place: what was on its way may be lost, what it said is durable is so until it says otherwise, which it does first.
+    /// place: what was on its way may be lost, and what it said is durable is so, until it says otherwise.
     pub(super) fn met(&mut self, now: Monotonic) {
         if !self.connected {
             *self = Self { behind_since: self.behind_since, ..Self::default() };
         }
         (self.connected, self.heard) = (true, Some(now));
-        (self.feeding, self.offered) = (None, None);
+        (self.feeding, self.answered, self.offered) = (None, false, None);
     }
 
     pub(super) fn lost(&mut self) {

@@ -120,6 +120,24 @@ fn a_second_link_to_a_standby_takes_nothing_away_from_what_it_has_said() {
     assert_eq!(net.node(1).committed, 3);
 }
 
+/// Protects: a standby that is back before its end was noticed hears what is committed, also where it has all of it: it
+/// believes nobody before.
+#[test]
+fn a_new_process_of_a_standby_is_told_what_is_committed_though_nothing_is_new() {
+    let mut net = Net::new(2, 1);
+    net.write(1).unwrap();
+    net.run(Duration::from_secs(1));
+    assert_eq!((net.node(1).committed, net.node(2).committed), (1, 1));
+    let entries = net.node(2).entries.clone();
+    let stored = stored(net.node(1).member.chain().clone(), counting(&[2], 1), &entries);
+    assert_eq!((stored.log.last().revision(), stored.log.committed()), (1, 0));
+    net.nodes.get_mut(&host(2)).unwrap().member = Member::new(host(2), net.now, stored);
+    net.input(host(2), Input::Met(host(1)));
+    net.input(host(1), Input::Met(host(2)));
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(2).member.log().committed(), 1);
+}
+
 #[test]
 fn a_standby_that_lost_what_it_had_does_not_count_until_it_has_it_again() {
     let mut net = Net::new(2, 1);
