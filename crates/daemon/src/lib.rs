@@ -41,6 +41,7 @@ mod duration;
 pub mod exec;
 mod exit;
 mod given;
+pub mod help;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;

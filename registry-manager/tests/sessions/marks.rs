@@ -1,11 +1,25 @@
 //! What an agent says of the journal: believed where a registry manager has signed it, and else not.
 
-use super::*;
+use crate::agent::{Agent, hello, next};
+use crate::site::{DEADLINE, Identity, Site, add_host, add_manager, console, set, unix_now};
+use echelon_core::digest::Digest;
+use echelon_core::grant::Mark;
+use echelon_core::id::HostId;
+use echelon_core::message::{AgentHeartbeat, FromAgent, Hello, Holding, Query, Request, ToAgent};
+use echelon_core::position::Position;
+use echelon_core::replication::Replica;
+use echelon_core::report::AlarmReport;
 use echelon_core::signed_mark::SignedMark;
-use echelon_identity::Authority;
+use echelon_daemon::Tasks;
 use echelon_identity::proof::prove_mark;
+use echelon_identity::{Authority, Credentials, KeyPair, Leaf, Spiffe, lifetime};
+use echelon_transport::Channel;
+use echelon_wire::Wire;
+use registry_manager::Manager;
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Longer than a manager takes to look at itself and raise an alarm.
 const LOOK: Duration = Duration::from_millis(2_500);
@@ -46,21 +60,21 @@ impl Site {
 
     /// Does something to the manager, and sets its state directory back to what it was before.
     async fn set_back(self, act: impl AsyncFnOnce(&Site)) -> Self {
-        let Self { manager, config, state, _dir, .. } = self;
+        let Self { manager, config, state, _place, .. } = self;
         manager.stop().await.unwrap();
-        let saved = _dir.path().join("saved");
+        let saved = _place.0.path().join("saved");
         assert!(Command::new("cp").arg("-a").args([state.path(), &saved]).status().unwrap().success());
         let manager = Manager::start(&config, Tasks::new()).await.unwrap();
         let console = console(&config).await;
-        let site = Self { manager, console, config, state, _dir };
+        let site = Self { manager, console, config, state, _place };
         act(&site).await;
-        let Self { manager, config, state, _dir, .. } = site;
+        let Self { manager, config, state, _place, .. } = site;
         manager.stop().await.unwrap();
         fs::remove_dir_all(state.path()).unwrap();
         fs::rename(&saved, state.path()).unwrap();
         let manager = Manager::start(&config, Tasks::new()).await.unwrap();
         let console = self::console(&config).await;
-        Self { manager, console, config, state, _dir }
+        Self { manager, console, config, state, _place }
     }
 }
 
