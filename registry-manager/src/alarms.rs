@@ -170,7 +170,7 @@ fn superseded(shared: &Shared, situation: &Situation) -> [(&'static str, Option<
     let (own, heard) = (witnesses.current(), witnesses.heard().borrow().clone());
     // What is contested is among the rivals.
     let heard = heard.filter(|heard| heard.against.is_none());
-    let relation = heard.as_ref().map(|heard| own.chain.compare(&heard.chain));
+    let relation = heard.as_ref().map(|heard| own.compare(&heard.chain));
     let (mut newer, mut conflict) =
         (None, situation.rivals.first().map(|rival| rivals(shared, rival, situation)));
     match (relation, heard) {

@@ -1,10 +1,8 @@
 //! Copies of the whole registry, from one manager to another: made online, sent in parts, checked where they arrive.
 
 use crate::failure;
-use crate::journal::Said;
 use crate::limits::{COPY_PART, COPY_SILENCE, SEND_DEADLINE};
 use crate::server::Shared;
-use echelon_core::id::HostId;
 use echelon_core::message::{Failure, Request, Response};
 use echelon_store::JournalReader;
 use echelon_transport::{Channel, Connection};
@@ -12,9 +10,7 @@ use echelon_wire::{MAX_SESSION_FRAME, Wire};
 use std::path::{Path, PathBuf};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::{info, warn};
 use uuid::Uuid;
 
 /// Why there is no copy. What came of it is removed.
@@ -91,7 +87,7 @@ pub(crate) async fn give(shared: &Shared, channel: &mut Channel) -> Result<(), F
 ///
 /// # Errors
 /// See [`CopyError`].
-pub async fn fetch(connection: &Connection, path: &Path) -> Result<(), CopyError> {
+pub(crate) async fn fetch(connection: &Connection, path: &Path) -> Result<(), CopyError> {
     let fetched = fetch_all(connection, path).await;
     if fetched.is_err() {
         // The first error says why.
@@ -121,29 +117,5 @@ async fn fetch_all(connection: &Connection, path: &Path) -> Result<(), CopyError
             Response::Failed(failure) => return Err(CopyError::Refused(failure.message)),
             _ => return Err(broken(&"the other manager answered something else")),
         }
-    }
-}
-
-/// Fetches copies for the journal, as it wants them.
-pub(crate) async fn fetch_wanted(shared: Shared, mut wanted: mpsc::UnboundedReceiver<(HostId, u64)>) {
-    loop {
-        let (from, wish) = tokio::select! {
-            Some(wanted) = wanted.recv() => wanted,
-            () = shared.stop.cancelled() => return,
-        };
-        let name = shared.hub.name_of(from);
-        info!(from = %name, "Fetching a copy of the registry");
-        let path = beside(&shared.journal);
-        let fetched = match shared.links.connection(from) {
-            None => Err(CopyError::Broken("there is no link".to_owned())),
-            Some(connection) => tokio::select! {
-                fetched = fetch(&connection, &path) => fetched,
-                () = shared.stop.cancelled() => return,
-            },
-        };
-        if let Err(e) = &fetched {
-            warn!(from = %name, "There is no copy of the registry: {}", failure::in_full(e));
-        }
-        shared.edits.say(Said::Copied(wish, fetched.is_ok().then_some(path))).await;
     }
 }

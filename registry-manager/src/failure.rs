@@ -278,8 +278,11 @@ pub(crate) fn cannot_relay(why: &dyn std::fmt::Display) -> Failure {
 
 /// Builds of managers that do not work together.
 pub(crate) fn versions_apart(why: &str) -> Failure {
-    failure("versions-apart", FailureClass::Failed, why.to_owned(), "upgrade the older one", Retry::Pointless)
+    failure(VERSIONS_APART, FailureClass::Failed, why.to_owned(), "upgrade the older one", Retry::Pointless)
 }
+
+/// The error of builds that do not work together.
+pub(crate) const VERSIONS_APART: &str = "versions-apart";
 
 /// The two ways out for a manager whose state directory was set back.
 pub(crate) const ROLLED_BACK: &str = "promote a standby, which has the edits: echelon promote HOST --force --reason TEXT; \

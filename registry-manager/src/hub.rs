@@ -152,6 +152,7 @@ impl Hub {
         registry.hosts().for_each(|host| self.sessions.look_again(host.id));
         self.denials.send_modify(|denials| *denials += 1);
         self.head.send_replace(registry.position().revision);
+        self.happened([Event::Committed(registry.position().revision)]);
     }
 
     /// What a host is called; its id, where the registry does not know it.
@@ -178,7 +179,7 @@ impl Hub {
     /// What an agent that holds `holds` needs.
     pub(crate) fn catch_up(&self, holds: Option<&Holding>) -> (CatchUp, View, ViewMark) {
         let log = self.log();
-        (log.catch_up(Some(&self.witnesses.current().chain), holds), log.view().clone(), log.mark())
+        (log.catch_up(Some(&self.witnesses.current()), holds), log.view().clone(), log.mark())
     }
 
     /// All pushes from now on.

@@ -6,6 +6,7 @@ mod pending;
 use crate::clock::unix_now;
 use crate::config::Recorded;
 use crate::copies::CopyError;
+use crate::failure::VERSIONS_APART;
 use crate::left;
 use crate::lineage::renewed;
 use crate::paths::Paths;
@@ -135,7 +136,12 @@ pub async fn join(options: &Join) -> Result<Outcome, JoinError> {
         }
     }
     let pending = Pending::prepare(options, spent)?;
-    let (answer, trust) = ask(options, &pending).await?;
+    let asked = ask(options, &pending).await;
+    if matches!(&asked, Err(JoinError::Refused(failure)) if failure.error == VERSIONS_APART) {
+        // Nothing of it is there, nor here: another build wishes anew.
+        Pending::forget(&options.state);
+    }
+    let (answer, trust) = asked?;
     let credentials = keep(options, &paths, &pending, &answer, &trust)?;
     fetch(options, &paths, &credentials, &trust).await?;
     Ok(joined(options, &trust, answer.root_unexported))

@@ -8,6 +8,7 @@ use crate::links::{self, NoAnswer};
 use crate::relay;
 use crate::root;
 use crate::server::Shared;
+use crate::versions::check;
 use echelon_core::access::Subject;
 use echelon_core::change::{Change, ChangeSet, NewIssuer};
 use echelon_core::edit::Context;
@@ -89,6 +90,8 @@ async fn try_join(shared: &Shared, wish: Join, from: SocketAddr) -> Result<Joine
     if !had_before && !knows_secret(&registry, wish.token, wish.secret) {
         return Err(Refusal::from(EnrolRefusal::UnknownToken).into());
     }
+    // Whoever shows no token learns nothing of this build.
+    wish.greeting.iter().try_for_each(check).map_err(|why| failure::versions_apart(&why))?;
     if !shared.edits.situation().leading {
         return Err(shared.cannot_write().into());
     }

@@ -42,7 +42,7 @@ use waiting::Waiting;
 
 pub use load::LoadError;
 pub(crate) use load::load;
-pub(crate) use queue::{Edits, Queue, Word as Said};
+pub(crate) use queue::{Arrived, Edits, Queue, Word as Said};
 pub(crate) use situation::Situation;
 
 /// Why the journal ends, other than because it was told to. The process must end, and finds out what is durable
@@ -94,7 +94,7 @@ impl Journal {
             hub.witnesses.committed(mark);
         }
         let member = Member::new(host, hub.clock.now(), stored);
-        let situation = Arc::new(ArcSwap::from_pointee(Situation::of(&member, None)));
+        let situation = Arc::new(ArcSwap::from_pointee(Situation::of(&member)));
         let (waiting, own, wishes) = Default::default();
         Ok(Self {
             store,
@@ -148,7 +148,7 @@ impl Journal {
         let edits = self.own.drain(..).chain(turn.edits).collect();
         self.work(|journal| journal.carry_out_edits(edits))?;
         self.waiting.expire(Instant::now(), &self.hub);
-        let situation = Situation::of(&self.member, Some(&self.situation.load()));
+        let situation = Situation::of(&self.member);
         self.situation.store(Arc::new(situation));
         self.role.see(&self.member, &self.hub);
         Ok(())
@@ -179,7 +179,7 @@ impl Journal {
                 self.wishes.insert(id, told);
                 self.wished(id, input)
             }
-            Word::Copied(wish, path) => self.copied(wish, path),
+            Word::Copied(wish, arrived) => self.copied(wish, arrived),
             Word::Dismiss(through, dismissal, answer) => {
                 let dismissed = self.store.dismiss_surplus(through, &dismissal);
                 // Whoever asked may be gone.

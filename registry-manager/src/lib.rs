@@ -8,7 +8,8 @@ mod backup;
 mod backups;
 mod clock;
 pub mod config;
-pub mod copies;
+pub mod copier;
+mod copies;
 mod drains;
 mod enrol;
 mod failure;
@@ -50,6 +51,7 @@ mod sessions;
 mod settle;
 mod signing;
 mod unfinished;
+mod versions;
 mod watchers;
 mod witnesses;
 

@@ -273,3 +273,17 @@ pub(crate) const BOARD_PART: usize = 256;
 
 /// Time between two tries to record the manager itself: it fails only while no edit can be made.
 pub(crate) const RECORD_RETRY: Duration = Duration::from_secs(5);
+
+/// Shortest and longest time between two tries to get a copy of another manager's registry, which double: a copy is the
+/// whole registry each time, and where the disk is full somebody has to come.
+pub(crate) const COPY_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often it is looked meanwhile whether there is room, which is cheap.
+pub(crate) const COPY_LOOK: Duration = Duration::from_secs(1);
+
+/// So many bytes more, and a quarter, have to be free before a copy is tried that did not fit.
+pub(crate) const COPY_ROOM: u64 = 1 << 20;
+
+/// A copy that is not wished for anew for so long is not needed any more: the journal's own state machine asks for it
+/// within a second.
+pub(crate) const COPY_UNWISHED: Duration = Duration::from_secs(10);

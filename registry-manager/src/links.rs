@@ -13,14 +13,15 @@ pub(crate) use speak::accept;
 
 use crate::limits::LINK_QUEUE;
 use arc_swap::ArcSwap;
-use echelon_core::grant::Grant;
+use echelon_core::digest::Digest;
+use echelon_core::grant::{Chain, Grant, Outgoing, PartError};
 use echelon_core::id::HostId;
 use echelon_core::member::MemberMessage;
 use echelon_core::message::ManagerMessage;
 use echelon_identity::Credentials;
 use echelon_identity::proof::{ProveError, prove_grant};
 use echelon_transport::Connection;
-use echelon_wire::{Bytes, Wire};
+use echelon_wire::{Bytes, Wire, chain_parts};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,8 @@ pub(crate) struct Links {
 struct Link {
     connection: Connection,
     queue: mpsc::Sender<Bytes>,
+    /// What was told of grants.
+    told: Outgoing,
 }
 
 impl Links {
@@ -63,11 +66,11 @@ impl Links {
     }
 
     /// Queues a message, where there is a link. It may get lost.
-    pub(crate) fn send(&self, to: HostId, message: &MemberMessage) {
-        let open = self.open();
-        let Some(link) = newest(&open, to) else { return };
-        let frame = ManagerMessage::Member(message.clone()).encode();
-        if link.queue.try_send(frame).is_err() && link.connection.close_reason().is_none() {
+    pub(crate) fn send(&self, to: HostId, message: MemberMessage) {
+        let mut open = self.open();
+        let Some(link) = open.get_mut(&to).and_then(|links| links.last_mut()) else { return };
+        let queued = link.frames(message).into_iter().all(|frame| link.queue.try_send(frame).is_ok());
+        if !queued && link.connection.close_reason().is_none() {
             warn!(peer = %to, "A link is closed: its manager does not take what it is told");
             link.connection.close(TOO_SLOW, "this link is too slow");
         }
@@ -115,10 +118,11 @@ impl Links {
         newest(&self.open(), to).map(|link| link.connection.clone())
     }
 
-    /// Notes a link. Gives the end from which is taken what is to be sent.
-    fn add(&self, peer: HostId, connection: Connection) -> mpsc::Receiver<Bytes> {
+    /// Notes a link to a manager that keeps these grants. Gives the end from which is taken what is to be sent.
+    fn add(&self, peer: HostId, connection: Connection, grants: Vec<Digest>) -> mpsc::Receiver<Bytes> {
         let (queue, to_send) = mpsc::channel(LINK_QUEUE);
-        self.open().entry(peer).or_default().push(Link { connection, queue });
+        let told = Outgoing::new(grants);
+        self.open().entry(peer).or_default().push(Link { connection, queue, told });
         to_send
     }
 
@@ -141,6 +145,20 @@ impl Links {
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<HostId, Vec<Link>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// The frames of a message: before it, the parts of its chain that the other side lacks, but for the last one.
+    fn frames(&mut self, message: MemberMessage) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let last = |chain: Chain| {
+            parts = chain_parts(&mut self.told, &chain);
+            parts.pop().ok_or(PartError::Gap)
+        };
+        let Ok(message) = message.try_map(last) else { return Vec::new() };
+        let frames = parts.into_iter().map(ManagerMessage::Grants).chain([ManagerMessage::Member(message)]);
+        frames.map(|frame| frame.encode()).collect()
     }
 }
 

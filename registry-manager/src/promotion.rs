@@ -70,7 +70,7 @@ fn whose(shared: &Shared, step: &Promotion) -> Result<HostId, Failure> {
             manager_on(shared, to)
         }
         Promotion::Choose { lineage, .. } => {
-            let chains = std::iter::once(&*situation.chain).chain(&situation.rivals);
+            let chains = std::iter::once(&situation.chain).chain(&situation.rivals);
             let of = chains.map(|chain| chain.head()).find(|head| head.id.lineage == *lineage);
             of.map(|head| head.holder).ok_or_else(|| failure::unknown_lineage(lineage))
         }

@@ -40,7 +40,7 @@ pub(crate) async fn edit(
         tokio::time::sleep(HANDING_LOOK).await;
         let after = Hands::now(shared);
         let again = match failed.class {
-            FailureClass::Unknown => is_over(&shared.hub.witnesses.current().chain, before.grant),
+            FailureClass::Unknown => is_over(&shared.hub.witnesses.current(), before.grant),
             _ if !may_pass(&failed) => false,
             _ => before.grant != after.grant || before.may_pass(&failed) || after.may_pass(&failed),
         };
@@ -119,7 +119,7 @@ async fn try_to_edit(
 /// nothing, if it says anything.
 async fn replaced(shared: &Shared, grant: GrantId) {
     let mut grants = shared.hub.witnesses.grants();
-    if grants.wait_for(|grants| is_over(&grants.chain, grant)).await.is_err() {
+    if grants.wait_for(|grants| is_over(grants, grant)).await.is_err() {
         // The hub, which tells, ends with this manager.
         std::future::pending().await
     }
@@ -127,10 +127,8 @@ async fn replaced(shared: &Shared, grant: GrantId) {
 
 /// Whether the holder of this grant has not handed over itself, and by this chain is the primary no more.
 fn is_over(chain: &Chain, grant: GrantId) -> bool {
-    match chain.grants().iter().position(|known| known.id == grant) {
-        Some(at) => chain.grants().iter().skip(at + 1).any(|next| next.basis != Basis::Handover),
-        None => true,
-    }
+    let mut later = chain.grants().rev().take_while(|next| next.id != grant);
+    chain.get(grant).is_none() || later.any(|next| next.basis != Basis::Handover)
 }
 
 /// A connection to the primary, where that is another manager and was heard a moment ago: of what is sent to one that

@@ -28,6 +28,7 @@ use echelon_core::time::Monotonic;
 use echelon_wire::MAX_SESSION_FRAME;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
 /// Bytes of documents in one part: as much as rows in theirs.
@@ -74,9 +75,10 @@ fn history(
     let registry = hub.registry();
     let head = registry.position().revision;
     let wanted = || !parts.to.is_closed();
-    let mut history = History::from_now(&shared.journal, registry)?.back_to(since, limit, wanted)?;
+    let mut history =
+        History::from_now(&shared.journal, Arc::clone(&registry))?.back_to(since, limit, wanted)?;
     loop {
-        match history.part(head)?.as_slice() {
+        match history.part(head, &registry)?.as_slice() {
             [] => return Ok(()),
             part => part.iter().try_for_each(|report| parts.add(report))?,
         }

@@ -24,7 +24,7 @@ use crate::links::{self, Links};
 use crate::occasion::Occasion;
 use crate::paths::Paths;
 use crate::rates::Rates;
-use crate::{alarms, copies, drains, failure, http, left, record, removal, settle, witnesses};
+use crate::{alarms, copier, copies, drains, failure, http, left, record, removal, settle, witnesses};
 use certificate::{fallback_name, renewal};
 use connections::{STOPPING, accept, admission};
 use echelon_core::id::{HostId, RequestId};
@@ -125,7 +125,7 @@ impl Manager {
         let http_addr = http.as_ref().and_then(|l| l.local_addr().ok());
         let manager = Self { shared, tasks, journal, http: http_addr };
         manager.spawn_all(http, credentials, paths, host);
-        manager.tasks.spawn("copies", copies::fetch_wanted(Arc::clone(&manager.shared), copies_wanted));
+        manager.tasks.spawn("copies", copier::fetch_wished(Arc::clone(&manager.shared), copies_wanted));
         manager.tasks.spawn("links", links::keep(Arc::clone(&manager.shared), manager.tasks.clone()));
         let http = http_addr.map(tracing::field::display);
         info!(listen = %manager.local_addr(), http, "The manager serves");

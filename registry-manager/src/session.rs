@@ -4,11 +4,11 @@ use crate::fanout::Push;
 use crate::hub::Hub;
 use crate::limits::{PUSHES_AT_ONCE, REPAIR_INTERVAL, REQUEST_DEADLINE, SEND_DEADLINE};
 use crate::metrics::{CaughtUp, Queue};
+use crate::offered::{OfferError, examine};
 use crate::requests;
-use crate::witnesses::Grants;
 use echelon_core::board::Report;
 use echelon_core::digest::Digest;
-use echelon_core::grant::{Chain, Mark};
+use echelon_core::grant::{Chain, Incoming, Mark, Outgoing, Part, PartError};
 use echelon_core::id::HostId;
 use echelon_core::limits::HEARTBEAT;
 use echelon_core::message::{
@@ -23,7 +23,7 @@ use echelon_core::view::{Place, View};
 use echelon_core::witness::{Standing, standing};
 use echelon_identity::PeerIdentity;
 use echelon_transport::{Channel, FrameReceiver, FrameSender, RecvError, SendError};
-use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire};
+use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_PART, MAX_SESSION_FRAME, Wire, chain_parts};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use tokio::sync::broadcast::{self, error::RecvError as RingError, error::TryRecvError};
@@ -56,6 +56,10 @@ pub(crate) enum SessionEnd {
     Replaced,
     #[error("the agent refuses this manager because of its grants")]
     Refused,
+    #[error("the agent's grants cannot be taken in")]
+    Part(#[from] PartError),
+    #[error("the agent's grants are not proved")]
+    Grants(#[from] OfferError),
     #[error("the manager is stopping")]
     Stopping,
 }
@@ -91,7 +95,8 @@ pub(crate) async fn serve(
         build: hello.build.clone(),
         level: hello.holds,
         place_held: hello.holds.map(|h| h.place),
-        grants_held: hello.grants,
+        told: Outgoing::new(hello.grants.clone()),
+        objection: None,
         grants: hub.witnesses.grants(),
         keeps_signed: hello.keeps_signed,
         signed_told: None,
@@ -119,10 +124,12 @@ struct Session<'a> {
     level: Option<Holding>,
     /// The place it was sent, or said that it holds.
     place_held: Option<Digest>,
-    /// The digest of the grants it was sent, or said that it holds; none for a build that knows of none.
-    grants_held: Option<Digest>,
+    /// What it was told of the grants.
+    told: Outgoing,
+    /// Why it refuses this manager, as far as that has come.
+    objection: Option<Incoming>,
     /// The grants that this manager goes by.
-    grants: watch::Receiver<Arc<Grants>>,
+    grants: watch::Receiver<Chain>,
     /// Whether the agent keeps signed marks.
     keeps_signed: bool,
     /// The signed mark that it was told last, and who signed that.
@@ -193,14 +200,16 @@ impl Session<'_> {
         Ok(pushes)
     }
 
-    /// Sends the grants where they are not what the agent holds.
+    /// Sends what the agent lacks of the grants.
     async fn send_grants(&mut self) -> Result<(), SessionEnd> {
-        let grants = Arc::clone(&self.grants.borrow_and_update());
-        if self.grants_held.is_none_or(|held| held == grants.digest) {
+        let grants = self.grants.borrow_and_update().clone();
+        if self.told.has_told(&grants) {
             return Ok(());
         }
-        self.grants_held = Some(grants.digest);
-        self.send_all(std::slice::from_ref(&grants.frame)).await
+        for part in chain_parts(&mut self.told, &grants) {
+            self.send(&ToAgent::Grants(part)).await?;
+        }
+        Ok(())
     }
 
     /// Other grants are in force: the agent is told, and brought level by what they make count.
@@ -210,13 +219,24 @@ impl Session<'_> {
         self.catch_up().await
     }
 
-    /// Takes in the grants for which the agent refuses this manager.
-    async fn refused(&self, chain: Chain) -> SessionEnd {
+    /// Takes in the grants for which the agent refuses this manager: each part is proved before the next one is heard.
+    async fn refused(&mut self, part: Part) -> Result<(), SessionEnd> {
+        let own = self.grants.borrow().clone();
+        let objection = self.objection.get_or_insert_with(|| Incoming::new(self.told.told().cloned()));
+        let (known, complete) = (objection.heard().unwrap_or(&own).clone(), !part.more);
+        let chain = objection.take(part)?;
         let (hub, host) = (Arc::clone(self.hub), self.host);
-        let work = move || hub.witnesses.hear_chain(&hub.registry(), host, chain);
+        let work = move || {
+            if complete {
+                hub.witnesses.hear_chain(&hub.registry(), host, chain);
+                return Ok(());
+            }
+            examine(&hub.registry(), &known, &chain).map(drop)
+        };
         // Signatures take their time. Where the runtime is going away, so is all else.
-        let _ = tokio::task::spawn_blocking(work).await;
-        SessionEnd::Refused
+        let proved = tokio::task::spawn_blocking(work).await.map_err(|_| SessionEnd::Stopping)?;
+        proved?;
+        if complete { Err(SessionEnd::Refused) } else { Ok(()) }
     }
 
     /// Takes in the mark that the agent shows. What says nothing against this manager is not even checked.
@@ -269,7 +289,7 @@ impl Session<'_> {
                 self.hub.report(self.host, report);
                 Ok(())
             }
-            FromAgent::Grants(chain) => Err(self.refused(chain).await),
+            FromAgent::Grants(part) => self.refused(part).await,
             FromAgent::Repair if self.repaired.is_some_and(|at| at.elapsed() < REPAIR_INTERVAL) => {
                 debug!("A repair was asked for again too soon");
                 Ok(())
@@ -424,7 +444,7 @@ impl Session<'_> {
     /// Whether the agent has come further than this manager: then neither its view nor its place is taken back.
     fn is_behind(&self) -> bool {
         let Some(level) = self.level else { return false };
-        let (chain, own) = (&self.grants.borrow().chain, self.hub.mark().position);
+        let (chain, own) = (&*self.grants.borrow(), self.hub.mark().position);
         matches!(
             standing(Some(chain), &level.position, &own),
             Standing::Outside | Standing::Compares(Ordering::Less)

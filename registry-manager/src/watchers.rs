@@ -8,7 +8,8 @@ use crate::limits::{EVENTS_AT_ONCE, MAX_WATCHERS, WATCH_SIGN};
 use crate::server::Shared;
 use echelon_core::event::EventReport;
 use echelon_core::message::{Failure, Response};
-use echelon_core::report::HistoryReport;
+use echelon_core::registry::Registry;
+use echelon_core::report::HistoryDocument;
 use echelon_transport::{Channel, SendError};
 use echelon_wire::{MAX_PART, Wire, parts_by};
 use serde::Serialize;
@@ -59,17 +60,17 @@ pub(crate) async fn history(
     let begin = move || History::from_now(&journal, registry)?.back_to(since, limit, wanted);
     let mut history = blocking(begin).await?;
     loop {
-        let to = *head.borrow_and_update();
-        let mut told = Vec::new();
-        if history.next() <= to {
-            (history, told) = read(history, to).await?;
+        head.mark_unchanged();
+        let registry = shared.hub.registry();
+        let told;
+        (history, told) = read(history, registry.position().revision, registry).await?;
+        if !told.is_empty() {
             tell(channel, &told).await?;
-        }
-        if told.is_empty() {
+        } else {
             history.arrive(shared.hub.registry());
             // The hub, which tells, lives as long as this task.
             if timeout(WATCH_SIGN, head.changed()).await.is_err() {
-                tell::<HistoryReport>(channel, &[]).await?;
+                tell::<HistoryDocument>(channel, &[]).await?;
             }
         }
     }
@@ -95,7 +96,7 @@ pub(crate) async fn watch(
                     Event::Told(report) => told.push(EventReport::clone(report)),
                     Event::Committed(revision) => {
                         let part;
-                        (history, part) = edits(history, *revision).await?;
+                        (history, part) = edits(history, *revision, shared.hub.registry()).await?;
                         told.extend(part);
                     }
                 },
@@ -117,28 +118,40 @@ async fn history_from_now(shared: &Shared) -> Result<History, Failure> {
 }
 
 /// The edits up to a revision that were not told yet.
-async fn edits(mut history: History, to: u64) -> Result<(History, Vec<EventReport>), Failure> {
+async fn edits(
+    mut history: History,
+    to: u64,
+    registry: Arc<Registry>,
+) -> Result<(History, Vec<EventReport>), Failure> {
     let mut told = Vec::new();
-    while history.next() <= to {
+    loop {
         let part;
-        (history, part) = read(history, to).await?;
+        (history, part) = read(history, to, Arc::clone(&registry)).await?;
         if part.is_empty() {
-            break;
+            return Ok((history, told));
         }
         // An edit that goes on in the next document was told with the first.
         let mut goes_on = false;
-        for report in part {
-            if !std::mem::replace(&mut goes_on, report.more) {
-                told.push(EventReport::edit(&report));
+        for document in part {
+            match document {
+                HistoryDocument::GivenUp(report) => told.push(EventReport::given_up(unix_now(), &report)),
+                HistoryDocument::Edit(report) => {
+                    if !std::mem::replace(&mut goes_on, report.more) {
+                        told.push(EventReport::edit(&report));
+                    }
+                }
             }
         }
     }
-    Ok((history, told))
 }
 
-async fn read(mut history: History, to: u64) -> Result<(History, Vec<HistoryReport>), Failure> {
+async fn read(
+    mut history: History,
+    to: u64,
+    registry: Arc<Registry>,
+) -> Result<(History, Vec<HistoryDocument>), Failure> {
     blocking(move || {
-        let part = history.part(to)?;
+        let part = history.part(to, &registry)?;
         Ok((history, part))
     })
     .await

@@ -7,18 +7,15 @@ use crate::offered::{MarkError, OfferError, examine, examine_mark};
 use crate::rates::Rates;
 use crate::server::Shared;
 use crate::signing::{Signed, Signing};
-use echelon_core::digest::Digest;
 use echelon_core::grant::{Chain, Mark, Relation};
 use echelon_core::id::HostId;
 use echelon_core::issuer::Doubt;
 use echelon_core::member::Input;
-use echelon_core::message::ToAgent;
 use echelon_core::position::Position;
 use echelon_core::promotion::Unproved;
 use echelon_core::registry::Registry;
 use echelon_core::signed_mark::{Claim, SignedMark, claim};
 use echelon_core::time::Monotonic;
-use echelon_wire::{Bytes, Wire};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -29,21 +26,6 @@ use tracing::{debug, info, warn};
 /// edits behind at most, and one that is further behind has its say when it is level.
 const KEPT_MARKS: usize = 256;
 
-/// A chain of grants, ready to be told.
-pub(crate) struct Grants {
-    pub(crate) chain: Chain,
-    pub(crate) digest: Digest,
-    /// The message that tells it to an agent: encoded once for all sessions.
-    pub(crate) frame: Bytes,
-}
-
-impl Grants {
-    fn new(chain: Chain) -> Self {
-        let (digest, frame) = (chain.digest(), ToAgent::Grants(chain.clone()).encode());
-        Self { chain, digest, frame }
-    }
-}
-
 /// A chain that an agent holds and that has what this manager's has not; it is proved.
 pub(crate) struct Heard {
     pub(crate) chain: Chain,
@@ -53,7 +35,7 @@ pub(crate) struct Heard {
 
 /// The grants that this manager goes by, and what agents have told that speaks against them or against its journal.
 pub(crate) struct Witnesses {
-    grants: watch::Sender<Arc<Grants>>,
+    grants: watch::Sender<Chain>,
     heard: watch::Sender<Option<Arc<Heard>>>,
     proved: watch::Sender<Option<Arc<SignedMark>>>,
     /// What of that the other managers have been told, by their hosts.
@@ -73,7 +55,7 @@ pub(crate) struct Witnesses {
 impl Witnesses {
     pub(crate) fn new(chain: Chain) -> Self {
         Self {
-            grants: watch::Sender::new(Arc::new(Grants::new(chain))),
+            grants: watch::Sender::new(chain),
             heard: watch::Sender::new(None),
             proved: watch::Sender::new(None),
             told: Mutex::default(),
@@ -87,13 +69,13 @@ impl Witnesses {
     }
 
     /// The grants that this manager goes by, as they change.
-    pub(crate) fn grants(&self) -> watch::Receiver<Arc<Grants>> {
+    pub(crate) fn grants(&self) -> watch::Receiver<Chain> {
         self.grants.subscribe()
     }
 
     /// The grants that this manager goes by now.
-    pub(crate) fn current(&self) -> Arc<Grants> {
-        Arc::clone(&self.grants.borrow())
+    pub(crate) fn current(&self) -> Chain {
+        self.grants.borrow().clone()
     }
 
     /// Goes by this chain from now on, and tells it to every session. What was proved of states that do not count by it
@@ -103,10 +85,8 @@ impl Witnesses {
             proved.take_if(|proved| !chain.contains(&proved.mark.position)).is_some()
         });
         self.grants.send_if_modified(|grants| {
-            let changed = grants.chain != chain;
-            if changed {
-                *grants = Arc::new(Grants::new(chain));
-            }
+            let changed = *grants != chain;
+            *grants = chain;
             changed
         });
     }
@@ -156,9 +136,9 @@ impl Witnesses {
     pub(crate) fn hear_chain(&self, registry: &Registry, host: HostId, chain: Chain) {
         let own = self.current();
         let known = self.heard.borrow().as_ref().is_some_and(|heard| heard.chain == chain);
-        match own.chain.compare(&chain) {
+        match own.compare(&chain) {
             Relation::Newer(_) | Relation::Conflict { .. } if known => {}
-            Relation::Newer(_) | Relation::Conflict { .. } => match examine(registry, &own.chain, &chain) {
+            Relation::Newer(_) | Relation::Conflict { .. } => match examine(registry, &own, &chain) {
                 Ok(against) => {
                     let why = against.map(tracing::field::display);
                     warn!(host.id = %host, grant = %chain.head().id, against = why, "An agent knows of another primary");
@@ -175,7 +155,7 @@ impl Witnesses {
     /// nothing, or nothing new. Whether it is proved is another question.
     pub(crate) fn claim(&self, own: &Position, shown: &Mark) -> Option<Claim> {
         let at_same = self.mark_at(&shown.position);
-        let claim = claim(&self.current().chain, own, at_same.as_ref(), shown)?;
+        let claim = claim(&self.current(), own, at_same.as_ref(), shown)?;
         let is_known = match claim {
             Claim::Further => !self.is_further(&shown.position),
             Claim::Differs => self.rewritten() == Some(shown.position),
@@ -358,7 +338,7 @@ mod tests {
     #[test]
     fn other_grants_are_told_once_and_end_what_was_proved_under_the_old_ones() {
         let (witnesses, own) = witnesses();
-        let (mut told, chain) = (witnesses.grants(), witnesses.current().chain.clone());
+        let (mut told, chain) = (witnesses.grants(), witnesses.current());
         witnesses.set_chain(chain.clone());
         assert!(!told.has_changed().unwrap());
         witnesses.believe(Claim::Further, &shown(own.next(), 1));
@@ -366,7 +346,7 @@ mod tests {
         let first = Grant::first(other, HostId(Uuid::from_u128(1)), "a".parse().unwrap(), UnixMillis(0));
         let theirs = first.id.at(99);
         witnesses.set_chain(Chain::begin(first).unwrap());
-        assert!(told.has_changed().unwrap() && told.borrow_and_update().digest != chain.digest());
+        assert!(told.has_changed().unwrap() && told.borrow_and_update().digest() != chain.digest());
         assert_eq!(witnesses.proved_position(), None);
         assert_eq!(witnesses.claim(&own, &shown(theirs, 1).mark), None, "one's own journal is not there yet");
     }

@@ -68,7 +68,7 @@ fn sensible() -> Vec<Bytes> {
         build: Text::lossy("0.1.0"),
         incarnation: 7,
         holds: None,
-        grants: None,
+        grants: vec![],
         signed: None,
         keeps_signed: true,
     };

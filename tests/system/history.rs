@@ -4,7 +4,7 @@ use echelon_client::{ManagerClient, new_request_id};
 use echelon_core::change::{Change, ChangeSet};
 use echelon_core::id::HostId;
 use echelon_core::message::Query;
-use echelon_core::report::HistoryReport;
+use echelon_core::report::HistoryDocument;
 use echelon_tests::{DEADLINE, Follower, Manager, Sandbox};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ fn a_reading_ends_with_whoever_asked_for_it() {
             while given_up() == before {
                 assert!(begin.elapsed() < DEADLINE, "a reading goes on for nobody, follow: {follow}");
                 let asked =
-                    client.query::<HistoryReport>(Query::History { since: None, limit: None, follow });
+                    client.query::<HistoryDocument>(Query::History { since: None, limit: None, follow });
                 // Long enough for the question to arrive, and too short for the answer to one like this.
                 let _ = timeout(Duration::from_millis(20), asked).await;
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -7,8 +7,11 @@ use crate::managers::{
     wait_for_revision,
 };
 use crate::restore::restore;
+use echelon_core::grant::{Basis, Grant, GrantId, Parent};
 use echelon_core::time::UnixMillis;
+use echelon_identity::proof::prove_grant;
 use echelon_identity::{Credentials, IdentityDirectory, Issuer, Leaf, file, lifetime};
+use echelon_store::RegistryStore;
 use echelon_tests::http::get_tcp;
 use echelon_tests::shape::Shape;
 use echelon_tests::testimony::{Entry, Violation};
@@ -190,6 +193,62 @@ fn a_backup_restored_beside_the_living_is_a_conflict_until_one_is_chosen() {
     assert_eq!(placed["domain"], "/of-the-promoted", "{placed}");
     for at in [0, 1] {
         wait_until("no conflict", || alarm(&cluster, at, "conflict").is_err());
+    }
+}
+
+/// Has the manager of this state directory, which does not run, hand over to itself so many times: as often as others
+/// hand over to each other and back for their patches.
+fn hand_over_offline(state: &Path, times: usize) {
+    let paths = Paths::of(state);
+    let signer = IdentityDirectory::open(&paths.identity()).unwrap().load_credentials().unwrap();
+    let mut store = RegistryStore::open(&paths.registry()).unwrap();
+    let mark = store.head();
+    let chain = (0..times).fold(store.grants().clone(), |chain, _| {
+        let before = chain.head();
+        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let grant = Grant {
+            id: GrantId { epoch: before.id.epoch + 1, ..before.id },
+            parent: Some(Parent { grant: before.id, mark }),
+            basis: Basis::Handover,
+            at: UnixMillis(u64::try_from(today.as_millis()).unwrap()),
+            ..before.clone()
+        };
+        chain.extended(prove_grant(&signer, &grant).unwrap()).unwrap()
+    });
+    store.adopt(&chain, None).unwrap();
+    store.close().unwrap();
+}
+
+/// A thousand promotions, as a framework has in twenty years that patches its managers each week. A standby and an agent
+/// were off for all of them, and follow; another host enrols, and learns of all of them; the primary still changes.
+#[test]
+fn whoever_was_away_for_a_thousand_promotions_follows_them_all() {
+    let sandbox = Sandbox::new();
+    let mut cluster = Cluster::running(&sandbox, 1);
+    let mut old = Agent::enrolled(&cluster[0], "old");
+    old.start_ready();
+    wait_for_host(&old, &cluster.edit(0, "before")["revision"]);
+    old.terminate();
+    for at in [0, 1] {
+        cluster[at].terminate();
+    }
+    hand_over_offline(cluster[0].state(), 1_000);
+    [0, 1].into_iter().for_each(|at| cluster[at].start());
+    cluster.wait_accepts(0);
+    cluster.wait_counts(0, "spare1");
+    let written = cluster.edit(1, "after")["revision"].clone();
+    let grants = |agent: &Agent<'_>| agent.get("/v1/status").unwrap().json()["grants"]["count"].clone();
+    old.start();
+    wait_for_host(&old, &written);
+    let count = cluster.console_at(1).objects("lineage show").len();
+    assert!(count > 1_000 && grants(&old) == count, "{count} grants, the agent knows {}", grants(&old));
+    hand_over(&cluster, 1, "spare1");
+    let mut new = Agent::enrolled(&cluster[0], "new");
+    new.start_ready();
+    let written = cluster.edit(0, "later")["revision"].clone();
+    for agent in [&old, &new] {
+        wait_for_host(agent, &written);
+        assert_eq!(grants(agent), count + 1);
     }
 }
 

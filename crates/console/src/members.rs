@@ -25,10 +25,15 @@ pub(crate) fn members(managers: &[MemberReport]) -> Table {
             (_, false) => "not yet",
         };
         let state = if member.connected { "live" } else { "silent" };
-        let first = [cell(&member.host), cell(&member.role), cell(counts), cell(state)];
+        let first = [cell(&member.host), cell(role(member)), cell(counts), cell(state)];
         table.row(first.into_iter().chain(member_cells(member)));
     }
     table
+}
+
+/// By the newest grant; of one that the registry still has for the primary, that it is none.
+pub(crate) fn role(member: &MemberReport) -> &str {
+    if member.fenced_since.is_some() { "fenced" } else { &member.role }
 }
 
 /// The position, the lag, the agents, when it was heard, and what is out of the ordinary.
@@ -60,8 +65,20 @@ fn lag(member: &MemberReport) -> Option<String> {
 
 fn notes(member: &MemberReport) -> String {
     let notes = [(member.sealed, "sealed"), (member.copying, "copying"), (member.rolled_back, "rolled back")];
-    let said: Vec<_> = notes.into_iter().filter_map(|(is_so, note)| is_so.then_some(note)).collect();
+    let notes = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned());
+    let fenced = member.fenced_since.iter().map(|at| format!("not the primary since {}", to_the_second(at)));
+    let said: Vec<_> = fenced.chain(follows_nobody(member)).chain(notes).collect();
     if said.is_empty() { NOTHING.to_owned() } else { said.join(", ") }
+}
+
+/// Of a manager that is not the primary and has no link to it.
+fn follows_nobody(member: &MemberReport) -> Option<String> {
+    member.follows_nobody_ms.map(|ms| format!("follows nobody for {}", rough_ms(ms)))
+}
+
+/// A time in RFC 3339 without parts of a second: what ends in a month needs none, and some certificates have none.
+pub(crate) fn to_the_second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 
 #[cfg(test)]
@@ -73,6 +90,8 @@ mod tests {
         let primary = MemberReport {
             host: "hub".into(),
             role: "primary".into(),
+            fenced_since: None,
+            follows_nobody_ms: None,
             counts: false,
             connected: true,
             heard_ms: Some(0),
@@ -98,15 +117,24 @@ mod tests {
             copying: true,
             ..primary.clone()
         };
-        let table = members(&[primary, standby]);
+        let fenced = MemberReport {
+            host: "old".into(),
+            role: "standby".into(),
+            fenced_since: Some("2027-11-22T10:00:00.123Z".into()),
+            follows_nobody_ms: Some(300_000),
+            ..primary.clone()
+        };
+        let table = members(&[primary, standby, fenced]);
         let plain = |line: String| anstream::adapter::strip_str(&line).to_string().trim_end().to_owned();
         let lines: Vec<_> = table.lines().map(plain).collect();
         assert_eq!(
             lines,
             [
-                "REGISTRY MANAGER  ROLE     COUNTS  STATE   POSITION  LAG       AGENTS  HEARD   NOTES",
-                "hub               primary  -       live    -         0         3       0s ago  -",
-                "spare             standby  yes     silent  -         7 for 5s  -       1m ago  sealed, copying",
+                "REGISTRY MANAGER  ROLE     COUNTS   STATE   POSITION  LAG       AGENTS  HEARD   NOTES",
+                "hub               primary  -        live    -         0         3       0s ago  -",
+                "spare             standby  yes      silent  -         7 for 5s  -       1m ago  sealed, copying",
+                "old               fenced   not yet  live    -         0         3       0s ago  \
+                 not the primary since 2027-11-22T10:00:00Z, follows nobody for 5m",
             ]
         );
     }

@@ -3,7 +3,7 @@
 use crate::board::Agent;
 use crate::message::{Health, Using};
 use crate::name::{HostName, ManagerType};
-use crate::report::{AlarmReport, HistoryReport, Outcome};
+use crate::report::{AlarmReport, GivenUpReport, HistoryReport, Outcome};
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ pub struct EventReport {
     /// The type of the package or route.
     #[serde(rename = "type")]
     pub ty: Option<ManagerType>,
-    /// With an edit: the revision.
+    /// With an edit: the revision. With edits that are given up: the last one that stays.
     pub revision: Option<u64>,
     /// With an alarm: the alarm.
     pub alarm: Option<AlarmReport>,
@@ -64,6 +64,8 @@ pub enum EventKind {
     AlarmCleared,
     /// The watcher was too slow and missed events.
     Missed,
+    /// Edits are none of the history any more.
+    GivenUp,
 }
 
 impl std::fmt::Display for EventKind {
@@ -82,6 +84,7 @@ impl std::fmt::Display for EventKind {
             Self::AlarmRaised => "alarm-raised",
             Self::AlarmCleared => "alarm-cleared",
             Self::Missed => "missed",
+            Self::GivenUp => "given-up",
         })
     }
 }
@@ -124,6 +127,14 @@ impl EventReport {
     /// An agent was not heard for too long.
     pub fn silent(at: UnixMillis, host: &HostName) -> Self {
         Self::of_host(at, EventKind::AgentSilent, host, "what runs on the host is suspect".into())
+    }
+
+    /// Edits do not count any more that watchers were told of.
+    pub fn given_up(at: UnixMillis, report: &GivenUpReport) -> Self {
+        let (after, detail) =
+            (report.given_up_after, format!("{report}; echelon edits lost lists those that are kept"));
+        let subject = format!("revision {after}");
+        Self { revision: Some(after), ..Self::new(at, EventKind::GivenUp, subject, detail) }
     }
 
     /// A watcher was too slow for so many events.

@@ -12,8 +12,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 mod chain;
+mod parts;
 
 pub use chain::{Chain, ChainError, Cut, MAX_GRANTS, Relation};
+pub use parts::{Incoming, MAX_TRAIL, Outgoing, Part, PartError, trail};
 
 /// A hash of the journal up to an entry.
 pub type Hash = [u8; 32];
@@ -197,7 +199,7 @@ pub struct Grant {
     pub reason: Option<Text>,
     /// Grants of other lineages that are given up by it. Only where the basis is [`Basis::Choice`].
     pub rejects: Vec<GrantId>,
-    /// None for the first, and for old ones whose proof nobody needs any more.
+    /// None for the first.
     pub proof: Option<Proof>,
 }
 

@@ -181,6 +181,12 @@ pub enum Refused {
     /// The manager that has the entries which this one lacks was lost on the way.
     #[error("the manager that has the newest edits was lost before they were here")]
     SourceLost,
+    /// The manager that has the entries which this one lacks has not got the last one that is here.
+    #[error("the journal here is another one than that of the manager with the newest edits")]
+    Apart {
+        /// That manager.
+        from: HostId,
+    },
     /// It took too long.
     #[error("the manager that is to take over did not become level in time")]
     TooSlow,
@@ -393,6 +399,7 @@ impl Member {
         let head = self.chain.head();
         Standing {
             grant: head.id,
+            chain: Some(self.chain.digest()),
             last: self.log.last(),
             committed: self.log.committed(),
             rule: self.log.rule_under(head).clone(),
@@ -456,6 +463,7 @@ impl Member {
     }
 
     fn take_standing(&mut self, peer: HostId, standing: Standing, out: &mut Vec<Effect>) {
+        let twin = standing.chain.is_some_and(|chain| chain != self.chain.digest());
         let same = standing.grant == self.head();
         self.end_needless_seals(peer, &standing, out);
         self.note_answer(peer, &standing);
@@ -468,6 +476,10 @@ impl Member {
             return self.offer_grants(peer, out);
         }
         self.look_for_rollback(peer, out);
+        if twin {
+            // A manager that was set back grants twice. By their names nobody sees that they are in conflict.
+            return self.offer_grants(peer, out);
+        }
         self.feed(peer, out);
     }
 
@@ -578,9 +590,6 @@ impl Member {
         let ours = GrantId::of(&last.position) == self.head() && self.chain.is_held_by(self.me);
         if ours && !self.log.may_have(last) {
             self.roll_back(last.position, out);
-            // It may be another grant that is called as ours is: a manager that was set back grants twice. By their
-            // names nobody sees that they are in conflict.
-            self.offer_grants(peer, out);
         }
     }
 

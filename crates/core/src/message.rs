@@ -8,7 +8,7 @@ use crate::board::Told;
 use crate::change::ChangeSet;
 use crate::digest::Digest;
 use crate::endpoint::Endpoint;
-use crate::grant::{Chain, Hash};
+use crate::grant::{Hash, Part};
 use crate::id::{HostId, RequestId, TokenId};
 use crate::member::MemberMessage;
 use crate::name::{ConsoleName, DomainPath, FrameworkName, HostName, ManagerType, Text};
@@ -38,8 +38,9 @@ pub enum FromAgent {
     Heartbeat(AgentHeartbeat),
     /// The agent's view differs from the manager's at the same view revision: it asks for a snapshot.
     Repair,
-    /// The agent refuses the manager, and these grants are why. Its last word on the session.
-    Grants(Chain),
+    /// The agent refuses the manager, and these grants are why: what the manager has not got of them. Its last word on
+    /// the session.
+    Grants(Part),
 }
 
 /// An agent's introduction.
@@ -53,9 +54,9 @@ pub struct Hello {
     pub incarnation: u64,
     /// What its replica holds; none for an empty one.
     pub holds: Option<Holding>,
-    /// The digest of the chain of grants that it keeps, [`Digest::default`] where it keeps none yet; nothing for a
-    /// build that keeps none ever, which is told no grants.
-    pub grants: Option<Digest>,
+    /// The [`crate::grant::trail`] of the chain of grants that it keeps; nothing for a build that keeps none ever, which
+    /// is told no grants.
+    pub grants: Vec<Digest>,
     /// The newest signed mark that it keeps: all that a manager believes of what an agent says of the journal.
     pub signed: Option<SignedMark>,
     /// Whether it keeps signed marks; a build that keeps none ever is told none.
@@ -142,9 +143,9 @@ pub enum ToAgent {
     Heartbeat(ManagerHeartbeat),
     /// Liveness of packages on hosts in the view. The first one of a session is complete.
     Liveness(Liveness),
-    /// The manager's chain of grants: before anything of the view where it is not the agent's, and whenever it
-    /// changes.
-    Grants(Chain),
+    /// What the agent has not got of the manager's chain of grants: before anything of the view where it is not the
+    /// agent's, and whenever it changes.
+    Grants(Part),
     /// The newest mark that the manager shows, with a delta or a heartbeat that comes after it; once for each. Without
     /// certificates where they are those of the one before on this session.
     Signed(SignedMark),
@@ -327,15 +328,20 @@ pub struct Greeting {
     pub protocol: (u32, u32),
     /// Its build, such as `0.1.0`.
     pub build: Text,
+    /// The [`crate::grant::trail`] of the chain of grants that it goes by; nothing of a build that is told all of a chain
+    /// each time.
+    pub grants: Vec<Digest>,
 }
 
 /// What a manager tells another on the link between them.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ManagerMessage {
-    /// About the journal, and who may write it.
-    Member(MemberMessage),
+    /// About the journal, and who may write it. Of a chain in it, the last part.
+    Member(MemberMessage<Part>),
     /// About agents.
     Board(BoardNews),
+    /// A part of a chain, before the message that has the last one.
+    Grants(Part),
 }
 
 /// An edit that a standby hands on to the primary, which judges once more whether whoever asked may make it.
@@ -375,7 +381,7 @@ pub enum Query {
     Tokens,
     /// The registry managers: a [`crate::report::ManagerReport`] each, the primary first.
     Managers,
-    /// Committed edits, oldest first: [`crate::report::HistoryReport`]s, of which one with `more` is continued by
+    /// Committed edits, oldest first: [`crate::report::HistoryDocument`]s, of which one with `more` is continued by
     /// the next.
     History {
         /// Only edits after this revision.
@@ -447,6 +453,8 @@ pub struct Join {
     pub csr: Vec<u8>,
     /// The same for the key of its issuer.
     pub issuer_csr: Vec<u8>,
+    /// Which build it is; nothing of one that does not say.
+    pub greeting: Option<Greeting>,
 }
 
 /// An answer. A request has one, but for reads and queries, which have parts until `last`, and for backups, which have

@@ -551,6 +551,35 @@ pub struct HistoryReport {
     pub more: bool,
 }
 
+/// What the history tells, one after the other.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HistoryDocument {
+    /// Some of what was told does not count any more.
+    GivenUp(GivenUpReport),
+    /// An edit.
+    Edit(Box<HistoryReport>),
+}
+
+/// Edits that were told and are none of the history any more: the newest grant does not build on them. What comes next
+/// follows on the last one that stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GivenUpReport {
+    /// The last revision that stays.
+    pub given_up_after: u64,
+    /// The lineage with which those after it were given up.
+    pub lineage: Lineage,
+    /// The epoch of the newest grant.
+    pub epoch: u64,
+}
+
+impl std::fmt::Display for GivenUpReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { given_up_after, lineage, epoch } = self;
+        write!(f, "revisions after {given_up_after} were given up with lineage {lineage}, epoch {epoch}")
+    }
+}
+
 impl HistoryReport {
     /// A commit, without what it changed.
     pub fn of(commit: &Commit) -> Self {

@@ -174,7 +174,9 @@ pub fn check_mark(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnprovedError {
     /// A grant that ought to be signed is not.
-    #[error("grant {0} is not signed; where its signature is too old to be kept, enrol anew")]
+    #[error(
+        "grant {0} is not signed; where a build took its signature away that kept only the newest, enrol anew"
+    )]
     Missing(GrantId),
     /// Its signature proves nothing.
     #[error("the signature of grant {grant} is not valid")]
@@ -196,8 +198,8 @@ pub enum UnprovedError {
 }
 
 /// Whether every grant of `offered` that `known` has not got was given by somebody who may give it, at the time that
-/// it names. Somebody who knows no grants takes on trust what is too old to be proved: it trusts whoever offers them,
-/// by their certificate.
+/// it names. Somebody who knows no grants takes those before the first signed one on trust, as it takes the one of `init`:
+/// it trusts whoever offers them, by their certificate. Builds of old took the signatures of all but the newest away.
 ///
 /// Gives who has given the first of them, which follows on what is known: whoever has a registry knows whether that one
 /// counts. That the chains are related is for [`Chain::compare`] to say.
@@ -217,7 +219,7 @@ pub fn check_chain(
                 let signer = check_grant(trust, before, grant, proof)?;
                 first.get_or_insert(signer);
             }
-            None if known.is_none() && !offered.keeps_proof(grant.id) => {}
+            None if known.is_none() && first.is_none() => {}
             None => return Err(UnprovedError::Missing(grant.id)),
         }
     }

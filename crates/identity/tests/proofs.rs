@@ -10,7 +10,8 @@ use echelon_identity::proof::{
     verify,
 };
 use echelon_identity::{Authority, Credentials, Issuer, KeyPair, Leaf, Spiffe, TrustBundle, check_chain};
-use std::time::Duration;
+use echelon_wire::Wire;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -186,25 +187,48 @@ fn a_grant_that_was_changed_or_is_of_another_framework_is_not_believed() {
     assert_eq!(check(good.unproved()), Err(UnprovedError::Missing(good.id)));
 }
 
+/// The chain without the proofs of its grants from `from` up to before `to`.
+fn without_proofs(chain: &Chain, from: usize, to: usize) -> Chain {
+    let strip = |(at, grant): (usize, &Grant)| match (from..to).contains(&at) {
+        true => grant.unproved(),
+        false => grant.clone(),
+    };
+    Chain::new(chain.grants().enumerate().map(strip).collect()).unwrap()
+}
+
+fn long(count: usize, signer: &Credentials) -> Chain {
+    (1..count).fold(init(), |chain, _| extended(&chain, Basis::Force, signer))
+}
+
+/// Protects: builds of old took the proofs of all but the newest grants away; whoever knows none trusts whom it asks.
 #[test]
-fn old_grants_without_proof_are_taken_only_with_the_first_chain_ever_seen() {
+fn grants_without_proof_are_taken_only_before_the_first_one_with_it_of_the_first_chain_ever_seen() {
     let acme = Framework::new("acme");
     let (trust, anna) = (acme.trust(), acme.credentials(&anna()));
-    let mut chain = init();
-    for _ in 0..40 {
-        chain = extended(&chain, Basis::Force, &anna);
-    }
-    let unproved = chain.grants().iter().filter(|g| g.proof.is_none()).count();
-    assert_eq!(unproved, 41 - 32, "the newest 32 keep their proof");
+    let chain = long(40, &anna);
     check_chain(&trust, None, &chain).unwrap();
-    assert_eq!(check_chain(&trust, Some(&init()), &chain), Err(UnprovedError::Missing(chain.grants()[1].id)));
-    let known = Chain::new(chain.grants()[..20].to_vec()).unwrap();
-    check_chain(&trust, Some(&known), &chain).unwrap();
-    // Not even then where the proof ought to be there still.
-    let mut stripped = chain.grants().to_vec();
-    stripped[39].proof = None;
-    let stripped = Chain::new(stripped).unwrap();
-    assert_eq!(check_chain(&trust, None, &stripped), Err(UnprovedError::Missing(stripped.grants()[39].id)));
+    check_chain(&trust, Some(&init()), &chain).unwrap();
+    let id = |at| chain.grants().nth(at).unwrap().id;
+    let cut = without_proofs(&chain, 0, 8);
+    check_chain(&trust, None, &cut).unwrap();
+    assert_eq!(check_chain(&trust, Some(&init()), &cut), Err(UnprovedError::Missing(id(1))));
+    let known = Chain::new(chain.grants().take(20).cloned().collect()).unwrap();
+    check_chain(&trust, Some(&known), &cut).unwrap();
+    let stripped = without_proofs(&chain, 39, 40);
+    assert_eq!(check_chain(&trust, None, &stripped), Err(UnprovedError::Missing(id(39))));
+}
+
+/// Protects: what promotions cost in the long run. A thousand grants, about one a week for twenty years.
+#[test]
+fn a_thousand_grants_are_all_proved_and_have_less_than_two_kib_each() {
+    let acme = Framework::new("acme");
+    let (trust, anna) = (acme.trust(), acme.credentials(&anna()));
+    let chain = long(1_000, &anna);
+    let bytes = chain.encoded_len();
+    let began = Instant::now();
+    check_chain(&trust, Some(&init()), &chain).unwrap();
+    println!("{bytes} bytes, checked in {:?}", began.elapsed());
+    assert!((1_000 << 10..2_000 << 10).contains(&bytes), "{bytes}");
 }
 
 /// Protects: a mark of the journal is proved by a registry manager alone, as it is and when it says, and as long as the

@@ -5,10 +5,10 @@ use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
 use crate::registry::{MAX_PART_BYTES, MAX_PART_ENTRIES, Meta, SCHEMA, Standing};
 use crate::surplus::{self, Lost};
-use echelon_core::grant::{Chain, Mark};
+use echelon_core::grant::{Chain, Hash, Mark};
 use echelon_core::id::RequestId;
 use echelon_core::row::Commit;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -47,9 +47,37 @@ impl JournalReader {
     /// # Errors
     /// The file cannot be read.
     pub fn forwards(&self, from: u64, to: u64) -> Result<Vec<Commit>, StoreError> {
+        Ok(self.forwards_marked(from, to)?.into_iter().map(|(commit, _)| commit).collect())
+    }
+
+    /// As [`Self::forwards`], each with the hash of the journal up to it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn forwards_marked(&self, from: u64, to: u64) -> Result<Vec<(Commit, Hash)>, StoreError> {
         const SQL: &str =
-            "SELECT entry FROM journal WHERE revision BETWEEN ?1 AND ?2 ORDER BY revision LIMIT ?3";
+            "SELECT entry, chain FROM journal WHERE revision BETWEEN ?1 AND ?2 ORDER BY revision LIMIT ?3";
         self.part(SQL, from, to)
+    }
+
+    /// The hash of the journal up to the commit of this revision; none where it has none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn hash_at(&self, revision: u64) -> Result<Option<Hash>, StoreError> {
+        self.database.read("read the journal", |connection| {
+            let sql = "SELECT chain FROM journal WHERE revision = ?1";
+            let revision = to_sql("the revision", revision)?;
+            Ok(connection.query_row(sql, [revision], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// The grants that the manager of the file goes by.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn grants(&self) -> Result<Chain, StoreError> {
+        self.database.read("read the grants", |connection| Ok(standing(connection)?.grants))
     }
 
     /// The newest commits of the revisions `from` to `to`, newest first; see [`Self::forwards`].
@@ -57,9 +85,8 @@ impl JournalReader {
     /// # Errors
     /// The file cannot be read.
     pub fn backwards(&self, from: u64, to: u64) -> Result<Vec<Commit>, StoreError> {
-        const SQL: &str =
-            "SELECT entry FROM journal WHERE revision BETWEEN ?1 AND ?2 ORDER BY revision DESC LIMIT ?3";
-        self.part(SQL, from, to)
+        const SQL: &str = "SELECT entry, chain FROM journal WHERE revision BETWEEN ?1 AND ?2 ORDER BY revision DESC LIMIT ?3";
+        Ok(self.part(SQL, from, to)?.into_iter().map(|(commit, _)| commit).collect())
     }
 
     /// The oldest entries that were lost to other grants, after this number of [`Lost::number`] (0 for all): one at
@@ -99,13 +126,11 @@ impl JournalReader {
     pub fn copy_to(&self, path: &Path) -> Result<Copied, StoreError> {
         self.database.copy_to(path, |connection| {
             let Meta { head, committed, .. } = Meta::load(connection)?;
-            let standing = Standing::load(connection)?;
-            let standing = standing.ok_or_else(|| Problem::Inconsistent("it says no grants".into()))?;
-            Ok(Copied { head, committed, grants: standing.grants })
+            Ok(Copied { head, committed, grants: standing(connection)?.grants })
         })
     }
 
-    fn part(&self, sql: &str, from: u64, to: u64) -> Result<Vec<Commit>, StoreError> {
+    fn part(&self, sql: &str, from: u64, to: u64) -> Result<Vec<(Commit, Hash)>, StoreError> {
         self.database.read("read the journal", |connection| {
             let (from, to) = (to_sql("the revision", from)?, to_sql("the revision", to)?);
             let mut statement = connection.prepare_cached(sql)?;
@@ -114,11 +139,15 @@ impl JournalReader {
             while let Some(row) = rows.next()?.filter(|_| bytes < MAX_PART_BYTES) {
                 let entry = row.get_ref(0)?.as_blob().map_err(not_a_blob)?;
                 bytes += entry.len();
-                commits.push(decode::<Commit>("an entry of the journal", entry)?);
+                commits.push((decode::<Commit>("an entry of the journal", entry)?, row.get(1)?));
             }
             Ok::<_, Problem>(commits)
         })
     }
+}
+
+fn standing(connection: &Connection) -> Result<Standing, Problem> {
+    Standing::load(connection)?.ok_or_else(|| Problem::Inconsistent("it says no grants".into()))
 }
 
 #[cfg(test)]

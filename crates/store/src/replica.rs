@@ -3,7 +3,7 @@
 use crate::database::{Database, Schema, Sync, from_sql, to_sql};
 use crate::error::{Problem, StoreError};
 use crate::registry::sql::{decode, not_a_blob};
-use echelon_core::grant::{Chain, Mark};
+use echelon_core::grant::{Chain, Grant, Mark};
 use echelon_core::message::ViewMark;
 use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::{Place, ViewChange, ViewRow};
@@ -32,6 +32,11 @@ const SCHEMA: Schema = Schema {
     ",
         "
         ALTER TABLE replica ADD COLUMN signed BLOB;
+    ",
+        // The grants one by one, so that one more is one row more. What builds before kept in the column, moves here
+        // with the next one.
+        "
+        CREATE TABLE granted (epoch INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT;
     ",
     ],
 };
@@ -73,7 +78,7 @@ impl ReplicaStore {
                 return Err(Problem::Inconsistent(found));
             }
             let mark = column::<ViewMark>(connection, "the mark", "SELECT mark FROM replica")?;
-            let grants = column::<Chain>(connection, "the grants", "SELECT grants FROM replica")?;
+            let grants = grants(connection)?;
             let witnessed = column::<Mark>(connection, "a mark", "SELECT witnessed FROM replica")?;
             let signed = column::<SignedMark>(connection, "a signed mark", "SELECT signed FROM replica")?;
             Ok((mark, grants, witnessed, signed))
@@ -96,13 +101,21 @@ impl ReplicaStore {
         self.signed.as_ref()
     }
 
-    /// Keeps these grants from now on. Safe from a power loss when it returns.
+    /// Keeps these grants from now on. Safe from a power loss when it returns. Writes those that are new.
     ///
     /// # Errors
     /// The grants are as before.
     pub fn set_grants(&mut self, grants: &Chain) -> Result<(), StoreError> {
+        let known = self.grants.clone();
         self.write_synced("keep the grants", true, |transaction| {
-            transaction.execute("UPDATE replica SET grants = ?1", params![&grants.encode()[..]])?;
+            let in_rows = transaction.query_row("SELECT grants IS NULL FROM replica", [], |r| r.get(0))?;
+            let mut new = grants.unknown_to(known.as_ref().filter(|_| in_rows)).peekable();
+            let stays = new.peek().map_or(Some(grants.head()), |(before, _)| *before);
+            let stays = to_sql("an epoch", stays.map_or(0, |last| last.id.epoch))?;
+            // Those of a branch that is given up go.
+            transaction.execute("DELETE FROM granted WHERE epoch > ?1", [stays])?;
+            new.try_for_each(|(_, grant)| put_grant(transaction, grant))?;
+            transaction.execute("UPDATE replica SET grants = NULL WHERE grants IS NOT NULL", [])?;
             Ok(())
         })?;
         self.grants = Some(grants.clone());
@@ -241,6 +254,28 @@ impl ReplicaStore {
 fn column<T: Wire>(connection: &Connection, what: &'static str, sql: &str) -> Result<Option<T>, Problem> {
     let bytes: Option<Option<Vec<u8>>> = connection.query_row(sql, [], |r| r.get(0)).optional()?;
     bytes.flatten().map(|bytes| decode(what, &bytes)).transpose()
+}
+
+/// The grants: those of the rows, or what a build before has left in the column.
+fn grants(connection: &Connection) -> Result<Option<Chain>, Problem> {
+    const WHAT: &str = "the grants";
+    let grants = connection
+        .prepare("SELECT value FROM granted ORDER BY epoch")?
+        .query_and_then([], |r| decode::<Grant>(WHAT, r.get_ref(0)?.as_blob().map_err(not_a_blob)?))?
+        .collect::<Result<Vec<_>, _>>()?;
+    if grants.is_empty() {
+        return column::<Chain>(connection, WHAT, "SELECT grants FROM replica");
+    }
+    let chain = Chain::new(grants).map_err(|e| Problem::Inconsistent(format!("{WHAT} are no chain: {e}")))?;
+    Ok(Some(chain))
+}
+
+fn put_grant(transaction: &Transaction<'_>, grant: &Grant) -> Result<(), Problem> {
+    let epoch = to_sql("an epoch", grant.id.epoch)?;
+    transaction
+        .prepare_cached("INSERT INTO granted (epoch, value) VALUES (?1, ?2)")?
+        .execute(params![epoch, &grant.encode()[..]])?;
+    Ok(())
 }
 
 fn put(transaction: &Transaction<'_>, row: &ViewRow) -> Result<(), Problem> {

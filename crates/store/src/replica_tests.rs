@@ -2,7 +2,8 @@ use super::*;
 use crate::database::beside;
 use crate::set_aside;
 use echelon_core::digest::Digest;
-use echelon_core::id::Lineage;
+use echelon_core::grant::Parent;
+use echelon_core::id::{HostId, Lineage};
 use echelon_core::position::Position;
 use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::ViewKey;
@@ -187,12 +188,12 @@ fn a_damaged_file_is_set_aside_and_a_new_one_takes_its_place() {
 #[test]
 fn a_file_of_a_later_build_is_left_untouched() {
     let (_dir, path, store) = fresh();
-    store.database.tamper("PRAGMA user_version = 4");
+    store.database.tamper("PRAGMA user_version = 5");
     drop(store);
     let before = std::fs::read(&path).unwrap();
     let error = ReplicaStore::open(&path).err().unwrap();
     assert!(
-        matches!(error.problem, Problem::NewerSchema { found: 4, known: 3 }) && !error.is_damage(),
+        matches!(error.problem, Problem::NewerSchema { found: 5, known: 4 }) && !error.is_damage(),
         "{error}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -273,8 +274,7 @@ proptest! {
 }
 
 fn grants(epochs: u64) -> Chain {
-    use echelon_core::grant::{Basis, Grant, GrantId, Grantor, Parent, Proof, SyncRule};
-    use echelon_core::id::HostId;
+    use echelon_core::grant::{Basis, GrantId, Grantor, Proof, SyncRule};
     use echelon_core::time::UnixMillis;
     let (host, name) = (HostId(Uuid::from_u128(1)), || "a".parse().unwrap());
     let first = Grant::first(Lineage(Uuid::from_u128(1)), host, name(), UnixMillis(1));
@@ -322,6 +322,43 @@ fn grants_and_marks_that_were_shown_are_there_when_the_file_is_opened_again() {
         (Some(&grants(3)), Some(witnessed), Some(mark(5, [])))
     );
     assert_eq!(again.signed(), Some(&signed));
+}
+
+/// Protects: a chain grows by what is new in it, also where it goes on otherwise than it did.
+#[test]
+fn grants_are_kept_one_by_one_and_those_of_a_branch_that_is_given_up_go() {
+    let (_dir, path, mut store) = fresh();
+    let long = grants(300);
+    let shorter = |count| Chain::new(long.grants().take(count).cloned().collect()).unwrap();
+    let other = HostId(Uuid::from_u128(9));
+    let branch = (250..300).fold(shorter(250), |chain, at| {
+        let grant = long.grants().nth(at).unwrap().clone();
+        let parent = grant.parent.map(|parent| Parent { grant: chain.head().id, ..parent });
+        chain.extended(Grant { holder: other, parent, ..grant }).unwrap()
+    });
+    for chain in [shorter(7), shorter(299), branch, shorter(270), long.clone(), long.clone()] {
+        store.set_grants(&chain).unwrap();
+        assert_eq!(ReplicaStore::open(&path).unwrap().grants(), Some(&chain));
+    }
+    store.database.tamper("UPDATE granted SET value = x'ff' WHERE epoch = 5");
+    store.set_grants(&grants(301)).unwrap();
+    assert!(ReplicaStore::open(&path).is_err(), "what was there is written once more");
+}
+
+/// Protects: a file of a build that kept the chain as a whole.
+#[test]
+fn grants_in_one_piece_are_read_and_move_with_the_next_one() {
+    let (_dir, path, mut store) = fresh();
+    store.set_grants(&grants(40)).unwrap();
+    store.database.tamper("DELETE FROM granted");
+    let whole = grants(40).encode();
+    let sql = "UPDATE replica SET grants = ?1";
+    store.database.write("tamper", |t| Ok(t.execute(sql, params![&whole[..]])?)).unwrap();
+    let mut store = ReplicaStore::open(&path).unwrap();
+    assert_eq!(store.grants(), Some(&grants(40)));
+    store.set_grants(&grants(41)).unwrap();
+    store.database.tamper("UPDATE replica SET grants = NULL");
+    assert_eq!(ReplicaStore::open(&path).unwrap().grants(), Some(&grants(41)));
 }
 
 /// Protects: whoever goes by a grant has it on disk.

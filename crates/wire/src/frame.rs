@@ -30,6 +30,9 @@ pub const MAX_ENTRIES: usize = 256;
 /// a heartbeat behind it on the same stream waits for milliseconds, large enough that framing costs nothing.
 pub const MAX_PART: usize = 256 << 10;
 
+/// How many bytes of grants are put into one part of a chain: some forty, which are checked in a few milliseconds.
+pub(crate) const GRANTS_PART: usize = 64 << 10;
+
 /// Bytes around a row in the list of its message: the field's number, and a length of up to 5 bytes.
 const ROW_OVERHEAD: usize = 6;
 

@@ -1,7 +1,9 @@
 //! Grants and their chain.
 
+use crate::Wire;
 use crate::error::DecodeError;
 use crate::field::Field;
+use crate::frame::GRANTS_PART;
 use crate::row::Position;
 use echelon_core::grant::{self, MAX_GRANTS};
 use echelon_core::signed_mark;
@@ -85,7 +87,7 @@ pub(crate) struct Chain {
 
 impl Field<Chain> for grant::Chain {
     fn pack(&self) -> Chain {
-        Chain { grants: self.grants().iter().map(Field::pack).collect() }
+        Chain { grants: self.grants().map(Field::pack).collect() }
     }
 
     fn unpack(packed: Chain, at: &'static str) -> Result<Self, DecodeError> {
@@ -101,3 +103,15 @@ impl Field<Chain> for grant::Chain {
 }
 
 required!(grant::Chain, Chain);
+
+// A chain of a build that tells it whole is a part that follows on nothing.
+message! { grant::Part => Part {
+    #[prost(message, repeated, tag = "1")] grants: Vec<Grant>,
+    #[prost(bytes = "vec", optional, tag = "2")] after: Option<Vec<u8>>,
+    #[prost(bool, tag = "3")] more: bool,
+} check |part| DecodeError::check_count("Part.grants", part.grants.len(), MAX_GRANTS) }
+
+/// What is to be told of a chain now, in parts that fit any frame and hold up nothing behind them for long.
+pub fn chain_parts(outgoing: &mut grant::Outgoing, chain: &grant::Chain) -> Vec<grant::Part> {
+    outgoing.tell(chain, GRANTS_PART, Wire::encoded_len)
+}

@@ -48,12 +48,13 @@ pub use frame::{
     MAX_AGENT_FRAME, MAX_ANONYMOUS_FRAME, MAX_EDIT_FRAME, MAX_ENTRIES, MAX_MEMBER_FRAME, MAX_PART,
     MAX_SESSION_FRAME, parts, parts_by,
 };
+pub use grant::chain_parts;
 pub use request::decode_anonymous;
 
 use echelon_core::board::Told;
 use echelon_core::change::ChangeSet;
 use echelon_core::grant::{Chain, Grant, Mark};
-use echelon_core::member::{MemberMessage, Seals};
+use echelon_core::member::Seals;
 use echelon_core::message::{
     BoardNews, FromAgent, LivenessEntry, ManagerMessage, Request, Response, ToAgent, ViewMark,
 };
@@ -63,6 +64,9 @@ use echelon_core::signed_mark::SignedMark;
 use echelon_core::view::{Place, ViewChange, ViewKey, ViewRow};
 use field::Field;
 use prost::Message;
+
+/// What managers say to each other, of a chain the last part.
+type MemberMessage = echelon_core::member::MemberMessage<echelon_core::grant::Part>;
 
 /// What has bytes.
 pub trait Wire: Sized {

@@ -3,7 +3,7 @@
 use crate::Wire;
 use crate::error::DecodeError;
 use crate::field::Field;
-use crate::grant::{Chain, GrantId, Mark, SyncRule};
+use crate::grant::{GrantId, Mark, Part, SyncRule};
 use echelon_core::member::{self, Entry, MAX_SEALS, Seals};
 use echelon_core::row::Commit;
 
@@ -52,6 +52,7 @@ message! { member::Standing => Standing {
     #[prost(message, optional, tag = "4")] rule: Option<SyncRule>,
     #[prost(message, repeated, tag = "5")] seals: Vec<Promise>,
     #[prost(bool, tag = "6")] leads: bool,
+    #[prost(bytes = "vec", optional, tag = "7")] chain: Option<Vec<u8>>,
 } }
 
 /// [`member::Append`]. Only the commits travel: place and hash of an entry follow from the one before it.
@@ -92,12 +93,12 @@ impl Field<Append> for member::Append {
     }
 }
 
-choice! { member::MemberMessage => MemberMessage,
+choice! { crate::MemberMessage => MemberMessage,
     MemberMessageKind ("MemberMessageKind", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")
     unit { "2" Ask }
     value {
         #[prost(message, tag = "1")] Standing(Box<Standing>),
-        #[prost(message, tag = "3")] Grants(Chain),
+        #[prost(message, tag = "3")] Grants(Part),
         #[prost(message, tag = "4")] Append(Box<Append>),
     }
     record {
@@ -119,7 +120,7 @@ choice! { member::MemberMessage => MemberMessage,
             #[prost(message, optional, tag = "2")] after: Option<Mark>,
         },
         "9" Seal {
-            #[prost(message, optional, tag = "1")] chain: Option<Chain>,
+            #[prost(message, optional, tag = "1")] chain: Option<Part>,
             #[prost(message, optional, tag = "2")] seal: Option<Promise>,
         },
         "10" Sealed {

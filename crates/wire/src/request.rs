@@ -5,11 +5,13 @@ use crate::change::{CHANGES, ChangeSet};
 use crate::error::DecodeError;
 use crate::field::Field;
 use crate::frame::occurrences;
+use crate::grant::Part;
 use crate::member::MemberMessage;
 use crate::package::Announcement;
 use crate::promotion::{Promoted, Promotion};
 use crate::row::{Actor, Position, Row, RowChange};
 use crate::session::{BoardNews, LivenessEntry, Protocols};
+use echelon_core::grant::MAX_TRAIL;
 use echelon_core::limits::MAX_CHANGES;
 use echelon_core::message;
 use prost::Message;
@@ -71,7 +73,8 @@ pub(crate) fn check_change_count(bytes: &[u8]) -> Result<(), DecodeError> {
 message! { message::Greeting => Greeting {
     #[prost(message, optional, tag = "1")] protocol: Option<Protocols>,
     #[prost(string, tag = "2")] build: String,
-} }
+    #[prost(bytes = "vec", repeated, tag = "3")] grants: Vec<Vec<u8>>,
+} check |greeting| DecodeError::check_count("Greeting.grants", greeting.grants.len(), MAX_TRAIL) }
 
 message! { message::Relayed => Relayed {
     #[prost(message, optional, tag = "1")] actor: Option<Actor>,
@@ -81,11 +84,12 @@ message! { message::Relayed => Relayed {
     #[prost(bool, tag = "5")] dry_run: bool,
 } }
 
-choice! { message::ManagerMessage => ManagerMessage, ManagerMessageKind ("ManagerMessageKind", "1, 2")
+choice! { message::ManagerMessage => ManagerMessage, ManagerMessageKind ("ManagerMessageKind", "1, 2, 3")
     unit {}
     value {
         #[prost(message, tag = "1")] Member(Box<MemberMessage>),
         #[prost(message, tag = "2")] Board(BoardNews),
+        #[prost(message, tag = "3")] Grants(Part),
     }
     record {}
 }
@@ -123,6 +127,7 @@ message! { message::Join => Join {
     #[prost(string, tag = "6")] endpoint: String,
     #[prost(bytes = "vec", tag = "7")] csr: Vec<u8>,
     #[prost(bytes = "vec", tag = "8")] issuer_csr: Vec<u8>,
+    #[prost(message, optional, tag = "9")] greeting: Option<Greeting>,
 } }
 
 message! { message::Enrol => Enrol {

@@ -2,9 +2,10 @@
 
 use crate::error::DecodeError;
 use crate::field::Field;
-use crate::grant::{Chain, SignedMark};
+use crate::grant::{Part, SignedMark};
 use crate::row::Position;
 use crate::view::{Place, ViewChange, ViewMark, ViewRow};
+use echelon_core::grant::MAX_TRAIL;
 use echelon_core::limits::{MAX_ALARMS, MAX_PACKAGES_PER_HOST, MAX_WANTED_TYPES};
 use echelon_core::{alarm, board, message, report};
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ choice! { message::FromAgent => FromAgent, FromAgentKind ("FromAgentKind", "1, 2
     value {
         #[prost(message, tag = "1")] Hello(Hello),
         #[prost(message, tag = "2")] Heartbeat(AgentHeartbeat),
-        #[prost(message, tag = "4")] Grants(Chain),
+        #[prost(message, tag = "4")] Grants(Part),
     }
     record {}
 }
@@ -24,10 +25,10 @@ message! { message::Hello => Hello {
     #[prost(string, tag = "2")] build: String,
     #[prost(uint64, tag = "3")] incarnation: u64,
     #[prost(message, optional, tag = "4")] holds: Option<Holding>,
-    #[prost(bytes = "vec", optional, tag = "5")] grants: Option<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "5")] grants: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "6")] signed: Option<SignedMark>,
     #[prost(bool, tag = "7")] keeps_signed: bool,
-} }
+} check |hello| DecodeError::check_count("Hello.grants", hello.grants.len(), MAX_TRAIL) }
 
 /// Lowest and highest protocol spoken.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -114,7 +115,7 @@ choice! { message::ToAgent => ToAgent, ToAgentKind ("ToAgentKind", "1, 2, 3, 4, 
         #[prost(message, tag = "4")] Place(Box<Place>),
         #[prost(message, tag = "5")] Heartbeat(ManagerHeartbeat),
         #[prost(message, tag = "6")] Liveness(Liveness),
-        #[prost(message, tag = "7")] Grants(Chain),
+        #[prost(message, tag = "7")] Grants(Part),
         #[prost(message, tag = "8")] Signed(SignedMark),
     }
     record {}

@@ -11,7 +11,7 @@ use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::{Address, Endpoint};
 use echelon_core::fencing::Fencing;
-use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
+use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Part, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::issuer::Issuer;
 use echelon_core::member::{Append, Entry, MemberMessage, Seal, Standing};
@@ -368,6 +368,15 @@ pub fn chain() -> impl Strategy<Value = Chain> {
     })
 }
 
+/// A part of such a chain, or all of it.
+fn part() -> impl Strategy<Value = Part> {
+    (chain(), option::of(digest()), any::<bool>()).prop_map(|(chain, after, more)| Part {
+        after,
+        grants: chain.grants().cloned().collect(),
+        more,
+    })
+}
+
 /// A row of any kind.
 pub fn row() -> impl Strategy<Value = Row> {
     prop_oneof![
@@ -439,9 +448,11 @@ fn seal() -> impl Strategy<Value = Seal> {
 
 fn standing() -> impl Strategy<Value = Standing> {
     let seals = vec(seal(), 0..3).prop_map(|seals| seals.into_iter().collect());
-    (grant_id(), journal_mark(), any::<u64>(), sync_rule(), seals, any::<bool>()).prop_map(
-        |(grant, last, committed, rule, seals, leads)| Standing {
+    let grant = (grant_id(), option::of(digest()));
+    (grant, journal_mark(), any::<u64>(), sync_rule(), seals, any::<bool>()).prop_map(
+        |((grant, chain), last, committed, rule, seals, leads)| Standing {
             grant,
+            chain,
             last,
             committed,
             rule,
@@ -465,18 +476,18 @@ fn append() -> impl Strategy<Value = Append> {
 }
 
 /// What managers say to each other.
-pub fn member_message() -> impl Strategy<Value = MemberMessage> {
+pub fn member_message() -> impl Strategy<Value = MemberMessage<Part>> {
     prop_oneof![
         standing().prop_map(MemberMessage::Standing),
         Just(MemberMessage::Ask),
-        chain().prop_map(MemberMessage::Grants),
+        part().prop_map(MemberMessage::Grants),
         append().prop_map(MemberMessage::Append),
         (grant_id(), journal_mark(), any::<bool>())
             .prop_map(|(grant, last, accepted)| MemberMessage::Appended { grant, last, accepted }),
         (grant_id(), any::<u64>()).prop_map(|(grant, revision)| MemberMessage::Committed { grant, revision }),
         (grant_id(), journal_mark()).prop_map(|(grant, after)| MemberMessage::Missing { grant, after }),
         (grant_id(), journal_mark()).prop_map(|(grant, after)| MemberMessage::Fetch { grant, after }),
-        (chain(), seal()).prop_map(|(chain, seal)| MemberMessage::Seal { chain, seal }),
+        (part(), seal()).prop_map(|(chain, seal)| MemberMessage::Seal { chain, seal }),
         (seal(), standing()).prop_map(|(seal, standing)| MemberMessage::Sealed { seal, standing }),
         request_id().prop_map(|proposal| MemberMessage::Unseal { proposal }),
     ]
@@ -758,7 +769,7 @@ fn raised() -> impl Strategy<Value = Raised> {
 
 /// What an agent says, of any kind.
 pub fn from_agent() -> impl Strategy<Value = FromAgent> {
-    let held = (option::of(holding()), option::of(digest()), option::of(signed_mark()), any::<bool>());
+    let held = (option::of(holding()), vec(digest(), LIST), option::of(signed_mark()), any::<bool>());
     let hello = ((any::<u32>(), any::<u32>()), text(), any::<u64>(), held).prop_map(
         |(protocol, build, incarnation, (holds, grants, signed, keeps_signed))| Hello {
             protocol,
@@ -786,7 +797,7 @@ pub fn from_agent() -> impl Strategy<Value = FromAgent> {
         hello.prop_map(FromAgent::Hello),
         heartbeat.prop_map(FromAgent::Heartbeat),
         Just(FromAgent::Repair),
-        chain().prop_map(FromAgent::Grants),
+        part().prop_map(FromAgent::Grants),
     ]
 }
 
@@ -857,7 +868,7 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         place().prop_map(ToAgent::Place),
         heartbeat.prop_map(ToAgent::Heartbeat),
         liveness.prop_map(ToAgent::Liveness),
-        chain().prop_map(ToAgent::Grants),
+        part().prop_map(ToAgent::Grants),
         signed_mark().prop_map(ToAgent::Signed),
     ]
 }
@@ -894,14 +905,16 @@ pub fn enrol() -> impl Strategy<Value = Enrol> {
 
 fn join() -> impl Strategy<Value = Join> {
     let place = (option::of(domain_path()), endpoint());
-    (enrol(), place, vec(any::<u8>(), 0..40)).prop_map(|(enrol, (domain, endpoint), issuer_csr)| {
+    let build = (vec(any::<u8>(), 0..40), option::of(greeting()));
+    (enrol(), place, build).prop_map(|(enrol, (domain, endpoint), (issuer_csr, greeting))| {
         let Enrol { token, secret, request, host, csr, .. } = enrol;
-        Join { token, secret, request, host, domain, endpoint, csr, issuer_csr }
+        Join { token, secret, request, host, domain, endpoint, csr, issuer_csr, greeting }
     })
 }
 
 fn greeting() -> impl Strategy<Value = Greeting> {
-    ((any::<u32>(), any::<u32>()), text()).prop_map(|(protocol, build)| Greeting { protocol, build })
+    ((any::<u32>(), any::<u32>()), text(), vec(digest(), LIST))
+        .prop_map(|(protocol, build, grants)| Greeting { protocol, build, grants })
 }
 
 fn relayed() -> impl Strategy<Value = Relayed> {
@@ -913,7 +926,11 @@ fn relayed() -> impl Strategy<Value = Relayed> {
 pub fn manager_message() -> impl Strategy<Value = ManagerMessage> {
     let news = (vec(told(), LIST), option::of(signed_mark()))
         .prop_map(|(agents, proved)| ManagerMessage::Board(BoardNews { agents, proved }));
-    prop_oneof![member_message().prop_map(ManagerMessage::Member), news]
+    prop_oneof![
+        member_message().prop_map(ManagerMessage::Member),
+        news,
+        part().prop_map(ManagerMessage::Grants)
+    ]
 }
 
 /// A request of any kind.

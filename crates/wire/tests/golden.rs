@@ -13,7 +13,7 @@ use echelon_core::change::{Change, ChangeSet, NewIssuer, PackageSpec};
 use echelon_core::check::{Check, CheckKind, CheckText};
 use echelon_core::digest::Digest;
 use echelon_core::fencing::Fencing;
-use echelon_core::grant::{Basis, Chain, Grant, GrantId, Grantor, Mark, Parent, Proof, SyncRule};
+use echelon_core::grant::{Basis, Grant, GrantId, Grantor, Mark, Parent, Part, Proof, SyncRule};
 use echelon_core::id::{DomainId, HostId, Lineage, RequestId, TokenId};
 use echelon_core::issuer::Issuer;
 use echelon_core::member::MemberMessage;
@@ -487,13 +487,15 @@ fn added() -> Vec<Example> {
         build: to("0.1.0"),
         incarnation: 13,
         holds: Some(holding()),
-        grants: Some(Digest::from_bytes([5; 32])),
+        grants: vec![Digest::from_bytes([5; 32])],
         signed: None,
         keeps_signed: false,
     };
     let keeps =
         Hello { signed: Some(signed_mark(vec![vec![1, 2], vec![3]])), keeps_signed: true, ..hello.clone() };
     let beat = ManagerHeartbeat { mark: mark(), place: Digest::from_bytes([4; 32]), journal: Some([8; 32]) };
+    let trail = vec![Digest::from_bytes([5; 32]), Digest::default()];
+    let later = Part { after: Some(Digest::from_bytes([5; 32])), more: true, ..whole_chain() };
     let shrinking = Commit { served: 301, shrinks: true, ..commit(Actor::Console(to("alice"))) };
     vec![
         example("Package.host_side", Row::Package(package)),
@@ -514,6 +516,9 @@ fn added() -> Vec<Example> {
         example("Hello.grants", FromAgent::Hello(hello)),
         example("Hello.signed+keeps_signed", FromAgent::Hello(keeps)),
         example("ManagerHeartbeat.journal", ToAgent::Heartbeat(beat)),
+        example("ManagerMessage.Grants+Part.after", ManagerMessage::Grants(later)),
+        example("Join.greeting", Request::Join(Join { greeting: Some(greeting()), ..join() })),
+        example("Greeting.grants", Request::Link(Greeting { grants: trail, ..greeting() })),
         example("ChangeSet.allow_shrink", ChangeSet { allow_shrink: true, ..change_set(vec![]) }),
     ]
 }
@@ -570,7 +575,7 @@ fn heartbeat(outcome: Outcome, severity: Severity) -> FromAgent {
 }
 
 /// A first grant and a forced one.
-fn chain() -> Chain {
+fn whole_chain() -> Part {
     let first = Grant::first(Lineage(uuid(1)), host_id(), to("framework-manager"), UnixMillis(17));
     let mark = Mark { position: first.id.at(300), hash: [6; 32] };
     let forced = Grant {
@@ -585,7 +590,7 @@ fn chain() -> Chain {
         rejects: vec![],
         proof: Some(Proof { certificates: vec![vec![1, 2], vec![3]], signature: vec![4] }),
     };
-    Chain::begin(first).unwrap().extended(forced).unwrap()
+    Part { after: None, grants: vec![first, forced], more: false }
 }
 
 fn from_agent() -> Vec<FromAgent> {
@@ -595,13 +600,13 @@ fn from_agent() -> Vec<FromAgent> {
             build: to("0.1.0"),
             incarnation: 13,
             holds: Some(holding()),
-            grants: None,
+            grants: vec![],
             signed: None,
             keeps_signed: false,
         }),
         heartbeat(Outcome::Failover, Severity::Warning),
         FromAgent::Repair,
-        FromAgent::Grants(chain()),
+        FromAgent::Grants(whole_chain()),
     ]
 }
 
@@ -624,7 +629,7 @@ fn to_agent() -> Vec<ToAgent> {
             journal: None,
         }),
         ToAgent::Liveness(Liveness { complete: true, entries: vec![liveness_entry(Health::Passing)] }),
-        ToAgent::Grants(chain()),
+        ToAgent::Grants(whole_chain()),
         ToAgent::Signed(signed_mark(vec![])),
     ]
 }
@@ -647,7 +652,7 @@ fn queries() -> Vec<Query> {
 }
 
 fn greeting() -> Greeting {
-    Greeting { protocol: (1, 2), build: to("0.2.0") }
+    Greeting { protocol: (1, 2), build: to("0.2.0"), grants: vec![] }
 }
 
 fn requests() -> Vec<Request> {
@@ -695,6 +700,7 @@ fn join() -> Join {
         endpoint: to("10.0.0.1:29120"),
         csr: vec![16, 17],
         issuer_csr: vec![18],
+        greeting: None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::metrics::{Metrics, Update};
 use crate::routes::{RouterInput, Routes, Snapshot};
 use echelon_core::alarm::Notice;
 use echelon_core::digest::Digest;
-use echelon_core::grant::Chain;
+use echelon_core::grant::{Chain, Incoming, Part, PartError, trail};
 use echelon_core::message::{Holding, ToAgent, ViewMark};
 use echelon_core::position::Position;
 use echelon_core::replication::{Replica, ReplicaError, Step};
@@ -17,6 +17,7 @@ use echelon_core::witness::{Objection, Verdict, judge};
 use echelon_identity::proof::UnprovedError;
 use echelon_identity::{TrustBundle, check_chain};
 use echelon_store::{ReplicaStore, StoreError, set_aside};
+use echelon_wire::chain_parts;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,9 @@ pub(crate) enum GrantsError {
     /// They do not beat what this agent knows.
     #[error(transparent)]
     Objection(#[from] Objection),
+    /// They are none.
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// They are newer, and not proved.
     #[error("the manager's grants are not proved")]
     Unproved(#[from] UnprovedError),
@@ -72,6 +76,8 @@ pub(crate) struct Keeper {
     metrics: Arc<Metrics>,
     alarms: Alarms,
     replica: Replica,
+    /// The grants of the session's manager.
+    offered: Incoming,
     store: Arc<Mutex<ReplicaStore>>,
     /// What is on disk and shown, and so may be told to a manager.
     held: Option<Holding>,
@@ -119,9 +125,10 @@ impl Keeper {
         };
         let incarnation = store.next_incarnation(unix_now().0)?;
         let (held, advanced) = (replica.holding(), clock.now());
-        let store = Arc::new(Mutex::new(store));
+        let (store, offered) = (Arc::new(Mutex::new(store)), Incoming::new(None));
         let (behind, moved) = (None, false);
-        let keeper = Self { clock, routes, metrics, alarms, replica, store, held, behind, advanced, moved };
+        let keeper =
+            Self { clock, routes, metrics, alarms, replica, offered, store, held, behind, advanced, moved };
         Ok(Opened { keeper, incarnation, written })
     }
 
@@ -140,22 +147,27 @@ impl Keeper {
         self.replica.grants()
     }
 
-    /// What tells a manager whether its grants are the same.
-    pub(crate) fn grants_digest(&self) -> Digest {
-        self.grants().map_or_else(Digest::default, Chain::digest)
+    /// What tells a manager which grants are kept.
+    pub(crate) fn grants_trail(&self) -> Vec<Digest> {
+        trail(self.grants())
     }
 
-    /// Takes in the grants of a manager: decides, proves, persists, and goes by them. Says whether they are news.
+    /// What a manager that was refused lacks of the grants that are kept, and what tells it so.
+    pub(crate) fn objection(&self) -> Vec<Part> {
+        self.grants().map_or_else(Vec::new, |grants| chain_parts(&mut self.offered.answer(), grants))
+    }
+
+    /// Takes in grants of a manager: decides, proves, persists, and goes by them. Says whether they are news. What has
+    /// come of them may beat what is kept before all has come; then the rest follows on it, also in another session.
     ///
     /// # Errors
     /// The manager is to be refused.
-    pub(crate) async fn offered(
-        &mut self,
-        offered: Chain,
-        roots: Arc<TrustBundle>,
-    ) -> Result<bool, GrantsError> {
+    pub(crate) async fn offered(&mut self, part: Part, roots: Arc<TrustBundle>) -> Result<bool, GrantsError> {
+        let complete = !part.more;
+        let offered = self.offered.take(part)?;
         match judge(self.grants(), &offered) {
             Verdict::Same => return Ok(false),
+            Verdict::Refuse(_) if !complete => return Ok(false),
             Verdict::Refuse(objection) => return Err(objection.into()),
             Verdict::Adopt => {}
         }
@@ -216,6 +228,7 @@ impl Keeper {
     /// Begins a session.
     pub(crate) fn begin_session(&mut self) {
         self.replica.begin_session();
+        self.offered = Incoming::new(self.grants().cloned());
     }
 
     /// Takes in a manager's message: decides, persists, publishes. Says whether to ask for a repair.

@@ -16,7 +16,7 @@ use echelon_core::router::Input;
 use echelon_core::witness::{Objection, Shunned};
 use echelon_identity::Spiffe;
 use echelon_transport::{CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError, Unheard};
-use echelon_wire::{DecodeError, MAX_AGENT_FRAME, MAX_SESSION_FRAME, Wire};
+use echelon_wire::{DecodeError, MAX_SESSION_FRAME, Wire};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,7 +31,8 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// How long one frame may wait to be sent. A manager that takes nothing for so long is as good as dead.
 const SEND: Duration = Duration::from_secs(10);
 
-/// How long a refused manager has to hear why. It ends the session once it has; one that does not is of no interest.
+/// How long a refused manager has to hear why, for each part of it. It ends the session once it has; one that does not
+/// is of no interest.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// The alarm of two lineages.
@@ -148,7 +149,7 @@ impl Session<'_> {
             build: Text::lossy(env!("CARGO_PKG_VERSION")),
             incarnation: self.parts.incarnation,
             holds: keeper.held(),
-            grants: Some(keeper.grants_digest()),
+            grants: keeper.grants_trail(),
             signed: keeper.signed().cloned(),
             keeps_signed: true,
         });
@@ -228,18 +229,18 @@ impl Session<'_> {
             );
             self.parts.alarms.raise(Notice::critical(CONFLICT, &message, HOW_TO_CHOOSE));
         }
-        let (GrantsError::Objection(_), Some(grants)) = (refused, keeper.grants()) else { return };
-        let frame = FromAgent::Grants(grants.clone()).encode();
-        if frame.len() > MAX_AGENT_FRAME {
-            return warn!(bytes = frame.len(), "The grants are too large to be told to the manager");
-        }
+        let GrantsError::Objection(_) = refused else { return };
+        let parts = keeper.objection();
+        let time = LAST_WORD.saturating_mul(u32::try_from(parts.len()).unwrap_or(u32::MAX));
         let tell = async {
-            sender.send(&frame).await?;
+            for part in parts {
+                sender.send(&FromAgent::Grants(part).encode()).await?;
+            }
             // What else the manager has to say is of no interest; its end of the session shows that it has heard.
             while let Ok(Some(_)) = receiver.recv(MAX_SESSION_FRAME).await {}
             Ok::<_, SendError>(())
         };
-        if !matches!(timeout(LAST_WORD, tell).await, Ok(Ok(()))) {
+        if !matches!(timeout(time, tell).await, Ok(Ok(()))) {
             debug!("The refused manager was not told why");
         }
     }
@@ -308,8 +309,8 @@ impl Session<'_> {
         let place = matches!(message, ToAgent::Place(_) | ToAgent::Heartbeat(_));
         match message {
             ToAgent::Welcome(_) => return Err(SessionEnd::Greeting),
-            ToAgent::Grants(grants) => {
-                if keeper.offered(grants, self.parts.identity.roots()).await? {
+            ToAgent::Grants(part) => {
+                if keeper.offered(part, self.parts.identity.roots()).await? {
                     self.parts.alarms.clear(CONFLICT);
                 }
                 self.parts.link.set_grants(keeper.grants());

@@ -7,7 +7,7 @@ use echelon_core::announce::Announcement;
 use echelon_core::check::{Check, CheckKind};
 use echelon_core::digest::Digest;
 use echelon_core::endpoint::Address;
-use echelon_core::grant::GrantId;
+use echelon_core::grant::{Chain, GrantId, Incoming, Outgoing};
 use echelon_core::id::{DomainId, HostId, Lineage};
 use echelon_core::message::{
     AgentHeartbeat, Delta, Enrol, Enrolled, FromAgent, Hello, Liveness, ManagerHeartbeat, Request, Response,
@@ -23,7 +23,7 @@ use echelon_identity::{
 use echelon_transport::{
     AdmitAll, Channel, Connection, Endpoint, FrameReceiver, FrameSender, Role as EndpointRole, Settings,
 };
-use echelon_wire::{MAX_AGENT_FRAME, Wire};
+use echelon_wire::{MAX_AGENT_FRAME, Wire, chain_parts};
 use registry_agent::{AgentConfig, EnrolOptions, Enrolment, enroll};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -208,7 +208,8 @@ async fn serve(
             let frame = channel.recv(MAX_AGENT_FRAME).await.unwrap().unwrap();
             let FromAgent::Hello(hello) = FromAgent::decode(&frame).unwrap() else { panic!("no hello") };
             let (sender, receiver) = channel.split();
-            let _ = taken.send(Seat { hello, sender, receiver, connection: connection.clone() });
+            let told = Outgoing::new(hello.grants.clone());
+            let _ = taken.send(Seat { hello, told, sender, receiver, connection: connection.clone() });
             return;
         }
         Request::Enrol(enrol) => {
@@ -255,6 +256,7 @@ impl Shared {
 /// The manager's end of a session.
 pub(crate) struct Seat {
     pub(crate) hello: Hello,
+    told: Outgoing,
     pub(crate) connection: Connection,
     sender: FrameSender,
     receiver: FrameReceiver,
@@ -263,6 +265,32 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) async fn send(&mut self, message: &ToAgent) {
         self.sender.send(&message.encode()).await.unwrap();
+    }
+
+    /// Tells what the agent lacks of a chain of grants, but no more than so many parts. Gives how many there are.
+    pub(crate) async fn grants(&mut self, chain: &Chain, most: usize) -> usize {
+        let parts = chain_parts(&mut self.told, chain);
+        let count = parts.len();
+        for part in parts.into_iter().take(most) {
+            self.send(&ToAgent::Grants(part)).await;
+        }
+        count
+    }
+
+    /// What the agent says last, where that are its grants, and in how many parts.
+    pub(crate) async fn objection(&mut self) -> Option<(Chain, usize)> {
+        let mut heard = Incoming::new(self.told.told().cloned());
+        let (mut last, mut parts) = (None, 0);
+        while let Some(message) = self.recv().await {
+            let FromAgent::Grants(part) = message else { continue };
+            let complete = !part.more;
+            parts += 1;
+            last = Some((heard.take(part).unwrap(), parts));
+            if complete {
+                self.connection.close(2, "refused");
+            }
+        }
+        last
     }
 
     /// Answers the session's request with a refusal.

@@ -5,6 +5,7 @@ use super::{Join, JoinError, identity_error};
 use crate::copies::{self, CopyError};
 use crate::failure::in_full;
 use crate::server::DENIED;
+use crate::versions::greeting;
 use echelon_core::endpoint::Endpoint as Place;
 use echelon_core::message::{self, Failure, Joined, Request, Response};
 use echelon_identity::{CertificateRequest, Credentials, TrustBundle};
@@ -60,6 +61,7 @@ fn request(options: &Join, pending: &Pending) -> Result<Bytes, JoinError> {
         endpoint: options.advertise.clone(),
         csr: csr(pending.key()?)?,
         issuer_csr: csr(pending.issuer_key()?)?,
+        greeting: Some(greeting(None)),
     };
     Ok(Request::Join(wish).encode())
 }

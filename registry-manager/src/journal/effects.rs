@@ -1,7 +1,7 @@
 //! What the state machine wants done.
 
 use super::group::{own_context, own_edit};
-use super::queue::Edit;
+use super::queue::{Arrived, Edit};
 use super::{Journal, JournalError, load};
 use crate::failure;
 use crate::offered::is_believed;
@@ -11,7 +11,6 @@ use echelon_core::id::{HostId, RequestId};
 use echelon_core::member::{self, Append, Effect, Input, MemberMessage, Refused, Stored, Told};
 use echelon_core::name::ManagerType;
 use echelon_store::{Entry, Problem};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -29,7 +28,7 @@ impl Journal {
             }
             Effect::Commit(revision) => self.commit(revision),
             Effect::Send(to, message) => {
-                self.links.send(to, &message);
+                self.links.send(to, message);
                 Ok(())
             }
             Effect::Feed { to, after } => self.feed(to, after),
@@ -118,7 +117,7 @@ impl Journal {
         };
         let (grant, committed) = (self.member.chain().head().id, self.member.log().committed());
         let append = Append { grant, after, entries, committed };
-        self.links.send(to, &MemberMessage::Append(append));
+        self.links.send(to, MemberMessage::Append(append));
         Ok(())
     }
 
@@ -171,9 +170,9 @@ impl Journal {
 
     /// A copy of another manager's registry has come. Only the last one that was wished for is put in place, and only
     /// as long as it is wished for: another one may lack what this manager has said since.
-    pub(super) fn copied(&mut self, wish: u64, path: Option<PathBuf>) -> Result<(), JournalError> {
+    pub(super) fn copied(&mut self, wish: u64, arrived: Option<Arrived>) -> Result<(), JournalError> {
         let wanted = self.member.is_copying() && wish == self.copy_wished;
-        let Some(path) = path else {
+        let Some(Arrived { path, put }) = arrived else {
             return if wanted { self.input(Input::NotCopied) } else { Ok(()) };
         };
         let replaced = wanted.then(|| self.store.replace_by(&path));
@@ -183,9 +182,14 @@ impl Journal {
             None => return Ok(()),
             Some(Err(e)) => {
                 error!(error = %e, "A copy of the registry could not be used");
+                // Whoever fetched it ends with this manager.
+                let _ = put.send(Some(failure::in_full(&e)));
                 return self.input(Input::NotCopied);
             }
-            Some(Ok(())) => info!("The registry is replaced by a copy"),
+            Some(Ok(())) => {
+                info!("The registry is replaced by a copy");
+                let _ = put.send(None);
+            }
         }
         self.waiting.give_up(&self.hub);
         let stored = self.reload()?;

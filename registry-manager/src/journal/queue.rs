@@ -39,7 +39,15 @@ pub(crate) enum Word {
     /// An admin has dealt with the edits that were given up and are kept here, up to this number.
     Dismiss(u64, Dismissal, oneshot::Sender<Result<usize, Failure>>),
     /// The copy that was wished for under this number has come, and is in this file; or it has not.
-    Copied(u64, Option<PathBuf>),
+    Copied(u64, Option<Arrived>),
+}
+
+/// A copy that has come.
+pub(crate) struct Arrived {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Takes why it could not be put in place; nothing where it was. Dropped where it is not wished for any more.
+    pub(crate) put: oneshot::Sender<Option<String>>,
 }
 
 enum Work {

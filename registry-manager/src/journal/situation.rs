@@ -6,13 +6,12 @@ use echelon_core::member::{CannotWrite, Member, Peer, Standing};
 use echelon_core::position::Position;
 use echelon_core::time::Monotonic;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// As the journal last knew it; made anew after each of its turns.
 #[derive(Clone, Debug)]
 pub(crate) struct Situation {
     /// The grants that this manager goes by.
-    pub(crate) chain: Arc<Chain>,
+    pub(crate) chain: Chain,
     /// Whether it is the primary.
     pub(crate) leading: bool,
     /// Whether an edit can be taken.
@@ -30,12 +29,10 @@ pub(crate) struct Situation {
 }
 
 impl Situation {
-    /// What it is now; `before` is what it was.
-    pub(super) fn of(member: &Member, before: Option<&Self>) -> Self {
-        let same = before.filter(|before| before.chain.head().id == member.chain().head().id);
-        let chain = same.map_or_else(|| Arc::new(member.chain().clone()), |before| Arc::clone(&before.chain));
+    /// What it is now.
+    pub(super) fn of(member: &Member) -> Self {
         Self {
-            chain,
+            chain: member.chain().clone(),
             leading: member.is_leading(),
             writes: member.may_write(),
             standing: member.standing(),

@@ -193,7 +193,8 @@ async fn what_came_beside_something_that_could_not_be_written_is_done() {
     std::fs::write(&copy, "a copy").unwrap();
     let heard = Word::Input(Input::Heard(too_new(genesis).0));
     let (edit, answered) = asks(HostId(Uuid::now_v7()), "b", false);
-    let words = vec![heard, Word::Copied(1, Some(copy.clone()))];
+    let arrived = Arrived { path: copy.clone(), put: oneshot::channel().0 };
+    let words = vec![heard, Word::Copied(1, Some(arrived))];
     journal.turn(Turn { words, edits: vec![edit] }).unwrap();
     assert!(!copy.exists());
     assert_eq!(answered.await.unwrap().unwrap().position.revision, 2);

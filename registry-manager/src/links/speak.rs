@@ -6,11 +6,12 @@ use crate::journal::Said;
 use crate::limits::{BOARD_INTERVAL, LINK_DEADLINE, LINK_KEEPALIVE, LINK_LATE, LINK_SILENCE, SEND_DEADLINE};
 use crate::offered::examine;
 use crate::server::Shared;
+use crate::versions::{check, greeting};
+use echelon_core::digest::Digest;
+use echelon_core::grant::{Chain, Incoming, PartError};
 use echelon_core::id::HostId;
 use echelon_core::member::{Input, MemberMessage};
-use echelon_core::message::{
-    BoardNews, Failure, Greeting, ManagerMessage, PROTOCOL, PROTOCOL_LOWEST, Request, Response,
-};
+use echelon_core::message::{BoardNews, Failure, Greeting, ManagerMessage, Request, Response};
 use echelon_core::name::HostName;
 use echelon_transport::{
     Channel, CloseReason, Connection, FrameReceiver, FrameSender, RecvError, SendError, Unheard,
@@ -19,9 +20,6 @@ use echelon_wire::{Bytes, DecodeError, MAX_AGENT_FRAME, MAX_MEMBER_FRAME, Wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
-
-/// How many minor versions managers may be apart; availability.md.
-const MOST_APART: u64 = 1;
 
 /// Why there is no link, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +40,8 @@ pub(crate) enum Unlinked {
     Ended,
     #[error("what it says cannot be read")]
     Message(#[from] DecodeError),
+    #[error("the grants that it tells cannot be taken in")]
+    Grants(#[from] PartError),
     #[error("it refused: {}", .0.message)]
     Refused(Box<Failure>),
     #[error("it answered something else")]
@@ -65,49 +65,22 @@ impl Unlinked {
     }
 }
 
-/// What this build says of itself.
-fn greeting() -> Greeting {
-    let build = env!("CARGO_PKG_VERSION").parse().expect("a version is a valid text");
-    Greeting { protocol: (PROTOCOL_LOWEST, PROTOCOL), build }
-}
-
-/// Whether this build and another's can work together.
-fn check(theirs: &Greeting) -> Result<(), String> {
-    let common = theirs.protocol.1.min(PROTOCOL) >= theirs.protocol.0.max(PROTOCOL_LOWEST);
-    let minor = |build: &str| -> Option<(u64, u64)> {
-        let mut parts = build.split('.');
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    };
-    let near = match (minor(env!("CARGO_PKG_VERSION")), minor(theirs.build.as_str())) {
-        (Some(ours), Some(theirs)) => ours.0 == theirs.0 && ours.1.abs_diff(theirs.1) <= MOST_APART,
-        _ => false,
-    };
-    match common && near {
-        true => Ok(()),
-        false => Err(format!(
-            "registry managers of {} and {} do not work together: upgrade by one minor version at a time, standbys \
-             first",
-            env!("CARGO_PKG_VERSION"),
-            theirs.build
-        )),
-    }
-}
-
 /// Opens a link over a connection that was made to another manager, and serves it until it ends.
 pub(super) async fn open(shared: &Shared, peer: HostId, connection: &Connection) -> Unlinked {
-    match ask(connection).await {
-        Ok(channel) => run(shared, peer, connection, channel).await,
+    let chain = shared.edits.situation().chain.clone();
+    match ask(&chain, connection).await {
+        Ok((theirs, channel)) => run(shared, peer, connection, Grants::new(theirs, chain), channel).await,
         Err(why) => why,
     }
 }
 
-async fn ask(connection: &Connection) -> Result<Channel, Unlinked> {
+async fn ask(chain: &Chain, connection: &Connection) -> Result<(Greeting, Channel), Unlinked> {
     let mut channel = connection.open().await?;
-    channel.send(&Request::Link(greeting()).encode()).await?;
+    channel.send(&Request::Link(greeting(Some(chain))).encode()).await?;
     let answer =
         timeout(LINK_DEADLINE, channel.recv(MAX_AGENT_FRAME)).await.map_err(|_| Unlinked::Silent)??;
     match Response::decode(&answer.ok_or(Unlinked::Ended)?)? {
-        Response::Linked(theirs) => check(&theirs).map_err(Unlinked::Apart).map(|()| channel),
+        Response::Linked(theirs) => check(&theirs).map_err(Unlinked::Apart).map(|()| (theirs, channel)),
         Response::Failed(failure) => Err(Unlinked::Refused(Box::new(failure))),
         _ => Err(Unlinked::Answer),
     }
@@ -118,12 +91,12 @@ pub(crate) async fn accept(
     shared: &Shared,
     peer: HostId,
     connection: &Connection,
-    theirs: &Greeting,
+    theirs: Greeting,
     mut channel: Channel,
 ) -> Unlinked {
-    let checked = check(theirs);
+    let (checked, chain) = (check(&theirs), shared.edits.situation().chain.clone());
     let answer = match &checked {
-        Ok(()) => Response::Linked(greeting()),
+        Ok(()) => Response::Linked(greeting(Some(&chain))),
         Err(why) => Response::Failed(failure::versions_apart(why)),
     };
     let sent = timeout(SEND_DEADLINE, channel.send(&answer.encode())).await;
@@ -131,21 +104,39 @@ pub(crate) async fn accept(
         (Err(why), _) => Unlinked::Apart(why),
         (_, Err(_)) => Unlinked::Slow,
         (_, Ok(Err(e))) => e.into(),
-        (Ok(()), Ok(Ok(()))) => run(shared, peer, connection, channel).await,
+        (Ok(()), Ok(Ok(()))) => run(shared, peer, connection, Grants::new(theirs, chain), channel).await,
+    }
+}
+
+/// What both ends of a link know of each other's grants when it begins.
+struct Grants {
+    theirs: Vec<Digest>,
+    incoming: Incoming,
+}
+
+impl Grants {
+    fn new(theirs: Greeting, ours: Chain) -> Self {
+        Self { theirs: theirs.grants, incoming: Incoming::new(Some(ours)) }
     }
 }
 
 /// Carries messages both ways until one side ends.
-async fn run(shared: &Shared, peer: HostId, connection: &Connection, channel: Channel) -> Unlinked {
+async fn run(
+    shared: &Shared,
+    peer: HostId,
+    connection: &Connection,
+    grants: Grants,
+    channel: Channel,
+) -> Unlinked {
     let links = &shared.links;
-    let queue = links.add(peer, connection.clone());
+    let queue = links.add(peer, connection.clone(), grants.theirs);
     let noted = Noted { links, peer, connection };
     shared.edits.say(Said::Relinked(peer)).await;
     info!(peer = %shared.hub.name_of(peer), "Linked to a registry manager");
     let (sender, receiver) = channel.split();
     let end = tokio::select! {
         end = send_all(shared, peer, sender, queue) => end,
-        end = receive_all(shared, peer, receiver) => end,
+        end = receive_all(shared, peer, grants.incoming, receiver) => end,
         reason = connection.closed() => reason.into(),
         () = shared.settled.cancelled() => Unlinked::Stopping,
     };
@@ -199,7 +190,12 @@ async fn send_all(
     }
 }
 
-async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver) -> Unlinked {
+async fn receive_all(
+    shared: &Shared,
+    peer: HostId,
+    mut grants: Incoming,
+    mut receiver: FrameReceiver,
+) -> Unlinked {
     loop {
         let frame = match receiver.hear(MAX_MEMBER_FRAME, LINK_LATE, LINK_SILENCE).await {
             Ok(Some(frame)) => frame,
@@ -207,7 +203,14 @@ async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver)
             Err(e) => return e.into(),
         };
         match ManagerMessage::decode(&frame) {
-            Ok(ManagerMessage::Member(message)) => take(shared, peer, message).await,
+            Ok(ManagerMessage::Member(message)) => match message.try_map(|part| grants.take(part)) {
+                Ok(message) => take(shared, peer, message).await,
+                Err(e) => return e.into(),
+            },
+            Ok(ManagerMessage::Grants(part)) => match grants.take(part) {
+                Ok(_) => {}
+                Err(e) => return e.into(),
+            },
             Ok(ManagerMessage::Board(news)) => shared.hub.learn(shared.host, peer, news),
             Err(e) => return e.into(),
         }
@@ -217,40 +220,24 @@ async fn receive_all(shared: &Shared, peer: HostId, mut receiver: FrameReceiver)
 /// Hands a message on to the journal, unless it speaks of grants that nobody has given, or somebody who does not count.
 async fn take(shared: &Shared, peer: HostId, message: MemberMessage) {
     let offered = match &message {
-        MemberMessage::Grants(chain) | MemberMessage::Seal { chain, .. } => Some(chain),
-        _ => None,
+        MemberMessage::Grants(chain) | MemberMessage::Seal { chain, .. } => chain.clone(),
+        _ => return shared.edits.say(Said::Input(Input::Said(peer, message))).await,
     };
-    let known = &shared.edits.situation().chain;
-    let input = match offered.map(|chain| (chain, examine(&shared.hub.registry(), known, chain))) {
-        None | Some((_, Ok(None))) => Input::Said(peer, message),
-        Some((chain, Ok(Some(against)))) => {
+    let (registry, known) = (shared.hub.registry(), shared.edits.situation().chain.clone());
+    let chain = offered.clone();
+    // Signatures take their time, of which there may be thousands. Where the runtime is going away, so is all else.
+    let examined = tokio::task::spawn_blocking(move || examine(&registry, &known, &offered)).await;
+    let input = match examined {
+        Err(_) => return,
+        Ok(Ok(None)) => Input::Said(peer, message),
+        Ok(Ok(Some(against))) => {
             warn!(peer = %shared.hub.name_of(peer), "A registry manager offers grants of somebody who does not count: {against}");
-            Input::Contested(chain.clone())
+            Input::Contested(chain)
         }
-        Some((_, Err(why))) => {
+        Ok(Err(why)) => {
             let (peer, why) = (shared.hub.name_of(peer), failure::in_full(&why));
             return warn!(peer = %peer, "A registry manager offers grants that are not proved: {why}");
         }
     };
     shared.edits.say(Said::Input(input)).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn builds_work_with_their_neighbours_and_no_others() {
-        let of = |protocol, build: &str| Greeting { protocol, build: build.parse().unwrap() };
-        check(&greeting()).unwrap();
-        let (major, minor) = env!("CARGO_PKG_VERSION").split_once('.').unwrap();
-        let minor: u64 = minor.split('.').next().unwrap().parse().unwrap();
-        let ours = greeting().protocol;
-        check(&of(ours, &format!("{major}.{}.7", minor + 1))).unwrap();
-        let refused = check(&of(ours, &format!("{major}.{}.0", minor + 2))).unwrap_err();
-        assert!(refused.contains("one minor version at a time"), "{refused}");
-        check(&of(ours, "9.9.9")).unwrap_err();
-        check(&of(ours, "x")).unwrap_err();
-        check(&of((PROTOCOL + 1, PROTOCOL + 2), env!("CARGO_PKG_VERSION"))).unwrap_err();
-    }
 }

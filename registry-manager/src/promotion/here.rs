@@ -103,7 +103,7 @@ impl Work<'_> {
     ) -> Result<Promoted, Failure> {
         let situation = self.shared.edits.situation();
         let lineage = Lineage(self.id.0);
-        if let Some(done) = situation.chain.grants().iter().find(|grant| grant.id.lineage == lineage) {
+        if let Some(done) = situation.chain.grants().find(|grant| grant.id.lineage == lineage) {
             return self.done_before(Way::Forced, done);
         }
         let primary = situation.primary();
@@ -190,7 +190,7 @@ impl Work<'_> {
     }
 
     fn goes_by(&self, grant: GrantId) -> bool {
-        self.shared.hub.witnesses.current().chain.get(grant).is_some()
+        self.shared.hub.witnesses.current().get(grant).is_some()
     }
 
     fn grantor(&self) -> Grantor {
@@ -274,7 +274,7 @@ impl Work<'_> {
     /// begins.
     fn after(&self, chain: &Chain, id: GrantId) -> Position {
         let shown = self.shared.hub.registry().position();
-        let at = |id| chain.grants().iter().position(|grant| grant.id == id);
+        let at = |id| chain.grants().position(|grant| grant.id == id);
         let begins = chain.get(id).and_then(|grant| grant.parent).map(|parent| Position {
             lineage: id.lineage,
             epoch: id.epoch,

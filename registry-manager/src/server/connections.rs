@@ -131,7 +131,7 @@ async fn serve(shared: &Shared, connection: &Connection, (tasks, span): &(Tasks,
                     connection.close(SESSION_ENDED, &end.to_string());
                 }
                 (Ok(requests::Served::Link(host, greeting, channel)), _) => {
-                    let end = Box::pin(links::accept(&shared, host, &connection, &greeting, channel)).await;
+                    let end = Box::pin(links::accept(&shared, host, &connection, greeting, channel)).await;
                     end.tell(&shared.hub.name_of(host));
                     connection.close(LINK_ENDED, &end.to_string());
                 }

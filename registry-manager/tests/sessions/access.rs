@@ -2,11 +2,12 @@
 
 use crate::agent::Agent;
 use crate::site::{DEADLINE, Site, add_host, ask, enrolment, error_of, new_request, set};
+use echelon_core::access::Access;
 use echelon_core::change::Change;
-use echelon_core::message::{Query, Request, Response};
+use echelon_core::message::{Greeting, Join, Query, Request, Response};
 use echelon_core::replication::Replica;
 use echelon_core::report::StatusReport;
-use echelon_identity::KeyPair;
+use echelon_identity::{CertificateRequest, KeyPair};
 use echelon_transport::{CloseReason, Endpoint, Settings, Target};
 use echelon_wire::Wire;
 use std::time::{Duration, Instant};
@@ -104,4 +105,34 @@ async fn a_removed_host_loses_connections_without_a_session_too() {
     let reason = tokio::time::timeout(Duration::from_secs(2), connection.closed()).await;
     assert!(matches!(reason, Ok(CloseReason::Peer { .. })), "{reason:?}");
     assert_eq!(error_of(ask(&stays, &Request::Read).await), "not-allowed");
+}
+
+/// Protects: a manager two minor versions apart is refused before anything is written: its token is not used up, and a
+/// neighbour's build joins with it.
+#[tokio::test]
+async fn a_manager_two_versions_ahead_cannot_join() {
+    let site = Site::start().await;
+    let token = site.token_for(Access::Manager, 1).await;
+    let [key, issuer_key] = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let csr = |key| CertificateRequest::new(key).unwrap().der().to_vec();
+    let wish = |build: &str| Join {
+        token: token.id,
+        secret: *token.secret.expose(),
+        request: new_request(),
+        host: "later".parse().unwrap(),
+        domain: None,
+        endpoint: "127.0.0.1:1".parse().unwrap(),
+        csr: csr(&key),
+        issuer_csr: csr(&issuer_key),
+        greeting: Some(Greeting { protocol: (1, 1), build: build.parse().unwrap(), grants: vec![] }),
+    };
+    let before = site.manager.registry().position();
+    let Response::Failed(failure) = site.ask_anonymously(&token, Request::Join(wish("0.3.0"))).await else {
+        panic!("not refused")
+    };
+    assert_eq!(failure.error, "versions-apart");
+    assert!(failure.message.contains("0.3.0 do not work together"), "{failure:?}");
+    assert_eq!(site.manager.registry().position(), before);
+    let joined = site.ask_anonymously(&token, Request::Join(wish("0.2.0"))).await;
+    assert!(matches!(joined, Response::Joined(_)), "{joined:?}");
 }

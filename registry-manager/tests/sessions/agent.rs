@@ -2,7 +2,7 @@
 
 use crate::site::{DEADLINE, Identity, Site};
 use echelon_core::digest::Digest;
-use echelon_core::grant::Chain;
+use echelon_core::grant::trail;
 use echelon_core::message::{AgentHeartbeat, FromAgent, Health, Hello, Request, ToAgent};
 use echelon_core::replication::{Replica, Step};
 use echelon_core::time::Monotonic;
@@ -29,7 +29,7 @@ impl Agent {
             build: "test".parse().unwrap(),
             incarnation: 1,
             holds: replica.holding(),
-            grants: replica.grants().map(Chain::digest),
+            grants: replica.grants().map_or_else(Vec::new, |grants| trail(Some(grants))),
             signed: replica.signed().cloned(),
             keeps_signed: true,
         };
@@ -82,8 +82,8 @@ impl Agent {
     }
 }
 
-/// The greeting of an agent that holds nothing, and keeps grants with this digest.
-pub(crate) fn hello(grants: Option<Digest>) -> Hello {
+/// The greeting of an agent that holds nothing, and names these grants.
+pub(crate) fn hello(grants: Vec<Digest>) -> Hello {
     Hello {
         protocol: (1, 1),
         build: "t".parse().unwrap(),

@@ -85,7 +85,7 @@ async fn claim(site: &Site, identity: &Identity, at: Position, signed: Option<Si
     channel.send(&Request::Session.encode()).await.unwrap();
     let [digest, place] = Default::default();
     let holds = Some(Holding { position: at, view_revision: at.revision, digest, place });
-    let hello = Hello { holds, signed, keeps_signed: true, ..hello(Some(Digest::default())) };
+    let hello = Hello { holds, signed, keeps_signed: true, ..hello(trail(None)) };
     channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
     let (packages, using, alarms) = Default::default();
     let beat = AgentHeartbeat { holds, sequence: 1, packages, using, alarms, isolated: false };
@@ -206,7 +206,7 @@ async fn a_mark_is_told_once_and_its_certificates_once_in_a_session() {
         let connection = site.connect(&identity).await;
         let mut channel = connection.open().await.unwrap();
         channel.send(&Request::Session.encode()).await.unwrap();
-        let hello = Hello { keeps_signed, ..hello(Some(Digest::default())) };
+        let hello = Hello { keeps_signed, ..hello(trail(None)) };
         channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
         let (mut beats, mut deltas, mut edited) = (0, 0, false);
         while beats < 3 {

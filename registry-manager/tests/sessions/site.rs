@@ -135,6 +135,7 @@ impl Site {
                 .unwrap(),
             csr,
             issuer_csr,
+            greeting: None,
         };
         let Response::Joined(joined) = self.ask_anonymously(&token, Request::Join(wish)).await else {
             panic!("not joined")

@@ -68,7 +68,7 @@ async fn a_replica_that_differs_is_sent_the_whole_view() {
     channel.send(&Request::Session.encode()).await.unwrap();
     let position = site.manager.registry().position();
     let wrong = Holding { position, view_revision: 0, digest: Default::default(), place: Default::default() };
-    let hello = Hello { holds: Some(wrong), ..hello(None) };
+    let hello = Hello { holds: Some(wrong), ..hello(vec![]) };
     channel.send(&FromAgent::Hello(hello).encode()).await.unwrap();
     let mut agent = Agent { connection, channel, replica: Replica::default(), received: Vec::new() };
     agent.take_until("the view", |a| a.replica.mark().is_some()).await;

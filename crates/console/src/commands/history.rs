@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::stream::stream;
 use crate::style;
 use echelon_core::message::Query;
-use echelon_core::report::HistoryReport;
+use echelon_core::report::{GivenUpReport, HistoryDocument, HistoryReport};
 
 /// Edits shown where nobody says how many.
 const DEFAULT_LIMIT: u64 = 100;
@@ -37,9 +37,15 @@ pub(crate) async fn run(args: History, console: &mut Console) -> Result<(), Prob
     let limit = args.limit.or(args.since.is_none().then_some(DEFAULT_LIMIT));
     let query = Query::History { since: args.since, limit, follow: args.follow };
     let mut parts = Parts::default();
-    stream(console, query, async |feed, part: HistoryReport| match parts.add(part) {
-        Some(edit) => show(feed, &edit).await,
-        None => Ok(()),
+    stream(console, query, async |feed, document: HistoryDocument| match document {
+        HistoryDocument::GivenUp(report) => {
+            parts = Parts::default();
+            given_up(feed, &report).await
+        }
+        HistoryDocument::Edit(part) => match parts.add(*part) {
+            Some(edit) => show(feed, &edit).await,
+            None => Ok(()),
+        },
     })
     .await
 }
@@ -71,6 +77,15 @@ impl Parts {
             }
             false => Some(HistoryReport { more: false, ..whole }),
         }
+    }
+}
+
+/// What was shown after a revision does not count any more.
+async fn given_up(feed: &mut Feed, report: &GivenUpReport) -> Result<(), Problem> {
+    let odd = style::ODD;
+    match feed.is_json() {
+        true => feed.object(report).await,
+        false => feed.line(format!("{odd}{report}{odd:#}")).await,
     }
 }
 

@@ -5,7 +5,7 @@ mod remove;
 use crate::console::Console;
 use crate::edit::{EditArgs, edit};
 use crate::managers::ask_each;
-use crate::members::{member_cells, member_lines};
+use crate::members::{member_cells, member_lines, role, to_the_second};
 use crate::problem::{Problem, failed};
 use crate::progress::shown;
 use crate::table::{NOTHING, Table, cell, maybe, state};
@@ -117,7 +117,8 @@ async fn list(console: &mut Console) -> Result<(), Problem> {
         "ISSUER",
     ]);
     for report in &reports {
-        let mut row = vec![cell(&report.host), cell(report.role), cell(counts(report)), state(report.state)];
+        let mut row =
+            vec![cell(&report.host), cell(role_of(report)), cell(counts(report)), state(report.state)];
         match &report.standing {
             Some(member) => row.extend(member_cells(member)),
             None => row.extend([NOTHING; 5].map(cell)),
@@ -126,6 +127,10 @@ async fn list(console: &mut Console) -> Result<(), Problem> {
         table.row(row);
     }
     console.out.table(&table)
+}
+
+fn role_of(report: &ManagerReport) -> String {
+    report.standing.as_ref().map_or_else(|| report.role.to_string(), |member| role(member).to_owned())
 }
 
 /// Whether edits wait for it; the primary always has them.
@@ -145,11 +150,6 @@ fn issuer(issuer: &IssuerReport) -> String {
     }
 }
 
-/// A time in RFC 3339 without parts of a second: what ends in a month needs none, and some certificates have none.
-fn to_the_second(time: &str) -> String {
-    time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
-}
-
 async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
     let report = reports(console).await?.into_iter().find(|report| report.host == *host);
     let report = report.ok_or_else(|| {
@@ -164,7 +164,7 @@ async fn show(host: &HostName, console: &mut Console) -> Result<(), Problem> {
     let mut table = Table::of_one_thing();
     let mut say = |what: &str, value: String| table.row([cell(what), cell(value)]);
     say("host", report.host.to_string());
-    say("role", report.role.to_string());
+    say("role", role_of(&report));
     report.endpoint.iter().for_each(|endpoint| say("endpoint", endpoint.to_string()));
     say("counts", counts(&report).to_owned());
     report.state.iter().for_each(|state| say("state", state.to_string()));

@@ -54,6 +54,7 @@ fn style_of(event: EventKind) -> Style {
         EventKind::AgentDisconnected
         | EventKind::NotHome
         | EventKind::Missed
+        | EventKind::GivenUp
         | EventKind::PackageWithdrawn => style::ODD,
         EventKind::AgentSilent | EventKind::PackageFailing | EventKind::AlarmRaised => style::BAD,
     }

@@ -2,23 +2,38 @@
 
 use super::{Basis, Grant, GrantId, Parent};
 use crate::digest::{Digest, RowHasher};
-use crate::id::HostId;
+use crate::id::{HostId, Lineage};
 use crate::position::Position;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Most grants of a chain: one a week for twenty years. It travels whole.
-pub const MAX_GRANTS: usize = 1_024;
+/// Most grants of a chain: two a day, there and back for each patch, for twenty-two years. A chain is never cut, so that
+/// whoever was away for however long can follow it.
+pub const MAX_GRANTS: usize = 16_384;
 
-/// Of how many grants, the newest, the proof is kept: whoever knows an older part compares it, and whoever knows
-/// nothing trusts the manager that it asks.
-const KEPT_PROOFS: usize = 32;
+/// Most bytes of a chain, about: more than twice what [`MAX_GRANTS`] have that are signed as managers sign them. Every
+/// agent holds it in memory.
+const MAX_BYTES: usize = 64 << 20;
 
-/// Every grant since `init`, oldest first. Never empty, and each builds on the one before it.
+/// Most bytes of one grant, about: so that each fits into any frame. What is large in one is what a choice rejects.
+const MAX_GRANT: usize = 192 << 10;
+
+/// Every grant since `init`, oldest first. Never empty, and each builds on the one before it. A copy costs nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Grant>", into = "Vec<Grant>")]
 pub struct Chain {
-    grants: Vec<Grant>,
+    links: Arc<Vec<Link>>,
+}
+
+/// A grant in its chain.
+#[derive(Clone, Debug)]
+struct Link {
+    grant: Arc<Grant>,
+    /// Of the chain up to and with it.
+    digest: Digest,
+    /// So many bytes have it and all before it.
+    bytes: usize,
 }
 
 /// Why grants are no chain.
@@ -30,6 +45,9 @@ pub enum ChainError {
         /// How many.
         count: usize,
     },
+    /// One is too large, or all of them are.
+    #[error("with grant {0} the chain is too large, or the grant is by itself")]
+    Size(GrantId),
     /// The first one builds on something, or is none of `init`.
     #[error("the first grant of the chain is not that of a registry's making")]
     First,
@@ -77,29 +95,21 @@ impl Chain {
     /// # Errors
     /// They are none; see [`ChainError`].
     pub fn new(grants: Vec<Grant>) -> Result<Self, ChainError> {
-        if grants.is_empty() || grants.len() > MAX_GRANTS {
-            return Err(ChainError::Count { count: grants.len() });
-        }
-        if grants.first().is_some_and(|g| g.parent.is_some() || g.basis != Basis::Init || g.id.epoch != 1) {
-            return Err(ChainError::First);
-        }
-        for pair in grants.windows(2) {
-            let [before, grant] = pair else { continue };
-            check_link(before, grant)?;
-        }
-        let mut lineages = BTreeSet::new();
-        for grant in &grants {
-            let begins = grant.parent.is_none() || grant.basis.begins_lineage();
-            if lineages.insert(grant.id.lineage) != begins {
-                return Err(ChainError::Lineage(grant.id));
-            }
-        }
-        Ok(Self { grants })
+        let mut grants = grants.into_iter();
+        let first = grants.next().ok_or(ChainError::Count { count: 0 })?;
+        Self::begin(first)?.followed_by(grants)
     }
 
     /// The chain of a registry that was just made.
+    ///
+    /// # Errors
+    /// It is no first grant, or too large.
     pub fn begin(first: Grant) -> Result<Self, ChainError> {
-        Self::new(vec![first])
+        if first.parent.is_some() || first.basis != Basis::Init || first.id.epoch != 1 {
+            return Err(ChainError::First);
+        }
+        check_size(&first)?;
+        Ok(Self { links: Arc::new(vec![Link::after(None, first)]) })
     }
 
     /// The chain with one grant more.
@@ -107,26 +117,56 @@ impl Chain {
     /// # Errors
     /// It does not build on the last one, or there are too many.
     pub fn extended(&self, grant: Grant) -> Result<Self, ChainError> {
-        let mut grants = self.grants.clone();
-        grants.push(grant);
-        let unneeded = grants.len().saturating_sub(KEPT_PROOFS);
-        grants.iter_mut().take(unneeded).for_each(|old| old.proof = None);
-        Self::new(grants)
+        self.followed_by([grant])
+    }
+
+    /// The chain with these grants more.
+    ///
+    /// # Errors
+    /// One of them does not build on the one before it, or there are too many.
+    pub fn followed_by(&self, grants: impl IntoIterator<Item = Grant>) -> Result<Self, ChainError> {
+        let mut grants = grants.into_iter().peekable();
+        if grants.peek().is_none() {
+            return Ok(self.clone());
+        }
+        let mut links = Vec::clone(&self.links);
+        let mut lineages: BTreeSet<Lineage> = self.grants().map(|grant| grant.id.lineage).collect();
+        for grant in grants {
+            let before = links.last();
+            before.map_or(Err(ChainError::First), |before| check_link(&before.grant, &grant))?;
+            check_size(&grant)?;
+            if grant.basis.begins_lineage() && !lineages.insert(grant.id.lineage) {
+                return Err(ChainError::Lineage(grant.id));
+            }
+            let (id, link) = (grant.id, Link::after(before, grant));
+            if links.len() >= MAX_GRANTS {
+                return Err(ChainError::Count { count: links.len() + 1 });
+            }
+            if link.bytes > MAX_BYTES {
+                return Err(ChainError::Size(id));
+            }
+            links.push(link);
+        }
+        Ok(Self { links: Arc::new(links) })
     }
 
     /// The grants, oldest first.
-    pub fn grants(&self) -> &[Grant] {
-        &self.grants
+    pub fn grants(&self) -> impl DoubleEndedIterator<Item = &Grant> + ExactSizeIterator + Clone {
+        self.links.iter().map(|link| &*link.grant)
     }
 
     /// The newest grant: who may write now.
     pub fn head(&self) -> &Grant {
-        self.grants.last().expect("a chain is made with at least one grant")
+        &self.last().grant
     }
 
     /// The first grant: that of the registry's making.
     pub fn first(&self) -> &Grant {
-        self.grants.first().expect("a chain is made with at least one grant")
+        &self.links.first().expect("a chain is made with at least one grant").grant
+    }
+
+    fn last(&self) -> &Link {
+        self.links.last().expect("a chain is made with at least one grant")
     }
 
     /// The grants that whoever keeps `known` has not got, each with the one before it; all of them for somebody who
@@ -136,44 +176,55 @@ impl Chain {
         known: Option<&Self>,
     ) -> impl Iterator<Item = (Option<&'a Grant>, &'a Grant)> {
         let common = known.map_or(0, |known| self.common(known));
-        let before = self.grants.iter().map(Some);
-        [None].into_iter().chain(before).zip(&self.grants).skip(common)
-    }
-
-    /// Whether this chain keeps the proof of its grant with this name: it is one of the newest, and not the first.
-    pub fn keeps_proof(&self, id: GrantId) -> bool {
-        let unneeded = self.grants.len().saturating_sub(KEPT_PROOFS).max(1);
-        self.grants.iter().skip(unneeded).any(|g| g.id == id)
+        let before = self.grants().map(Some);
+        [None].into_iter().chain(before).zip(self.grants()).skip(common)
     }
 
     /// Tells chains apart: equal for those that are [`Relation::Same`]. Never [`Digest::default`], which stands for
     /// none.
     pub fn digest(&self) -> Digest {
-        let mut hasher = RowHasher::default();
-        for grant in &self.grants {
-            let parent = grant.parent.map(|parent| (parent.grant, parent.mark.position, parent.mark.hash));
-            hasher
-                .bytes(grant.id.lineage.0.as_bytes())
-                .number(grant.id.epoch)
-                .bytes(grant.holder.0.as_bytes());
-            if let Some((before, position, hash)) = parent {
-                hasher.bytes(before.lineage.0.as_bytes()).number(before.epoch);
-                hasher.bytes(position.lineage.0.as_bytes()).number(position.epoch).number(position.revision);
-                hasher.bytes(&hash);
-            }
+        self.last().digest
+    }
+
+    /// The digest of its first so many grants; that of none is [`Digest::default`].
+    pub(super) fn digest_of_first(&self, count: usize) -> Digest {
+        let last = count.checked_sub(1).and_then(|last| self.links.get(last));
+        last.map_or_else(Digest::default, |link| link.digest)
+    }
+
+    /// How many of its first grants have this digest together, 0 for [`Digest::default`]; none where it has no such
+    /// beginning.
+    pub(super) fn count_with_digest(&self, digest: Digest) -> Option<usize> {
+        match digest == Digest::default() {
+            true => Some(0),
+            false => self.links.iter().rposition(|link| link.digest == digest).map(|last| last + 1),
         }
-        Digest::of(hasher.finish())
+    }
+
+    /// Its first so many grants; none for none.
+    pub(super) fn beginning(&self, count: usize) -> Option<Self> {
+        match count {
+            0 => None,
+            _ if count >= self.links.len() => Some(self.clone()),
+            _ => Some(Self { links: Arc::new(self.links.get(..count)?.to_vec()) }),
+        }
     }
 
     /// Whether a grant after this one may give up revisions that somebody has seen. All of them come after one that is
     /// none of this chain.
     pub fn gives_up_since(&self, id: GrantId) -> bool {
-        self.grants.iter().rev().take_while(|g| g.id != id).any(|g| g.basis.may_give_up())
+        self.grants().rev().take_while(|g| g.id != id).any(|g| g.basis.may_give_up())
     }
 
     /// The grant with this name.
     pub fn get(&self, id: GrantId) -> Option<&Grant> {
-        self.grants.iter().find(|g| g.id == id)
+        self.index_of(id).and_then(|at| self.links.get(at)).map(|link| &*link.grant)
+    }
+
+    /// Epochs rise along a chain.
+    fn index_of(&self, id: GrantId) -> Option<usize> {
+        let at = self.links.binary_search_by_key(&id.epoch, |link| link.grant.id.epoch).ok()?;
+        self.links.get(at).filter(|link| link.grant.id == id).map(|_| at)
     }
 
     /// Whether the manager on this host may write by this chain.
@@ -184,8 +235,8 @@ impl Chain {
     /// Above which state entries of this position's grant do not count by this chain, where another grant
     /// followed.
     pub fn cut_after(&self, grant: GrantId) -> Option<Cut> {
-        let at = self.grants.iter().position(|g| g.id == grant)?;
-        lowest(&self.grants[at + 1..]).map(|parent| Cut { parent })
+        let at = self.index_of(grant)?;
+        lowest(self.links.get(at + 1..)?).map(|parent| Cut { parent })
     }
 
     /// Whether an entry at this position can be part of this chain's history.
@@ -202,34 +253,72 @@ impl Chain {
         if common == 0 {
             return Relation::Foreign;
         }
-        match (self.grants.get(common), other.grants.get(common)) {
+        let (ours, theirs) = (self.links.split_at(common).1, other.links.split_at(common).1);
+        match (ours.first(), theirs.first()) {
             (None, None) => Relation::Same,
             (Some(_), None) => Relation::Older,
-            (None, Some(_)) => newer(&[], &other.grants[common..]),
-            (Some(ours), Some(theirs)) => {
-                match (self.rejects(&other.grants[common..]), other.rejects(&self.grants[common..])) {
-                    (true, false) => Relation::Older,
-                    (false, true) => newer(&self.grants[common..], &other.grants[common..]),
-                    _ => Relation::Conflict { ours: ours.id, theirs: theirs.id },
-                }
-            }
+            (None, Some(_)) => newer(&[], theirs),
+            (Some(first), Some(their_first)) => match (self.rejects(theirs), other.rejects(ours)) {
+                (true, false) => Relation::Older,
+                (false, true) => newer(ours, theirs),
+                _ => Relation::Conflict { ours: first.grant.id, theirs: their_first.grant.id },
+            },
         }
     }
 
     /// How many grants both begin with.
-    fn common(&self, other: &Self) -> usize {
-        let same = |(a, b): &(&Grant, &Grant)| a.id == b.id && a.parent == b.parent && a.holder == b.holder;
-        self.grants.iter().zip(&other.grants).take_while(same).count()
+    pub(super) fn common(&self, other: &Self) -> usize {
+        if Arc::ptr_eq(&self.links, &other.links) {
+            return self.links.len();
+        }
+        let same = |a: &Grant, b: &Grant| a.id == b.id && a.parent == b.parent && a.holder == b.holder;
+        let pairs = self.links.iter().zip(other.links.iter());
+        pairs.take_while(|(a, b)| Arc::ptr_eq(&a.grant, &b.grant) || same(&a.grant, &b.grant)).count()
     }
 
     /// Whether this chain was chosen over a branch that ends so: its newest grant is named by a choice.
-    fn rejects(&self, branch: &[Grant]) -> bool {
-        branch.last().is_some_and(|last| self.grants.iter().any(|g| g.rejects.contains(&last.id)))
+    fn rejects(&self, branch: &[Link]) -> bool {
+        branch.last().is_some_and(|last| self.grants().any(|g| g.rejects.contains(&last.grant.id)))
     }
 }
 
+impl Link {
+    /// What is compared of a grant is what its digest is of.
+    fn after(before: Option<&Self>, grant: Grant) -> Self {
+        let mut hasher = RowHasher::default();
+        if let Some(before) = before {
+            hasher.bytes(&before.digest.to_bytes());
+        }
+        hasher.bytes(grant.id.lineage.0.as_bytes()).number(grant.id.epoch).bytes(grant.holder.0.as_bytes());
+        if let Some(Parent { grant: on, mark }) = grant.parent {
+            let position = mark.position;
+            hasher.bytes(on.lineage.0.as_bytes()).number(on.epoch);
+            hasher.bytes(position.lineage.0.as_bytes()).number(position.epoch).number(position.revision);
+            hasher.bytes(&mark.hash);
+        }
+        let bytes = before.map_or(0, |before| before.bytes) + size(&grant);
+        Self { digest: Digest::of(hasher.finish()), bytes, grant: Arc::new(grant) }
+    }
+}
+
+/// How many bytes a grant takes, about.
+fn size(grant: &Grant) -> usize {
+    let proof = grant.proof.as_ref();
+    let proof = proof.map_or(0, |p| p.signature.len() + p.certificates.iter().map(Vec::len).sum::<usize>());
+    let reason = grant.reason.as_ref().map_or(0, |reason| reason.as_str().len());
+    size_of::<Grant>()
+        + proof
+        + reason
+        + grant.sync.members.len() * size_of::<HostId>()
+        + grant.rejects.len() * size_of::<GrantId>()
+}
+
+fn check_size(grant: &Grant) -> Result<(), ChainError> {
+    if size(grant) <= MAX_GRANT { Ok(()) } else { Err(ChainError::Size(grant.id)) }
+}
+
 /// Above the lowest state that a grant of either branch builds on the two part.
-fn newer(ours: &[Grant], theirs: &[Grant]) -> Relation {
+fn newer(ours: &[Link], theirs: &[Link]) -> Relation {
     let parents = [lowest(ours), lowest(theirs)];
     match parents.into_iter().flatten().min_by_key(|p| p.mark.revision()) {
         Some(parent) => Relation::Newer(Cut { parent }),
@@ -238,8 +327,8 @@ fn newer(ours: &[Grant], theirs: &[Grant]) -> Relation {
 }
 
 /// The oldest state that one of these grants builds on.
-fn lowest(grants: &[Grant]) -> Option<Parent> {
-    grants.iter().filter_map(|g| g.parent).min_by_key(|p| p.mark.revision())
+fn lowest(links: &[Link]) -> Option<Parent> {
+    links.iter().filter_map(|link| link.grant.parent).min_by_key(|p| p.mark.revision())
 }
 
 fn check_link(before: &Grant, grant: &Grant) -> Result<(), ChainError> {
@@ -279,7 +368,7 @@ impl TryFrom<Vec<Grant>> for Chain {
 
 impl From<Chain> for Vec<Grant> {
     fn from(chain: Chain) -> Self {
-        chain.grants
+        chain.grants().cloned().collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A standby: it takes what the primary writes.
 
-use super::{Append, Effect, Entry, Member, MemberMessage};
+use super::{Append, Effect, Entry, Member, MemberMessage, Refused};
 use crate::grant::{GrantId, Mark};
 use crate::id::HostId;
 
@@ -64,6 +64,9 @@ impl Member {
     pub(super) fn is_missing(&mut self, peer: HostId, grant: GrantId, after: Mark, out: &mut Vec<Effect>) {
         let from_primary = self.chain.head().holder == peer || self.is_fetching_from(peer);
         let ours = grant == self.head() && after == self.log.last() && !self.leading;
+        if ours && self.is_fetching_to_promote(peer) {
+            return self.abort_promotion(Refused::Apart { from: peer }, out);
+        }
         if ours && from_primary && !self.is_sealed() && self.copying.is_none() {
             self.copying = Some(peer);
             out.push(Effect::Copy(peer));

@@ -1,19 +1,21 @@
 //! What registry managers say to each other about the journal.
 
 use super::{Entry, Seals};
+use crate::digest::Digest;
 use crate::grant::{Chain, GrantId, Mark, SyncRule};
 use crate::id::{HostId, RequestId};
 use std::time::Duration;
 
-/// What one manager tells another on the link between them. Any of these may be lost, doubled or late.
+/// What one manager tells another on the link between them. Any of these may be lost, doubled or late. Chains of grants
+/// are told in parts ([`crate::grant::Part`]).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum MemberMessage {
+pub enum MemberMessage<C = Chain> {
     /// Where its journal stands: at first, every [`STANDING_INTERVAL`], and where it was asked.
     Standing(Standing),
     /// Asks for [`Self::Standing`].
     Ask,
     /// The chain of grants it goes by.
-    Grants(Chain),
+    Grants(C),
     /// Entries.
     Append(Append),
     /// What became of [`Self::Append`]: this is durable.
@@ -49,7 +51,7 @@ pub enum MemberMessage {
     /// Asks to take no more entries under the newest grant, for a promotion.
     Seal {
         /// The grants that the sender goes by, to be adopted first.
-        chain: Chain,
+        chain: C,
         /// The promise that is asked for.
         seal: Seal,
     },
@@ -65,6 +67,28 @@ pub enum MemberMessage {
         /// Of which promotion.
         proposal: RequestId,
     },
+}
+
+impl<C> MemberMessage<C> {
+    /// The same message with another form of the chain in it, where there is one.
+    ///
+    /// # Errors
+    /// Those of `form`.
+    pub fn try_map<D, E>(self, form: impl FnOnce(C) -> Result<D, E>) -> Result<MemberMessage<D>, E> {
+        Ok(match self {
+            Self::Grants(chain) => MemberMessage::Grants(form(chain)?),
+            Self::Seal { chain, seal } => MemberMessage::Seal { chain: form(chain)?, seal },
+            Self::Standing(standing) => MemberMessage::Standing(standing),
+            Self::Ask => MemberMessage::Ask,
+            Self::Append(append) => MemberMessage::Append(append),
+            Self::Appended { grant, last, accepted } => MemberMessage::Appended { grant, last, accepted },
+            Self::Committed { grant, revision } => MemberMessage::Committed { grant, revision },
+            Self::Missing { grant, after } => MemberMessage::Missing { grant, after },
+            Self::Fetch { grant, after } => MemberMessage::Fetch { grant, after },
+            Self::Sealed { seal, standing } => MemberMessage::Sealed { seal, standing },
+            Self::Unseal { proposal } => MemberMessage::Unseal { proposal },
+        })
+    }
 }
 
 /// Entries for a journal whose last one is `after`; none to find out whether it is.
@@ -88,6 +112,9 @@ pub const STANDING_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Standing {
     /// The newest grant it knows.
     pub grant: GrantId,
+    /// The digest of the chain that this grant ends; nothing of a build that does not say. A manager that was set back
+    /// may have given two grants of one name.
+    pub chain: Option<Digest>,
     /// Its last entry, durable.
     pub last: Mark,
     /// The newest revision that it knows to be committed.

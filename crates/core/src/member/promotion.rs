@@ -124,8 +124,13 @@ impl Member {
     /// Whether entries of this manager are awaited, though it may not be the primary.
     pub(super) fn is_fetching_from(&self, peer: HostId) -> bool {
         let lacks_parent = !self.leading && self.chain.is_held_by(self.me);
+        lacks_parent || self.is_fetching_to_promote(peer)
+    }
+
+    /// Whether this manager is to be promoted and gets what it lacks from that one.
+    pub(super) fn is_fetching_to_promote(&self, peer: HostId) -> bool {
         let fetching = |p: &Promotion| matches!(p.phase, Phase::Fetching { from, .. } if from == peer);
-        lacks_parent || self.promotion.as_ref().is_some_and(fetching)
+        self.promotion.as_ref().is_some_and(fetching)
     }
 
     pub(super) fn prepare(&mut self, wish: Prepare, out: &mut Vec<Effect>) {

@@ -96,7 +96,7 @@ fn handle(member: &mut Member, millis: u64, input: Input) -> Vec<Effect> {
 }
 
 fn standing(grant: GrantId, last: Mark, rule: SyncRule) -> Standing {
-    Standing { grant, last, committed: 0, rule, seals: Seals::default(), leads: false }
+    Standing { grant, chain: None, last, committed: 0, rule, seals: Seals::default(), leads: false }
 }
 
 fn sent(effects: &[Effect], is: impl Fn(&MemberMessage) -> bool) -> bool {

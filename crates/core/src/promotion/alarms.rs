@@ -251,8 +251,15 @@ pub(super) mod tests {
         let chain = Chain::begin(first).unwrap();
         let grant = chain.head().id;
         let last = Mark { position: position(), hash: [0; 32] };
-        let standing =
-            Standing { grant, last, committed: 4, rule, seals: Seals::default(), leads: me == HUB };
+        let standing = Standing {
+            grant,
+            chain: None,
+            last,
+            committed: 4,
+            rule,
+            seals: Seals::default(),
+            leads: me == HUB,
+        };
         let sight = Sight {
             registry,
             board,

@@ -12,11 +12,13 @@ use crate::member::{Peer, Proposal, Refused, Standing};
 use crate::message::Using;
 use crate::name::{HostName, ManagerType};
 use crate::names::{Names, Side};
+use crate::package::Role;
 use crate::position::Position;
 use crate::registry::Registry;
 use crate::report::millis;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, UnixMillis};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Most revisions that are listed one by one: more than that nobody reads.
 pub const MAX_LISTED: u64 = 100;
@@ -121,7 +123,7 @@ impl<'a> Sight<'a> {
         let (names, chain) = (self.names(), self.chain);
         let newest = chain.head().id;
         let state = |grant: &Grant| if grant.id == newest { GrantState::Newest } else { GrantState::Past };
-        let own = chain.grants().iter().map(|grant| GrantReport::of(grant, state(grant), &names));
+        let own = chain.grants().map(|grant| GrantReport::of(grant, state(grant), &names));
         own.chain(self.rivals()).collect()
     }
 
@@ -145,6 +147,8 @@ impl<'a> Sight<'a> {
             MemberReport {
                 host: names.host_name(host),
                 role: if chain.is_held_by(host) { "primary" } else { "standby" }.into(),
+                fenced_since: self.fenced_since(host).map(|at| at.to_string()),
+                follows_nobody_ms: self.follows_nobody().filter(|_| own).map(millis),
                 counts: rule.members.contains(&host),
                 connected: own || peer.is_some_and(|p| p.connected),
                 heard_ms: match own {
@@ -162,6 +166,22 @@ impl<'a> Sight<'a> {
             }
         };
         self.managers().into_iter().map(report).collect()
+    }
+
+    /// Since when another manager is the primary by the grants, where the registry has this one for it.
+    fn fenced_since(&self, host: HostId) -> Option<UnixMillis> {
+        let recorded = self.registry.package(host, &ManagerType::registry())?.role == Some(Role::Primary);
+        let others = self.chain.grants().rev().take_while(|grant| grant.holder != host);
+        others.last().map(|grant| grant.at).filter(|_| recorded)
+    }
+
+    /// For how long this manager has no link to the primary, where that is another one.
+    fn follows_nobody(&self) -> Option<Duration> {
+        let holder = self.chain.head().holder;
+        let primary = self.peer(holder);
+        let alone = holder != self.me && !primary.is_some_and(|peer| peer.connected);
+        let heard = primary.and_then(|peer| peer.heard).unwrap_or(Monotonic(0));
+        alone.then(|| self.now.since(heard))
     }
 
     /// The hosts with a registry manager, by name.

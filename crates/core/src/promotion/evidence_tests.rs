@@ -41,6 +41,7 @@ fn what_the_newest_grant_builds_on_counts_as_seen_by_somebody() {
     let last = Mark { position: chain.first().id.at(14), hash: [0; 32] };
     let standing = Standing {
         grant: head,
+        chain: None,
         last,
         committed: 14,
         rule: rule.clone(),

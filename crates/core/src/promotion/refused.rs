@@ -48,6 +48,15 @@ pub fn refused(why: &Refused, to: &HostName, names: &Names<'_>) -> Failure {
             "try again once it is back, or without it: echelon manager list shows who is there".into(),
             Retry::Safe,
         ),
+        Refused::Apart { from } => {
+            let from = names.host_name(*from);
+            (
+                "journals-apart",
+                format!("the journal of {to} is another one than that of {from}, which has the newest edits"),
+                format!("promote that one: echelon promote {from} --force --reason T; {to} then gets a copy from it"),
+                Retry::Pointless,
+            )
+        }
         Refused::TooSlow => (
             "too-slow",
             format!("{to} did not become level in time, or nobody answered"),

@@ -280,8 +280,16 @@ impl From<&Grantor> for GrantorReport {
 pub struct MemberReport {
     /// Its host.
     pub host: String,
-    /// `primary`, `standby`.
+    /// `primary`, `standby`: by the newest grant that the manager knows of that says this.
     pub role: String,
+    /// Since when another one is the primary, RFC 3339, where the registry still has this one in that place: it is
+    /// fenced, and nobody has told the manager that says this what was committed since.
+    #[serde(default)]
+    pub fenced_since: Option<String>,
+    /// For how long the manager that says this follows nobody, though it is not the primary: there is no link to that
+    /// one. Of itself only.
+    #[serde(default)]
+    pub follows_nobody_ms: Option<u64>,
     /// Whether it counts for commits.
     pub counts: bool,
     /// Whether there is a link to it; of the manager that says this, true.

@@ -36,7 +36,7 @@ fn cut_off(transaction: &Transaction<'_>, grants: &Chain, cut: &Parent) -> Resul
     let revision = cut.mark.revision();
     let ours = journal::mark(transaction, revision, grants)?;
     let ours = ours.filter(|mark| mark.hash == cut.mark.hash).ok_or(Problem::Apart { revision })?;
-    let lost_to = grants.grants().iter().find(|grant| grant.parent.as_ref() == Some(cut));
+    let lost_to = grants.grants().find(|grant| grant.parent.as_ref() == Some(cut));
     let lost_to = lost_to.map_or(grants.head().id, |grant| grant.id);
     surplus::keep(transaction, revision, lost_to)?;
     while let Some(newest) = journal::newest_after(transaction, revision)? {

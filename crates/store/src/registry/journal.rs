@@ -46,7 +46,7 @@ pub(super) fn remove(transaction: &Transaction<'_>, revision: u64) -> Result<(),
 pub(super) fn mark(connection: &Connection, revision: u64, grants: &Chain) -> Result<Option<Mark>, Problem> {
     let Meta { genesis_revision, genesis, .. } = Meta::load(connection)?;
     if revision == genesis_revision {
-        let first = grants.grants().first().unwrap_or(grants.head());
+        let first = grants.first();
         return Ok(Some(Mark { position: first.id.at(revision), hash: genesis }));
     }
     let Ok(number) = i64::try_from(revision) else { return Ok(None) };

@@ -208,7 +208,7 @@ fn a_file_without_grants_is_carried_over() {
         let store = RegistryStore::open(&path).unwrap();
         assert_eq!((store.head(), store.committed()), (head, 2));
         let first = Grant::first(LINEAGE, HostId(Uuid::from_u128(1)), "a".parse().unwrap(), UnixMillis(1000));
-        assert_eq!(store.grants().grants(), [first]);
+        assert_eq!(store.grants().grants().collect::<Vec<_>>(), [&first]);
         assert_eq!(store.load(UnixMillis(0)).unwrap().tail, []);
     }
     let nobody = dir.path().join("nobody.db");

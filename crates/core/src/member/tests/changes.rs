@@ -203,3 +203,23 @@ fn a_choice_has_a_later_epoch_than_each_lineage_but_one_that_was_made_up() {
         assert!(out.iter().any(|e| matches!(e, Effect::Told(_, Told::Done(_)))), "{out:?}");
     }
 }
+
+/// Protects: their journals may be of one length, so that by positions nobody sees it; what a grant says of itself tells.
+#[test]
+fn a_grant_that_was_given_twice_comes_to_light_where_the_journals_are_the_same() {
+    let (chain, before) = genesis();
+    let ours = chain.extended(grant(&chain, Basis::Handover, 1, before)).unwrap();
+    let theirs = chain.extended(grant(&chain, Basis::Handover, 2, before)).unwrap();
+    let rule = counting(&[], 1);
+    let mut twin = alone(1, stored(ours.clone(), rule.clone(), &[]), &[2]);
+    let mut primary = alone(2, stored(theirs, rule, &[]), &[1]);
+    let standing = primary.standing();
+    assert_eq!((standing.grant, standing.last), (twin.chain().head().id, twin.standing().last));
+    let out = handle(&mut twin, 0, Input::Said(host(2), MemberMessage::Standing(standing.clone())));
+    assert!(out.contains(&Effect::Send(host(2), MemberMessage::Grants(ours.clone()))), "{out:?}");
+    handle(&mut primary, 0, Input::Said(host(1), MemberMessage::Grants(ours)));
+    assert_eq!(primary.rivals(), [twin.chain().clone()]);
+    let older_build = Standing { chain: None, ..standing };
+    let out = handle(&mut twin, 9_000, Input::Said(host(2), MemberMessage::Standing(older_build)));
+    assert!(!sent(&out, |m| matches!(m, MemberMessage::Grants(_))), "{out:?}");
+}

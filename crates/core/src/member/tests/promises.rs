@@ -290,3 +290,31 @@ fn a_primary_that_has_gone_over_to_a_contested_lineage_may_be_replaced() {
     let out = handle(&mut member, 0, Input::Said(host(1), idle));
     assert!(out.iter().any(|e| matches!(e, Effect::Told(_, Told::Proposed(_)))), "{out:?}");
 }
+
+/// Protects: a promotion that cannot come to anything ends at once, not after the time that entries may take; nothing is
+/// copied, since a promise is given to build on what is here.
+#[test]
+fn a_promotion_ends_at_once_where_the_newest_entries_follow_on_another_journal() {
+    let (chain, before) = genesis();
+    let (head, rule) = (chain.head().id, counting(&[2, 3], 1));
+    let ours = entry(before, head, 1);
+    let theirs = entry(entry(before, head, 2).mark, head, 3).mark;
+    let mut member = alone(2, stored(chain, rule.clone(), std::slice::from_ref(&ours)), &[1, 3]);
+    let id = request(8);
+    handle(&mut member, 20, Input::Prepare(prepare(id, true)));
+    handle(&mut member, 400, Input::Tick);
+    let seal = Seal { proposal: promise(id), by: host(2), grant: head };
+    let sealed = MemberMessage::Sealed { seal, standing: standing(head, theirs, rule) };
+    handle(&mut member, 500, Input::Said(host(3), sealed));
+    let missing = |after| MemberMessage::Missing { grant: head, after };
+    let out = handle(&mut member, 3_000, Input::Tick);
+    assert!(sent(&out, |m| matches!(m, MemberMessage::Fetch { .. })), "{out:?}");
+    for (from, nothing) in [(1, missing(ours.mark)), (3, missing(before))] {
+        let out = handle(&mut member, 3_010, Input::Said(host(from), nothing));
+        assert!(!out.iter().any(|e| matches!(e, Effect::Told(..) | Effect::Copy(_))), "{out:?}");
+    }
+    let out = handle(&mut member, 3_020, Input::Said(host(3), missing(ours.mark)));
+    let refused = Told::Refused(Refused::Apart { from: host(3) });
+    assert!(out.contains(&Effect::Told(id, refused)), "{out:?}");
+    assert!(sent(&out, |m| matches!(m, MemberMessage::Unseal { .. })) && !member.is_copying(), "{out:?}");
+}

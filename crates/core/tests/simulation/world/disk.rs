@@ -26,7 +26,7 @@ impl Disk {
     /// The entry of a revision; what was before the first one has a mark, too.
     pub(crate) fn mark(&self, revision: u64) -> Option<Mark> {
         match usize::try_from(revision).ok()?.checked_sub(1) {
-            None => Some(Mark { position: self.chain.grants()[0].id.at(0), hash: [0; 32] }),
+            None => Some(Mark { position: self.chain.first().id.at(0), hash: [0; 32] }),
             Some(index) => self.entries.get(index).map(|e| e.mark),
         }
     }
@@ -48,7 +48,7 @@ impl Disk {
     pub(crate) fn rule_of_rows(&self, revision: u64) -> SyncRule {
         let entries = &self.entries[..revision as usize];
         let changed = entries.iter().rev().find_map(|e| e.sync.as_ref());
-        changed.map_or_else(|| self.chain.grants()[0].sync.clone(), |s| s.rule.clone())
+        changed.map_or_else(|| self.chain.first().sync.clone(), |s| s.rule.clone())
     }
 
     /// What a process starts from.

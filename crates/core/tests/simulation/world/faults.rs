@@ -178,7 +178,7 @@ impl World {
         self.crash(at);
         self.note(|| format!("{at} has lost its disk"));
         let node = &mut self.nodes[at];
-        let first = node.disk.chain.grants()[0].clone();
+        let first = node.disk.chain.first().clone();
         let empty = echelon_core::grant::Chain::begin(first).expect("a first grant");
         (node.disk, node.gone, node.older) = (Disk { surplus, ..Disk::new(empty) }, true, vec![]);
         self.schedule_between(500_000, 3_000_000, Event::Rejoin { at });

@@ -64,15 +64,15 @@ impl Invariant for Kept {
                 let against_promises = against.collect();
                 let told = Acknowledged { request: *request, mark: *mark, alone: *alone, against_promises };
                 self.acknowledged.entry(place(&mark.position)).or_insert(told.clone());
-                let chosen_against = |g: &Grant| chain.grants().iter().any(|c| c.rejects.contains(&g.id));
+                let chosen_against = |g: &Grant| chain.grants().any(|c| c.rejects.contains(&g.id));
                 let torn_off = self.torn_off(mark, chain);
                 let grants = self.grants.iter().filter(|given| !chosen_against(&given.grant));
                 let grants = grants.filter(|given| !torn_off.contains(&given.grant.id));
                 grants.into_iter().try_for_each(|given| self.keeps(given, &told))?;
             }
             Seen::Granted { chain, lossy } => {
-                let (grant, before) = chain.grants().split_last().expect("a chain has a grant");
-                let before = Chain::new(before.to_vec()).ok();
+                let (grant, count) = (chain.head(), chain.grants().len());
+                let before = Chain::new(chain.grants().take(count - 1).cloned().collect()).ok();
                 let given = Given { grant: grant.clone(), before, lossy: *lossy };
                 self.acknowledged.values().try_for_each(|told| self.keeps(&given, told))?;
                 self.grants.push(given);

@@ -56,7 +56,7 @@ impl SingleWriter {
 
 /// Who has granted twice what is one grant by its name: who held the last one that two chains have in common.
 fn granted_twice(one: &Chain, other: &Chain) -> Option<HostId> {
-    let pairs = one.grants().iter().zip(other.grants());
+    let pairs = one.grants().zip(other.grants());
     let common = pairs.take_while(|(a, b)| a == b).map(|(a, _)| a);
     (one != other).then(|| common.last().map(|g: &Grant| g.holder)).flatten()
 }
