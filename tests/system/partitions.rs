@@ -3,7 +3,7 @@
 
 use crate::managers::{EDITS, assert_nothing_lost, force_when_silent, primary, wait_for_primary};
 use echelon_tests::namespace::in_namespace;
-use echelon_tests::{Cluster, Partition, Sandbox, Writers, wait_for};
+use echelon_tests::{Cluster, Follower, Partition, Sandbox, Writers, wait_for};
 
 /// Cuts this manager off from all others, or only what it sends to them.
 fn cut_off(partition: &mut Partition, cluster: &Cluster<'_>, manager: usize, both_ways: bool) {
@@ -74,11 +74,33 @@ fn two_primaries_by_force_are_in_conflict_until_one_is_chosen() {
         assert_eq!(primary(&cluster, 1).as_deref(), Ok("spare1"));
         assert_eq!(primary(&cluster, 2).as_deref(), Ok("spare2"));
 
+        let console = cluster.console_at(2);
+        let [history, watch] =
+            ["history --follow --limit 1", "watch"].map(|line| Follower::start(&console, line));
+        let mut written = 0;
+        wait_for("both to be told of an edit", || {
+            written += 1;
+            cluster.edit(2, &format!("shown{written}"));
+            let told = [&history, &watch].map(|follower| follower.printed().len());
+            if told.iter().all(|told| *told > 0) { Ok(()) } else { Err(told) }
+        });
+
         let grants = cluster.console_at(1).objects("lineage show");
         let newest = grants.iter().find(|grant| grant["state"] == "newest").unwrap();
         let lineage = newest["lineage"].as_str().unwrap();
         cluster.console_at(1).ok(&format!("lineage choose {lineage} --reason test --yes acme"));
         wait_for_primary(&cluster, "spare1");
+        let given_up = history.wait_for("what is given up", |told| told["given_up_after"].is_u64());
+        assert_eq!(given_up["lineage"], lineage);
+        let (after, left) = (given_up["given_up_after"].as_u64(), "an edit of the other side");
+        let edit = history.wait_for(left, |told| told["changed"][0]["name"] == "left");
+        assert!(edit["revision"].as_u64() > after, "{edit} {given_up}");
+        let event = watch.wait_for("what is given up", |told| told["event"] == "given-up");
+        assert_eq!(event["revision"].as_u64(), after, "{event}");
+        watch.wait_for(left, |told| {
+            told["event"] == "edit" && told["detail"].to_string().contains("host left")
+        });
+
         cluster[0].start();
         wait_for_primary(&cluster, "spare1");
         let testimony = cluster.testimony(Default::default());

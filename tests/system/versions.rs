@@ -1,8 +1,8 @@
 //! Registry managers of different versions.
 
 use crate::managers::EDITS;
-use echelon_tests::{Answer, Cluster, Sandbox, Writers, binaries, wait_for};
-use std::path::PathBuf;
+use echelon_tests::{Answer, Cluster, Manager, Sandbox, Writers, binaries, wait_for};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// This build's version.
@@ -62,4 +62,39 @@ fn managers_two_versions_apart_refuse_each_other() {
     cluster[1].start();
     cluster.wait_accepts(0);
     cluster.edit(1, "together-again");
+}
+
+/// A manager two versions ahead does not become a standby: it is told so before anything is written, at the primary or
+/// in its own directory, and its token is not used up.
+#[test]
+fn a_manager_two_versions_ahead_cannot_join() {
+    let sandbox = Sandbox::new();
+    let hub = Manager::running(&sandbox);
+    let token = hub.token("--access manager --host spare1");
+    let managers =
+        || hub.console().objects("manager list").into_iter().map(|manager| manager["host"].clone());
+    let written = || (managers().collect::<Vec<_>>(), hub.status()["revision"].clone());
+    let before = written();
+    let spare = Manager::in_directory(&sandbox, "spare1", sandbox.endpoint(29120));
+    let join = |program: &Path| {
+        let mut command = sandbox.command(program);
+        command.args(["join", "--name", "spare1", "--manager", &hub.listen().to_string()]);
+        command.arg("--state").arg(spare.state()).arg("--listen").arg(spare.listen().to_string());
+        Answer::of(command.env("ECHELON_TOKEN", &token))
+    };
+    let refused = join(&later_manager(&sandbox, 2));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let words = [
+        VERSION,
+        &later(2),
+        "do not work together: upgrade by one minor version at a time",
+        "upgrade the older",
+    ];
+    assert!(words.iter().all(|word| refused.err.contains(word)), "{refused:?}");
+    assert_eq!(written(), before, "at the primary");
+    let left = std::fs::read_dir(spare.state()).unwrap().map(|file| file.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name != "lock").collect();
+    assert!(left.is_empty(), "{left:?}");
+    let joined = join(&later_manager(&sandbox, 1));
+    assert_eq!(joined.code, 0, "{joined:?}");
 }

@@ -121,7 +121,7 @@ async fn a_manager_two_versions_ahead_cannot_join() {
         request: new_request(),
         host: "later".parse().unwrap(),
         domain: None,
-        endpoint: "127.0.0.1:1".parse().unwrap(),
+        endpoint: "127.0.0.1:2".parse().unwrap(),
         csr: csr(&key),
         issuer_csr: csr(&issuer_key),
         greeting: Some(Greeting { protocol: (1, 1), build: build.parse().unwrap(), grants: vec![] }),

@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, hello, next};
 use crate::site::{DEADLINE, Identity, Site, add_host, add_manager, console, set, unix_now};
-use echelon_core::grant::trail;
+use echelon_core::grant::{Mark, trail};
 use echelon_core::id::HostId;
 use echelon_core::message::{AgentHeartbeat, FromAgent, Hello, Holding, Query, Request, ToAgent};
 use echelon_core::position::Position;
