@@ -32,7 +32,6 @@ const SLOW: u64 = 120_000;
 /// The front of a slow network between one peer and this address; back it is fast. Lasts as long as the tests.
 fn slow_way(to: SocketAddr) -> SocketAddr {
     let [front, back] = [(); 2].map(|()| Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap()));
-    back.connect(to).unwrap();
     let (at, peer) = (front.local_addr().unwrap(), Arc::new(Mutex::new(None)));
     let (answers, asker) = ((Arc::clone(&front), Arc::clone(&back)), Arc::clone(&peer));
     std::thread::spawn(move || {
@@ -44,15 +43,17 @@ fn slow_way(to: SocketAddr) -> SocketAddr {
             }
             *peer.lock().unwrap() = Some(from);
             // What is lost is what happens in networks.
-            let _ = back.send(&datagram[..length]);
+            let _ = back.send_to(&datagram[..length], to);
             std::thread::sleep(Duration::from_micros(length as u64 * 1_000_000 / SLOW));
         }
     });
     std::thread::spawn(move || {
         let ((front, back), mut datagram) = (answers, [0; 65_536]);
-        loop {
-            // Refused while nobody listens.
-            let Ok(length) = back.recv(&mut datagram) else { continue };
+        // Open to all, so that whoever looks whether anybody listens here is not told by the system that nobody does.
+        while let Ok((length, from)) = back.recv_from(&mut datagram) {
+            if from != to {
+                continue;
+            }
             let asker = *asker.lock().unwrap();
             let _ = front.send_to(&datagram[..length], asker.unwrap());
         }
